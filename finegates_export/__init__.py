@@ -1,0 +1,31 @@
+"""FineGates Export: fold trained gates and LoRA, cut away what they closed, prove it, and serve the rest from ONNX.
+
+Importing this package imports neither torch nor transformers; each verb brings what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finegates_export.exporter import ExportOptions, export
+    from finegates_export.runtime import Predictor, load
+    from finegates_export.verification.verify import verify
+
+__all__ = ["ExportOptions", "Predictor", "export", "load", "verify"]
+
+_HOMES = {
+    "ExportOptions": "finegates_export.exporter",
+    "Predictor": "finegates_export.runtime",
+    "export": "finegates_export.exporter",
+    "load": "finegates_export.runtime",
+    "verify": "finegates_export.verification.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,168 @@
+"""The bundle: a folder that onnxruntime, Transformers.js and sentence-transformers users know how to load.
+
+model.onnx               the graph, weights inside (under onnx/ by option)
+model_quantized.onnx     its int8 form, where asked for
+config.json, tokenizer   as transformers writes them
+bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
+README.md                a model card
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.export_report import MIB, ExportReport
+from finegates_export.files import sha256_tree, write_json
+from finegates_export.plan import ShrinkPlan
+from finegates_export.verification.report import chain_table
+
+if TYPE_CHECKING:
+    from finegates_export.families.base import BaseModel
+    from finegates_export.gates.run_folder import Run, RunInfo
+
+SCHEMA_VERSION = 1
+BUNDLE_JSON = "bundle.json"
+ONNX_FOLDER = "onnx"
+METADATA_PREFIX = "finegates."
+STAMPED = ("finegates-export", "torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime")
+NOT_TOKENIZER = ("run.json", "README.md")
+
+
+def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
+    """What a server needs to know when it is given the graph alone, as metadata properties of the file."""
+    values = {
+        "task": info.task,
+        "labels": json.dumps(list(info.labels)),
+        "max_length": str(info.max_length),
+        "base": info.base_id if info.base_revision else Path(info.base_id).name,
+        "removed": f"{plan.removed:.6f}",
+    }
+    return {METADATA_PREFIX + name: value for name, value in values.items()}
+
+
+def write_bundle(
+    folder: Path,
+    graphs: list[Path],
+    run: Run,
+    base: BaseModel,
+    config: Any,
+    report: ExportReport,
+    *,
+    onnx_folder: bool,
+) -> None:
+    """Fill an empty folder with a bundle, `bundle.json` last.
+
+    Args:
+        folder: where to write.
+        graphs: finished graph files, moved in under their own names.
+        run: what was exported.
+        base: its base.
+        config: the base's transformers config.
+        report: the export's outcome.
+        onnx_folder: put the graphs under `onnx/`.
+    """
+    place = folder / ONNX_FOLDER if onnx_folder else folder
+    place.mkdir(exist_ok=True)
+    for graph in graphs:
+        shutil.move(graph, place / graph.name)
+    for file in sorted(run.folder.iterdir()):
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_TOKENIZER:
+            shutil.copyfile(file, folder / file.name)
+    write_json(folder / "config.json", _config(run.info, config))
+    (folder / "README.md").write_text(_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
+    info = run.info
+    write_json(
+        folder / BUNDLE_JSON,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "task": info.task,
+            "labels": list(info.labels),
+            "max_length": info.max_length,
+            "graph": (place / graphs[0].name).relative_to(folder).as_posix(),
+            "graphs": [(place / graph.name).relative_to(folder).as_posix() for graph in graphs],
+            "target": report.target,
+            "base": {
+                "name": info.base_id if info.base_revision else Path(info.base_id).name,
+                "revision": base.revision,
+                "licence": info.licence,
+            },
+            "metric": info.metric,
+            "metrics": info.metrics,
+            "report": {k: v for k, v in report.to_json().items() if k not in ("seconds", "peak_memory_bytes")},
+            "versions": _versions(),
+            "files": sha256_tree(folder, leave_out=(BUNDLE_JSON,)),
+        },
+    )
+
+
+def _config(info: RunInfo, config: Any) -> dict[str, Any]:
+    values: dict[str, Any] = config.to_diff_dict()
+    values["model_type"] = config.model_type
+    values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}ForSequenceClassification"]
+    values.pop("_name_or_path", None)
+    if info.task == "classification":
+        values["id2label"] = {str(i): label for i, label in enumerate(info.labels)}
+        values["label2id"] = {label: i for i, label in enumerate(info.labels)}
+        values["problem_type"] = "single_label_classification"
+    else:
+        values["id2label"], values["label2id"] = {"0": "score"}, {"score": 0}
+        values["problem_type"] = "regression"
+    return values
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in STAMPED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
+    after = report.after or report.before
+    name = info.base_id if info.base_revision else Path(info.base_id).name
+    metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
+    labels = ", ".join(info.labels) if info.labels else "one score"
+    licence = f"license: {info.licence}\n" if info.licence else ""
+    return f"""---
+{licence}library_name: onnxruntime
+tags: [onnx, finegates, pruned]
+---
+
+# {name}, {report.plan.removed:.0%} of the layers' linear weights removed
+
+Task: {info.task}, labels: {labels}. Made with FineGates Export from `{name}` \
+({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
+
+| metric on the run's evaluation rows | |
+|---|---|
+{metrics}
+
+| | before | after |
+|---|---|---|
+| parameters | {report.before.parameters:,} | {after.parameters:,} |
+| MiB, float32 | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
+
+```python
+from finegates_export import load
+
+print(load("this/folder").predict(["some text"]))
+```
+
+The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
+
+```
+{chain_table(list(report.links))}
+```
+
+```
+{report.plan}
+```
+"""

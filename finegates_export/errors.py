@@ -1,0 +1,48 @@
+"""Every error a user can meet, under one root.
+
+A message says what is wrong, with the values, and what to do about it. Commands print it on one line.
+"""
+
+from __future__ import annotations
+
+
+class FineGatesError(Exception):
+    """The root: catch this to catch everything the library raises on purpose."""
+
+
+class InputError(FineGatesError):
+    """Something handed in cannot be used: data, a base model, an adapter, a gate vector."""
+
+
+class RunFolderError(FineGatesError):
+    """A run folder is missing, damaged, of another schema, or was made against another base."""
+
+
+class UnsupportedError(FineGatesError):
+    """A family, task, adapter or layout that is not supported, by name, with what is."""
+
+
+class ChainError(FineGatesError):
+    """A link of the chain of equivalence checks did not hold; nothing was written."""
+
+
+class FusionError(FineGatesError):
+    """The target fused fewer nodes than the family promises; the message names the shortfall."""
+
+
+class OutputError(FineGatesError):
+    """The output cannot be written: it exists, the folder is read-only, or the disk is full."""
+
+
+class MissingExtraError(FineGatesError):
+    """A package is missing; the message names the extra that brings it."""
+
+
+def missing_extra(package: str, extra: str) -> MissingExtraError:
+    """The error for a package that is not installed.
+
+    Args:
+        package: import name of what is missing.
+        extra: the extra of this distribution that installs it.
+    """
+    return MissingExtraError(f"{package} is not installed. Run: pip install 'finegates-export[{extra}]'")

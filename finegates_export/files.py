@@ -1,0 +1,138 @@
+"""How files reach their final place: written beside it, hashed, fsynced, and renamed last.
+
+A process killed at any moment leaves either nothing at the destination or something whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import OutputError
+
+CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_tree(folder: Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
+    """Digest of every file below a folder, by its path in the folder."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: sha256_file(folder / name) for name in names if name not in leave_out}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON as people read it: indented, UTF-8, a newline at the end."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_destination(path: Path, *, overwrite: bool) -> None:
+    """Fail before any work is done if the result could not be put at `path`.
+
+    Raises:
+        OutputError: it exists and `overwrite` is off, or its folder cannot be made or written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
+    with _as_output_error(path):
+        parent = path.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        probe = parent / f".{path.name}.probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `path` to write into; it is swapped in as a whole when the block ends without an error."""
+    check_destination(path, overwrite=overwrite)
+    stage = _stage(path)
+    with _as_output_error(path), _cleared(stage):
+        stage.mkdir()
+        yield stage
+        for file in stage.rglob("*"):
+            _fsync(file)
+        _fsync(stage)
+        if path.exists():
+            old = path.absolute().parent / f".{path.name}.old"
+            _remove(old)
+            path.rename(old)
+            stage.rename(path)
+            _remove(old)
+        else:
+            stage.rename(path)
+        _fsync(path.absolute().parent)
+
+
+@contextlib.contextmanager
+def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A file name beside `path` to write to; it is renamed to `path` when the block ends without an error."""
+    check_destination(path, overwrite=overwrite)
+    stage = _stage(path)
+    with _as_output_error(path), _cleared(stage):
+        yield stage
+        _fsync(stage)
+        stage.replace(path)
+        _fsync(path.absolute().parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for intermediate files, on the same disk; gone when the block ends, however it ends."""
+    scratch = path.absolute().parent / f".{path.name}.scratch"
+    with _as_output_error(path), _cleared(scratch):
+        scratch.mkdir()
+        yield scratch
+
+
+def _stage(path: Path) -> Path:
+    return path.absolute().parent / f".{path.name}.partial"
+
+
+@contextlib.contextmanager
+def _cleared(stage: Path) -> Iterator[None]:
+    """Remove what an earlier, killed process left, and what this one leaves when it fails."""
+    _remove(stage)
+    try:
+        yield
+    finally:
+        _remove(stage)
+
+
+@contextlib.contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write {path}: {reason}; nothing was left there. Free space or choose another --out"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

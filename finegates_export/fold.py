@@ -1,0 +1,48 @@
+"""Gates and LoRA into dense float32 weights.
+
+    W = diag(w_r) (W0 + s W_B W_A) diag(w_c)        b = w_r * b
+
+LoRA is merged first, by peft's own `merge` (right for rsLoRA, rank patterns, LoRA biases and DoRA too), then gated.
+Evaluation gates are fractional: they are folded as they are, not rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from finegates_export.errors import InputError
+from finegates_export.gates.gated_model import GatedModel
+
+
+@torch.no_grad()
+def fold(gated: GatedModel) -> nn.Module:
+    """Fold a gated model into a plain one, in place: the gated model is used up.
+
+    Returns:
+        The transformers model; its linears are plain again and hold the folded weights.
+
+    Raises:
+        InputError: a folded weight is not finite.
+    """
+    scales = gated.gates.scales(gated.gates.values())
+    model = gated.detach_gates()
+    merge: Any = getattr(model, "merge_and_unload", None)
+    if callable(merge):
+        try:
+            model = merge(safe_merge=True)
+        except ValueError as error:
+            raise InputError(f"the adapter cannot be merged: {error}") from error
+    for side, scale in scales.items():
+        linear: Any = model.get_submodule(side.linear)
+        if side.axis == "row":
+            linear.weight.mul_(scale[:, None])
+            if linear.bias is not None:
+                linear.bias.mul_(scale)
+        else:
+            linear.weight.mul_(scale[None, :])
+        if not bool(torch.isfinite(linear.weight).all()):
+            raise InputError(f"folded weight {side.linear} holds NaN or infinite values; the run cannot be exported")
+    return model.requires_grad_(False).eval()

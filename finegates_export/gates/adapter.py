@@ -1,0 +1,134 @@
+"""LoRA through peft: attached to gated linears, saved in peft's own format, and never reloaded as zeros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError, UnsupportedError, missing_extra
+from finegates_export.options import Options, check
+
+BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
+"""Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""
+WEIGHTS_FILE = "adapter_model.safetensors"
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class LoraSettings(Options):
+    """What a new adapter looks like."""
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.rank > 0, "rank", f"must be positive, got {self.rank}")
+        check(self.alpha > 0, "alpha", f"must be positive, got {self.alpha}")
+        check(0 <= self.dropout < 1, "dropout", f"must lie in [0, 1), got {self.dropout}")
+
+
+def add_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings) -> Any:
+    """Wrap the named linears with new LoRA layers; everything else is frozen by peft.
+
+    `task_type` stays unset: with it, peft would put the task head into the adapter as well.
+    """
+    peft = _peft()
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        target_modules=list(linears),
+        bias="none",
+    )
+    return peft.get_peft_model(model, config)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter in peft's format, safetensors, without the base."""
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter folder after its checks."""
+
+    config: Any
+    lora: dict[str, Any]
+    """The LoRA tensors, by peft's saved names."""
+    other: dict[str, Any]
+    """Tensors of `modules_to_save`, by the plain model's names: a head that came with the adapter."""
+
+
+def read_adapter(folder: Path) -> StoredAdapter:
+    """Read an adapter folder in peft's format.
+
+    Raises:
+        InputError: files are missing or cannot be read.
+        UnsupportedError: not LoRA, trained base biases, or an initialisation that changed the base.
+    """
+    peft = _peft()
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(f"{folder} holds no adapter_config.json; a peft adapter folder is expected there")
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise InputError(f"{folder} holds no {WEIGHTS_FILE}; save the adapter with safe_serialization=True")
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise InputError(f"{folder}: the adapter cannot be read ({error})") from error
+    if not isinstance(config, peft.LoraConfig):
+        raise UnsupportedError(f"{folder} is a {config.peft_type} adapter; only LoRA can be folded")
+    init = str(config.init_lora_weights).lower()
+    if init.startswith(BASE_CHANGING_INITS):
+        raise UnsupportedError(
+            f"{folder} was initialised with {init}, which changes the base; convert it to plain LoRA"
+        )
+    if config.bias != "none":
+        raise UnsupportedError(f"{folder} trained base biases (bias={config.bias!r}); only bias='none' is supported")
+    lora = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
+    other = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items() if "lora_" not in name}
+    return StoredAdapter(config, lora, other)
+
+
+def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) -> Any:
+    """Put a stored adapter onto a model, and make sure that every tensor landed.
+
+    Raises:
+        InputError: a tensor has no place in the model, or one of the model's stays at its start.
+    """
+    peft = _peft()
+    config = stored.config
+    config.modules_to_save, config.task_type = None, None
+    config.inference_mode = not trainable
+    try:
+        wrapped = peft.get_peft_model(model, config)
+        result = peft.set_peft_model_state_dict(wrapped, dict(stored.lora))
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"the adapter does not fit the base model ({error})") from error
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    stray = list(result.unexpected_keys)
+    if missing or stray or not stored.lora:
+        name = (missing or stray or ["any LoRA tensor"])[0]
+        raise InputError(
+            f"the adapter would load as zeros: {len(missing)} of the model's LoRA tensors are not in the file and "
+            f"{len(stray)} of the file's have no place (first: {name}). It was saved for other module names"
+        )
+    return wrapped
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise missing_extra("peft", "export") from error
+    return peft

@@ -1,0 +1,91 @@
+"""A model with gates on its linears, by hooks: every base layer keeps its name and its class.
+
+    y = w_r * ( (W0 + s W_B W_A) (w_c * x) + b )
+
+The hooks sit on whatever module stands at the linear's path, a plain linear or peft's wrapper around one, so LoRA
+lies inside the gates and peft's own file format is untouched.
+
+Shapes: B batch, S sequence, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from finegates_export.families.structure import LinearSide, Structure
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.layout import build_layout
+
+
+class GatedModel(nn.Module):
+    """A task model and the gates that act on it.
+
+    Args:
+        model: the transformers model, or peft's model around it.
+        structure: where its linears are (paths of the plain model).
+        layout: `matrix`, `coupled` or `none`.
+        noise_sigma: standard deviation of the gate noise in training.
+        seed: where the noise starts.
+    """
+
+    def __init__(
+        self, model: nn.Module, structure: Structure, layout: str, *, noise_sigma: float = 0.1, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.gates = GateBank(build_layout(layout, structure), structure)
+        self.noise_sigma = noise_sigma
+        self.seed = seed
+        self._scales: dict[LinearSide, Tensor] = {}
+        self._handles: list[Any] = []
+        self._attach()
+
+    def forward(self, *, step: int | None = None, **inputs: Tensor) -> Any:
+        """Run the model under its gates.
+
+        Args:
+            step: the optimizer step; given in training it draws that step's noise, without it gates are evaluated.
+            inputs: what the model's own forward takes.
+        """
+        noisy = self.training and step is not None and self.noise_sigma > 0
+        gates_N = self.gates.sample(self.noise_sigma, self.seed, step or 0) if noisy else self.gates.values()
+        self._scales = self.gates.scales(gates_N)
+        return self.model(**inputs)
+
+    def detach_gates(self) -> nn.Module:
+        """Remove the hooks and hand the inner model back; the gates' values stay readable."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._scales = {}
+        return self.model
+
+    def _attach(self) -> None:
+        plain = plain_model(self.model)
+        for side in self.gates.layout.scales:
+            linear = plain.get_submodule(side.linear)
+            if side.axis == "column":
+                self._handles.append(linear.register_forward_pre_hook(self._input_hook(side)))
+            else:
+                self._handles.append(linear.register_forward_hook(self._output_hook(side)))
+
+    def _input_hook(self, side: LinearSide) -> Any:
+        def multiply(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            x_BSD = args[0]
+            return (x_BSD * self._scales[side].to(x_BSD.dtype), *args[1:])
+
+        return multiply
+
+    def _output_hook(self, side: LinearSide) -> Any:
+        def multiply(_module: nn.Module, _args: tuple[Tensor, ...], y_BSD: Tensor) -> Tensor:
+            return y_BSD * self._scales[side].to(y_BSD.dtype)
+
+        return multiply
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The transformers model inside peft's wrapper, or the model itself."""
+    get_base_model = getattr(model, "get_base_model", None)
+    return get_base_model() if callable(get_base_model) else model

@@ -1,0 +1,170 @@
+"""The run folder: what training writes and exporting reads. Safetensors and JSON only, no base weights, no pickle.
+
+run.json              what was trained, on which base (a hash per tensor), how well, by which command
+gates.safetensors     `mu` of every gate vector (absent in the layout `none`)
+adapter/              LoRA in peft's own format, where LoRA was on
+head.safetensors      task head and trained biases: their one home
+samples.safetensors   tokenized evaluation rows with labels, for the chain of checks (optional)
+tokenizer files
+levels/0.40/ ...      every settled level of a walk, in the same form
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.errors import RunFolderError
+from finegates_export.families.base import TASKS
+from finegates_export.files import sha256_file, sha256_tree, write_json
+from finegates_export.gates.layout import LAYOUTS
+from finegates_export.options import Options, check
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA_VERSION = 1
+RUN_JSON = "run.json"
+GATES_FILE = "gates.safetensors"
+HEAD_FILE = "head.safetensors"
+SAMPLES_FILE = "samples.safetensors"
+ADAPTER_FOLDER = "adapter"
+LEVELS_FOLDER = "levels"
+
+
+@dataclass(frozen=True)
+class RunInfo(Options):
+    """The content of `run.json`."""
+
+    base_id: str
+    base_revision: str | None
+    base_tensors: dict[str, str]
+    """SHA-256 of every base tensor by name."""
+    family: str
+    layout: str
+    task: str
+    labels: tuple[str, ...]
+    max_length: int
+    removed: float
+    """Removed share of the layers' linear weights at which the gates were settled, padding included."""
+    metric: str
+    metrics: dict[str, float]
+    """Every metric computed on the evaluation rows, by name."""
+    trained_parameters: dict[str, int]
+    """Trained parameters by kind: gates, lora, head, biases."""
+    data: dict[str, Any]
+    """Where the rows came from: enough for `finegates-bench` to read the evaluation rows again."""
+    options: dict[str, Any]
+    """The training options, all of them."""
+    command: str
+    steps: int
+    licence: str | None = None
+    """The base's licence, as its model card states it."""
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every other file of the folder, levels apart."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
+        check(self.max_length > 1, "max_length", f"must be greater than 1, got {self.max_length}")
+        check(0 <= self.removed <= 1, "removed", f"must lie in [0, 1], got {self.removed}")
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]  # a dict, as asdict gives
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was read and checked."""
+
+    folder: Path
+    info: RunInfo
+    gates: dict[str, Tensor]
+    head: dict[str, Tensor]
+    samples: dict[str, Tensor] | None
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder, where the run trained one."""
+        path = self.folder / ADAPTER_FOLDER
+        return path if path.is_dir() else None
+
+    def levels(self) -> list[Path]:
+        """The run's settled levels, ascending; the run itself where it walked none."""
+        folder = self.folder / LEVELS_FOLDER
+        return sorted(folder.iterdir(), key=lambda path: float(path.name)) if folder.is_dir() else [self.folder]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder whole and check it against its own record.
+
+    Raises:
+        RunFolderError: missing, empty, damaged, or of a newer schema.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    info = _read_info(folder)
+    for name, digest in info.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise RunFolderError(f"{folder} is incomplete: {name} is missing; copy the run folder whole or train again")
+        if sha256_file(file) != digest:
+            raise RunFolderError(f"{file} is truncated or was changed after training (its sha256 differs)")
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name in (GATES_FILE, HEAD_FILE, SAMPLES_FILE):
+        try:
+            tensors[name] = load_file(folder / name) if (folder / name).is_file() else {}
+        except SafetensorError as error:
+            raise RunFolderError(f"{folder / name} is not a whole safetensors file ({error})") from error
+    return Run(folder, info, tensors[GATES_FILE], tensors[HEAD_FILE], tensors[SAMPLES_FILE] or None)
+
+
+def write_run(
+    folder: Path,
+    info: RunInfo,
+    *,
+    gates: dict[str, Tensor],
+    head: dict[str, Tensor],
+    samples: dict[str, Tensor] | None,
+) -> None:
+    """Write a run's own files into a folder that already holds its adapter and tokenizer files, `run.json` last."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if gates:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in gates.items()}, folder / GATES_FILE)
+    save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, folder / HEAD_FILE)
+    if samples:
+        save_file(samples, folder / SAMPLES_FILE)
+    hashes = {name: digest for name, digest in sha256_tree(folder).items() if not name.startswith(f"{LEVELS_FOLDER}/")}
+    hashes.pop(RUN_JSON, None)
+    write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())
+
+
+def _read_info(folder: Path) -> RunInfo:
+    path = folder / RUN_JSON
+    if not folder.is_dir():
+        raise RunFolderError(f"run folder {folder} does not exist; finegates-train --out {folder} makes one")
+    if not path.is_file():
+        raise RunFolderError(f"{folder} holds no {RUN_JSON}: it is empty, unfinished, or not a run folder")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); restore the run folder or train again") from error
+    if version != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            + ("update finegates-export" if version > SCHEMA_VERSION else "train again with this version")
+        )
+    try:
+        return RunInfo.from_json(values)
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,1 @@
+"""Writing, fusing, quantizing and inspecting ONNX graphs."""

@@ -1,0 +1,91 @@
+"""What is in a graph: operators by class, integer products, weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.onnx.write import HIDDEN
+
+ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+ACTIVATION = ("BiasGelu", "FastGelu", "QuickGelu")
+INTEGER_PRODUCTS = ("MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", *INTEGER_PRODUCTS)
+CONTRIB_DOMAIN = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """Counts of one graph."""
+
+    nodes: int
+    fused: dict[str, int]
+    """Fused nodes by class: attention, normalization, activation."""
+    integer_products: int
+    parameters: int
+    """Elements of all initializers with a dimension or more."""
+    encoder_weights: int
+    """Elements of the constant matrices that the encoder's products multiply by."""
+
+
+def inspect_graph(graph: Any) -> GraphFacts:
+    """Count what is in an `onnx_ir.Model`.
+
+    Where the graph still has the output `last_hidden_state`, the encoder is what that output depends on; a delivered
+    graph without it counts as encoder throughout.
+    """
+    operators: Counter[str] = Counter()
+    weights: dict[str, int] = {}
+    head = {id(node) for node in head_nodes(graph)}
+    for node in graph.graph:
+        if node.domain == CONTRIB_DOMAIN or node.op_type in INTEGER_PRODUCTS:
+            operators[node.op_type] += 1
+        if id(node) not in head and (matrix := constant_matrix(node)) is not None:
+            weights[matrix.name] = matrix.const_value.size
+    return GraphFacts(
+        nodes=len(graph.graph),
+        fused={
+            "attention": sum(operators[name] for name in ATTENTION),
+            "normalization": sum(operators[name] for name in NORMALIZATION),
+            "activation": sum(operators[name] for name in ACTIVATION),
+        },
+        integer_products=sum(operators[name] for name in INTEGER_PRODUCTS),
+        parameters=sum(v.const_value.size for v in graph.graph.initializers.values() if len(v.const_value.shape)),
+        encoder_weights=sum(weights.values()),
+    )
+
+
+def inspect_file(path: Path) -> GraphFacts:
+    """Count what is in an ONNX file."""
+    import onnx_ir
+
+    return inspect_graph(onnx_ir.load(path))
+
+
+def head_nodes(graph: Any) -> list[Any]:
+    """The nodes that the last hidden state does not depend on: the task head's; none without that output."""
+    hidden = next((output for output in graph.graph.outputs if output.name == HIDDEN), None)
+    if hidden is None:
+        return []
+    needed: set[int] = set()
+    waiting = [hidden.producer()]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in needed:
+            continue
+        needed.add(id(node))
+        waiting += [value.producer() for value in node.inputs if value is not None]
+    return [node for node in graph.graph if id(node) not in needed]
+
+
+def constant_matrix(node: Any) -> Any:
+    """The constant matrix that a product multiplies by, if the node is one."""
+    if node.op_type not in PRODUCTS and node.op_type != "Attention":
+        return None
+    matrix = node.inputs[1]
+    if matrix is None or matrix.const_value is None or len(matrix.const_value.shape) != 2:
+        return None
+    return matrix

@@ -1,0 +1,129 @@
+"""A torch model as an ONNX graph with named axes, and a graph as a file that is the same bytes each time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.errors import missing_extra
+
+LOGITS = "logits"
+HIDDEN = "last_hidden_state"
+AXES = ("batch", "sequence")
+EXAMPLE_SHAPE = (2, 8)
+
+
+class WithHiddenState(nn.Module):
+    """A task model that returns its logits and, beside them, the encoder's last hidden state.
+
+    Args:
+        model: the task model.
+        encoder: the module in it whose first output is the last hidden state.
+        names: the inputs, in order.
+    """
+
+    def __init__(self, model: nn.Module, encoder: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+        self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, labels) and last hidden state (B, S, D)."""
+        caught: list[Tensor] = []
+        handle = self._encoder[0].register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
+        try:
+            logits = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        finally:
+            handle.remove()
+        return logits, caught[0]
+
+
+def write_graph(model: nn.Module, encoder: nn.Module, names: tuple[str, ...], opset: int) -> Any:
+    """Trace a model into an ONNX graph with inputs of int64 and the axes `batch` and `sequence`.
+
+    Args:
+        model: a task model in evaluation mode.
+        encoder: see `WithHiddenState`.
+        names: the inputs, as the tokenizer names them.
+        opset: ONNX opset version.
+
+    Returns:
+        The graph as an `onnx_ir.Model` with outputs `logits` and `last_hidden_state`; plain operators only.
+    """
+    try:
+        import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
+    except ImportError as error:
+        raise missing_extra("onnxscript", "export") from error
+    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES)}
+    example = tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            WithHiddenState(model, encoder, names).eval(),
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(names),
+            output_names=[LOGITS, HIDDEN],
+            dynamic_shapes=(tuple(axes for _ in names),),
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one
+    graph = program.model
+    _strip(graph)
+    return graph
+
+
+def without_hidden_state(graph: Any) -> Any:
+    """The same graph with logits alone: what is delivered."""
+    import onnx_ir.passes.common as passes
+
+    outputs = graph.graph.outputs
+    outputs[:] = [output for output in outputs if output.name != HIDDEN]
+    passes.RemoveUnusedNodesPass()(graph)
+    return graph
+
+
+def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a graph with its weights inside the file.
+
+    Args:
+        graph: an `onnx_ir.Model`.
+        path: the file.
+        metadata: what a server needs to know, as the model's metadata properties.
+    """
+    import onnx_ir
+
+    graph.metadata_props.clear()
+    graph.metadata_props.update(metadata or {})
+    onnx_ir.save(graph, path)
+
+
+def _strip(graph: Any) -> None:
+    """Remove doc strings and metadata: exported nodes carry stack traces with the paths of this machine."""
+    import onnx_ir.passes.common as passes
+
+    passes.ClearMetadataAndDocStringPass()(graph)
+    graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about packages and deprecations it does not need from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(before)

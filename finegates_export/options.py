@@ -1,0 +1,46 @@
+"""What all option classes share: frozen dataclasses that go to JSON and back.
+
+A subclass checks its fields in `__post_init__` and raises `ValueError` whose message starts with the field's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+OptionsT = TypeVar("OptionsT", bound="Options")
+
+
+class Options:
+    """Base of the frozen option dataclasses."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON types; tuples become lists, paths become strings."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
+
+    @classmethod
+    def from_json(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+        """Rebuild from `to_json`.
+
+        Raises:
+            ValueError: a field that this version does not know.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # as above
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"{unknown[0]}: not an option of {cls.__name__}; it has {sorted(known)}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def check(condition: bool, field: str, message: str) -> None:
+    """Raise `ValueError("field: message")` unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{field}: {message}")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value)

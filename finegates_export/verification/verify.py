@@ -1,0 +1,62 @@
+"""The verb `verify`: an exported graph or bundle against the run it was made from, at any later time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finegates_export.errors import InputError
+from finegates_export.verification.chain import Link, Tolerances
+
+
+def verify(
+    ckpt: str | Path,
+    exported: str | Path,
+    *,
+    base: str | None = None,
+    tolerances: Tolerances | None = None,
+    threads: int | None = None,
+) -> tuple[Link, ...]:
+    """Run the gated model and every exported graph on the same inputs.
+
+    Args:
+        ckpt: the run folder.
+        exported: a bundle, whose files are checked against their hashes too, or an ONNX file.
+        base: where the base model is now, if not where the run was trained.
+        tolerances: what the graphs may differ by.
+        threads: processor threads.
+
+    Raises:
+        ChainError: a graph does not compute what the run computes.
+        InputError: not a bundle or an ONNX file, or a file of it was changed.
+        RunFolderError: the run folder cannot be used.
+    """
+    from finegates_export.gates.assemble import assemble, base_of
+    from finegates_export.gates.gated_model import plain_model
+    from finegates_export.gates.run_folder import read_run
+    from finegates_export.onnx.inspect import inspect_file
+    from finegates_export.verification.chain import Chain
+    from finegates_export.verification.forms import onnx_form, torch_form
+    from finegates_export.verification.inputs import make_inputs
+
+    graphs = _graphs(Path(exported))
+    run = read_run(Path(ckpt))
+    assembled = assemble(run, base_of(run, base))
+    family, config, model = assembled.family, assembled.config, plain_model(assembled.gated.model)
+    names = family.input_names(config)
+    batches = make_inputs(run.samples, names, config.vocab_size, config.max_position_embeddings)
+    chain = Chain(run.info.task, batches, tolerances or Tolerances())
+    chain.set_reference(torch_form(assembled.gated, family.encoder(model), names))
+    for graph in graphs:
+        exact = inspect_file(graph).integer_products == 0
+        chain.add(graph.name, onnx_form(graph, threads=threads), exact=exact)
+    return tuple(chain.links)
+
+
+def _graphs(exported: Path) -> list[Path]:
+    if exported.is_dir():
+        from finegates_export.runtime.predictor import read_bundle
+
+        return [exported / name for name in read_bundle(exported)["graphs"]]
+    if not exported.is_file():
+        raise InputError(f"{exported} is neither a bundle nor an ONNX file")
+    return [exported]

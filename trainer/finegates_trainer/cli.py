@@ -1,0 +1,28 @@
+"""The command `finegates-train`."""
+
+from __future__ import annotations
+
+from finegates_export.commands import Output, run_command
+from finegates_trainer.options import TrainOptions
+
+SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
+
+--config FILE.yaml reads options from YAML; flags win."""
+
+
+def main() -> None:
+    """Entry point."""
+    run_command("finegates-train", SUMMARY, TrainOptions, _train)
+
+
+def _train(options: TrainOptions, output: Output) -> None:
+    from finegates_trainer.progress import TerminalReporter
+    from finegates_trainer.reporter import Silent
+    from finegates_trainer.training import train
+
+    run = train(options, Silent() if output.quiet else TerminalReporter())
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in run.info.metrics.items())
+    output.result(
+        f"wrote {options.out}: removed {run.info.removed:.1%}, {metrics}",
+        {**run.info.to_json(), "out": str(options.out)},
+    )

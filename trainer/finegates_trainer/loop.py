@@ -1,0 +1,282 @@
+"""The training loop: task loss and gate pressure, evaluation, settling, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from finegates_export.errors import RunFolderError
+from finegates_export.gates.settle import settle
+from finegates_export.targets import ort_cpu
+from finegates_trainer.batches import EpochBatches, Tokenized, evaluation_batches
+from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from finegates_trainer.metrics import compute_metrics, default_metric
+from finegates_trainer.pressure import Pressure
+from finegates_trainer.reporter import Reporter, StepReport
+from finegates_trainer.schedule import Phase, Schedule
+from finegates_trainer.setup import Training
+
+SETTLED_GATE_RATE = 0.1
+"""Gates of a settled structure learn at this share of their rate, decaying with everything else."""
+CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
+"""Options that may differ between a run and the one that resumes it."""
+LOSS_MEMORY = 0.95
+SEED_STRIDE = 1_000_003
+
+OnLevel = Callable[[int, dict[str, float], int], None]
+"""Called when a level's stretch ends, its best state restored: level index, its metrics, steps done."""
+
+
+class Loop:
+    """One run from its first step, or from its checkpoint, to its last.
+
+    Args:
+        training: the prepared run.
+        work: folder for checkpoints.
+        reporter: is told what happens.
+    """
+
+    def __init__(self, training: Training, work: Path, reporter: Reporter) -> None:
+        from accelerate import Accelerator
+        from torch.utils.data import DataLoader
+
+        options = training.options
+        self.training, self.options, self.work, self.reporter = training, options, work, reporter
+        self.metric = options.metric or default_metric(options.task)
+        self.accelerator = Accelerator(mixed_precision="bf16" if options.precision == "bfloat16" else "no")
+        lengths = [len(row["input_ids"]) for row in training.train_rows.inputs]
+        self.batches = EpochBatches(lengths, options.batch_size, options.seed)
+        loader: Any = DataLoader(
+            range(len(training.train_rows)),  # type: ignore[arg-type]  # a range is a map-style data set of indices
+            batch_sampler=self.batches,
+            collate_fn=training.train_rows.collate,
+        )
+        self.named = [pair for pairs in training.parameters().values() for pair in pairs]
+        self.optimizer = self._optimizer()
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(training.gated, self.optimizer, loader)
+        per_epoch = len(self.batches)
+        steps = options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
+        self.schedule = Schedule(
+            options.removed_levels, steps, options.free_fraction, options.settle_fraction, options.warmup
+        )
+        self.pressure = Pressure(options.penalty_sigma)
+        self.loss = self._loss_function()
+        self.step = 0
+        self.mean_loss = 0.0
+        self.latest: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.best_state: dict[str, Tensor] = {}
+
+    @property
+    def bank(self) -> Any:
+        """The run's gates."""
+        return self.training.gated.gates
+
+    def run(self, on_level: OnLevel) -> None:
+        """Train to the end, handing every finished level to `on_level`."""
+        try:
+            for inputs, labels in self._batches_from_here():
+                phase = self.schedule.phase(self.step)
+                if self.schedule.levels and self.step == self.schedule.settle_step(phase.level):
+                    self._settle(phase)
+                self._train_step(inputs, labels, phase)
+                self._after_step(phase, on_level)
+                if self.step == self.schedule.steps:
+                    break
+        finally:
+            self.reporter.finished()
+
+    def resume(self) -> bool:
+        """Restore the last checkpoint; False where there is none.
+
+        Raises:
+            RunFolderError: it belongs to a run with other options or rows.
+        """
+        found = load_checkpoint(self.work)
+        if found is None:
+            return False
+        tensors, scalars = found
+        if scalars["fingerprint"] != self._fingerprint():
+            mine, theirs = self._fingerprint(), scalars["fingerprint"]
+            differing = sorted(name for name in mine if mine[name] != theirs.get(name))
+            raise RunFolderError(
+                f"the interrupted run in {self.work} was started with other {', '.join(differing)}; "
+                "give the same options, or leave --resume away to start again"
+            )
+        self._restore({name.removeprefix("state/"): t for name, t in tensors.items() if name.startswith("state/")})
+        self.best_state = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
+        restore_optimizer(self._inner_optimizer(), self._names(), tensors)
+        self.step, self.mean_loss = scalars["step"], scalars["mean_loss"]
+        self.latest, self.best = scalars["latest"], scalars["best"]
+        self.pressure.multiplier, self.pressure.offset = scalars["multiplier"], scalars["offset"]
+        return True
+
+    @torch.no_grad()
+    def evaluate(self, rows: Tokenized) -> dict[str, float]:
+        """All metrics of the task on tokenized rows, gates in evaluation."""
+        logits = np.zeros((len(rows), max(1, len(self.training.labels))), np.float32)
+        self.training.gated.eval()
+        for indices in evaluation_batches(rows, self.options.batch_size):
+            inputs, _ = rows.collate(indices)
+            on_device = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
+            with self.accelerator.autocast():
+                logits[indices] = self.training.gated(**on_device).logits.float().cpu().numpy()
+        return compute_metrics(self.options.task, logits, rows.labels)
+
+    def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
+        self.model.train()
+        torch.manual_seed(self.options.seed * SEED_STRIDE + self.step)
+        self._set_learning_rates(phase)
+        noisy = phase.name != "settled"
+        with self.accelerator.autocast():
+            logits = self.model(step=self.step if noisy else None, **inputs).logits
+            task_loss = self.loss(logits.float(), labels)
+        pressed = phase.name == "close"
+        loss = task_loss + self.pressure.penalty(self.bank, phase.aim) if pressed else task_loss
+        self.accelerator.backward(loss)
+        if self.options.max_grad_norm:
+            self.accelerator.clip_grad_norm_([parameter for _, parameter in self.named], self.options.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if phase.name == "settled" and self.schedule.levels:
+            self.bank.hold()
+        if pressed:
+            self.pressure.correct(self.bank.closed_share(), phase.aim)
+        value = float(task_loss.detach())
+        self.mean_loss = value if self.step == 0 else LOSS_MEMORY * self.mean_loss + (1 - LOSS_MEMORY) * value
+        self.step += 1
+
+    def _after_step(self, phase: Phase, on_level: OnLevel) -> None:
+        removed = self.bank.closed_share()
+        ends = self.step == self.schedule.end(phase.level)
+        if ends or self.step % len(self.batches) == 0:
+            self.latest = self.evaluate(self.training.eval_rows)
+            better = phase.name == "settled" and self.latest[self.metric] > self.best.get(self.metric, -math.inf)
+            if better:
+                self.best, self.best_state = dict(self.latest), self._state()
+            self.reporter.evaluated(self.step, self.latest, removed, best=better)
+        self.reporter.stepped(
+            StepReport(
+                step=self.step,
+                steps=self.schedule.steps,
+                phase=phase.name,
+                loss=self.mean_loss,
+                metric_name=self.metric,
+                metric=self.latest.get(self.metric),
+                removed=removed,
+                aim=phase.aim,
+            )
+        )
+        if ends:
+            now = self._state()
+            self._restore(self.best_state)
+            on_level(phase.level, self.best, self.step)
+            self._restore(now)
+            self.best, self.best_state = {}, {}
+        if ends or self.step % self.options.save_steps == 0:
+            self._save()
+
+    def _settle(self, phase: Phase) -> None:
+        scores = {key: values.double().cpu().numpy() for key, values in self.bank.unit_scores().items()}
+        keep = settle(scores, self.training.structure, phase.aim, ort_cpu.WIDTHS)
+        self.bank.settle({key: torch.from_numpy(mask) for key, mask in keep.items()})
+        self.reporter.settled(phase.aim, self.bank.closed_share())
+
+    def _batches_from_here(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        per_epoch = len(self.batches)
+        while True:
+            epoch, done = divmod(self.step, per_epoch)
+            self.batches.epoch = epoch
+            loader = self.accelerator.skip_first_batches(self.loader, done) if done else self.loader
+            yield from loader
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options, kinds = self.options, self.training.parameters()
+        gates = [parameter for _, parameter in kinds["gates"]]
+        rest = [parameter for kind in ("lora", "head", "biases") for _, parameter in kinds[kind]]
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "lr": options.learning_rate, "weight_decay": options.weight_decay, "kind": "rest"}
+        ]
+        if gates:
+            groups.append({"params": gates, "lr": options.gate_learning_rate, "weight_decay": 0.0, "kind": "gates"})
+        return torch.optim.AdamW(groups)
+
+    def _set_learning_rates(self, phase: Phase) -> None:
+        factor = self.schedule.learning_rate_factor(self.step)
+        for group in self._inner_optimizer().param_groups:
+            if group["kind"] == "rest":
+                group["lr"] = self.options.learning_rate * factor
+            else:
+                settled = SETTLED_GATE_RATE * factor if phase.name == "settled" else 1.0
+                group["lr"] = self.options.gate_learning_rate * settled
+
+    def _loss_function(self) -> nn.Module:
+        if self.options.task == "regression":
+            return _SquaredError()
+        return nn.CrossEntropyLoss(weight=self._class_weights())
+
+    def _class_weights(self) -> Tensor | None:
+        count = len(self.training.labels)
+        if self.options.class_weights == "none":
+            return None
+        if self.options.class_weights == "balanced":
+            labels = np.asarray(self.training.train_rows.labels, np.int64)
+            rows = np.bincount(labels, minlength=count)
+            weights = len(labels) / (count * rows)
+        else:
+            try:
+                weights = np.array([float(part) for part in self.options.class_weights.split(",")])
+            except ValueError as error:
+                raise ValueError(f"class-weights: {self.options.class_weights!r} is not a list of numbers") from error
+            if len(weights) != count:
+                raise ValueError(f"class-weights: {len(weights)} given for {count} labels {list(self.training.labels)}")
+        return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {name: parameter.detach().cpu().clone() for name, parameter in self.named}
+        return {**state, "gates.alive": self.bank.alive.cpu().clone()}
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        for name, parameter in self.named:
+            parameter.copy_(state[name])
+        self.bank.alive.copy_(state["gates.alive"])
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"state/{name}": tensor for name, tensor in self._state().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best_state.items()}
+        tensors |= optimizer_tensors(self._inner_optimizer(), self._names())
+        scalars = {
+            "step": self.step,
+            "mean_loss": self.mean_loss,
+            "latest": self.latest,
+            "best": self.best,
+            "multiplier": self.pressure.multiplier,
+            "offset": self.pressure.offset,
+            "fingerprint": self._fingerprint(),
+        }
+        save_checkpoint(self.work, tensors, scalars)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        options = {name: value for name, value in self.options.to_json().items() if name not in CHECKPOINT_KEYS}
+        return {**options, "rows": self.training.data.train.digest()}
+
+    def _names(self) -> dict[int, str]:
+        return {id(parameter): name for name, parameter in self.named}
+
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer itself, out of accelerate's wrapper."""
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+class _SquaredError(nn.Module):
+    def forward(self, logits_B1: Tensor, scores_B: Tensor) -> Tensor:
+        return nn.functional.mse_loss(logits_B1[:, 0], scores_B.float())
