@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from finegates_export.errors import FineGatesError, missing_extra
@@ -37,6 +38,9 @@ def run_command(name: str, summary: str, options: type[Any], act: Callable[[Any,
 
     app = cyclopts.App(name=name, help=summary, result_action="return_value")
     config_files, arguments = _config_files(_split_lists(sys.argv[1:], _list_flags(options)))
+    for file in config_files:
+        if not Path(file).is_file():
+            sys.exit(_told(name, f"--config {file} does not exist", USAGE_STATUS))
     app.config = [cyclopts.config.Yaml(file, must_exist=True, use_commands_as_keys=False) for file in config_files]
 
     def main(
@@ -114,7 +118,7 @@ def _flag(cyclopts: Any, help_text: str) -> Any:
 def _flattened(cyclopts: Any, options: type[Any]) -> Any:
     from typing import Annotated
 
-    return Annotated[options, cyclopts.Parameter(name="*")]
+    return Annotated[options, cyclopts.Parameter(name="*", negative_iterable=())]
 
 
 def _list_flags(options: type[Any]) -> set[str]:

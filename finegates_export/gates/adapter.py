@@ -95,6 +95,11 @@ def read_adapter(folder: Path) -> StoredAdapter:
         )
     if config.bias != "none":
         raise UnsupportedError(f"{folder} trained base biases (bias={config.bias!r}); only bias='none' is supported")
+    broken = sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
+    if broken:
+        raise InputError(
+            f"{folder}: adapter tensor {broken[0]} holds NaN or infinite values; restore it or train again"
+        )
     lora = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
     other = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items() if "lora_" not in name}
     return StoredAdapter(config, lora, other)
@@ -110,6 +115,7 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
     config = stored.config
     config.modules_to_save, config.task_type = None, None
     config.inference_mode = not trainable
+    config.base_model_name_or_path = model.name_or_path  # the base may have moved; its hashes were checked
     try:
         wrapped = peft.get_peft_model(model, config)
         result = peft.set_peft_model_state_dict(wrapped, dict(stored.lora))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,5 +47,6 @@ def gate_noise(size: int, sigma: float, seed: int, step: int) -> Tensor:
     """
     import torch
 
-    generator = torch.Generator().manual_seed((seed << 32) + step)
-    return torch.randn(size, generator=generator) * sigma
+    # numpy mixes a list of seeds; torch's generator keeps 32 bits, and seed and step would collide in them.
+    drawn = np.random.default_rng([seed, step]).standard_normal(size, dtype=np.float32)
+    return torch.from_numpy(drawn) * sigma

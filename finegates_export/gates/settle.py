@@ -23,7 +23,9 @@ from finegates_export.gates.layout import UnitKey
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-BISECTIONS = 60
+BISECTIONS = 100
+LEAST_WORTH = 1e-6
+"""Of the highest score; the score of a unit that has none."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ def settle(
     for key, values in scores.items():
         if not np.isfinite(values).all():
             raise InputError(f"scores of layer {key[0]} ({key[1]}) are not finite; the gates cannot be ranked")
+    # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
+    floor = LEAST_WORTH * max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
+    scores = {key: np.maximum(values, floor) for key, values in scores.items()}
     layers = [_Layer(structure, index, scores, widths) for index in range(len(structure.layers))]
     budget = (1.0 - removed) * structure.linear_weights
     low, high = 0.0, 1.0 + max(float(values.max(initial=0.0)) for values in scores.values()) * 2

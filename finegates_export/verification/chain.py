@@ -98,8 +98,8 @@ class Chain:
             logits_BC, hidden_BSD = forward(batch.inputs)
             if hidden_BSD is None:
                 raise ChainError("the reference must return the last hidden state")
-            if not np.isfinite(logits_BC).all():
-                raise ChainError("the gated model itself gives NaN or infinite logits; train again")
+            if not (np.isfinite(logits_BC).all() and np.isfinite(hidden_BSD[batch.attended]).all()):
+                raise ChainError("the gated model itself gives NaN or infinite values; train again")
             self._logits.append(logits_BC)
             self._hidden.append(hidden_BSD[batch.attended])
 
@@ -138,9 +138,13 @@ class Chain:
 
     def _judge(self, link: Link) -> None:
         tolerances = self.tolerances
+        worst = max(link.relative, link.hidden_relative or 0.0)
+        if not np.isfinite([link.relative, link.hidden_relative or 0.0]).all():
+            raise ChainError(
+                f"{link.name} gives NaN or infinite values; nothing was written. Please report it with the run"
+            )
         if link.exact:
-            worst = max(link.relative, link.hidden_relative or 0.0)
-            if not worst <= tolerances.float32:
+            if worst > tolerances.float32:
                 raise ChainError(
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
                     f"{tolerances.float32:.0e}; nothing was written. This is a defect, please report it with the run"
@@ -181,7 +185,10 @@ class Chain:
 
 
 def _largest_difference(one: list[Array], other: list[Array]) -> float:
-    return max(float(np.abs(a - b).max(initial=0.0)) for a, b in zip(one, other, strict=True))
+    """NaN where anything is NaN (Python's max would drop it); infinite where shapes differ."""
+    if any(a.shape != b.shape for a, b in zip(one, other, strict=True)):
+        return float("inf")
+    return float(np.max([np.abs(a - b).max(initial=0.0) for a, b in zip(one, other, strict=True)]))
 
 
 def _scale(arrays: list[Array]) -> float:

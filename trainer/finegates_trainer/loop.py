@@ -49,7 +49,7 @@ class Loop:
         options = training.options
         self.training, self.options, self.work, self.reporter = training, options, work, reporter
         self.metric = options.metric or default_metric(options.task)
-        self.accelerator = Accelerator(mixed_precision="bf16" if options.precision == "bfloat16" else "no")
+        self.accelerator = Accelerator(mixed_precision="bf16" if _bfloat16(options.precision) else "no")
         lengths = [len(row["input_ids"]) for row in training.train_rows.inputs]
         self.batches = EpochBatches(lengths, options.batch_size, options.seed)
         loader: Any = DataLoader(
@@ -275,6 +275,13 @@ class Loop:
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer itself, out of accelerate's wrapper."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+def _bfloat16(precision: str) -> bool:
+    """Whether to compute in bfloat16; on a processor without its instructions that would be slower, not faster."""
+    if precision == "auto":
+        return torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return precision == "bfloat16"
 
 
 class _SquaredError(nn.Module):

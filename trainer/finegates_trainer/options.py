@@ -102,8 +102,8 @@ class TrainOptions(Options):
     """Go on from the last checkpoint of an interrupted run."""
     overwrite: bool = False
     """Replace an existing run folder."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of forward and backward (autocast); gates and optimizer stay in float32."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Arithmetic of forward and backward; `auto` is bfloat16 where the processor has it. Gates stay in float32."""
     seed: int = 0
     """Order of rows, new head and LoRA, dropout, gate noise."""
     threads: int | None = None
@@ -124,6 +124,7 @@ class TrainOptions(Options):
         check(bool(self.lora_on), "lora-on", f"names no linear; choose among {', '.join(LORA_TARGETS)}")
         unknown = [name for name in self.lora_on if name not in LORA_TARGETS]
         check(not unknown, "lora-on", f"{unknown} unknown; choose among {', '.join(LORA_TARGETS)}")
+        check(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
         check(self.samples >= 0, "samples", f"must not be negative, got {self.samples}")
         check(self.noise_sigma >= 0, "noise-sigma", f"must not be negative, got {self.noise_sigma}")
         check(0 < self.settle_fraction < 1, "settle-fraction", f"must lie in (0, 1), got {self.settle_fraction}")

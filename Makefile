@@ -1,0 +1,51 @@
+# Every target sets up what it needs: a virtual environment in .venv and, for the demo, its downloads in .cache.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+FULL := runs/demo-full
+REVIEWS := .cache/reviews
+MINILM := .cache/minilm
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-full test lint bench-bert-base clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@
+
+setup: $(READY) ## Make the virtual environment
+
+demo: $(READY) ## Train, export, prove, measure and run a real model (under 10 minutes)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
+	$(BIN)/finegates-train --config trainer/recipes/demo.yaml --base $(MINILM) --data $(REVIEWS) --out $(DEMO) --overwrite
+	$(BIN)/finegates-export --ckpt $(DEMO) --out exports/demo/ --quantize int8 --overwrite
+	$(BIN)/finegates-bench --ckpt $(DEMO) --eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --int8 --out runs/demo-report/ --overwrite
+	$(BIN)/python benchmarks/demo/classify.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv --count 3
+
+demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned models trained as long
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
+	$(BIN)/python benchmarks/demo/seeds.py --base $(MINILM) --data $(REVIEWS) --config trainer/recipes/demo-full.yaml \
+		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
+
+bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
+	$(BIN)/python benchmarks/bert_base.py --work runs/bert-base --out benchmarks/results/bert-base
+
+test: $(READY) ## Lint, type check and run all tests (under 6 minutes)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+lint: $(READY) ## Lint and type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove runs, exports and caches, not the environment
+	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,31 @@
+"""Latency, accuracy and size of a run's levels against the unpruned model, measured and reported.
+
+Importing this package imports neither torch nor transformers: the process that measures starts from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finegates_bench.options import BenchOptions
+    from finegates_bench.report_files import report
+    from finegates_bench.results import BenchReport
+    from finegates_bench.sweep import measure
+
+__all__ = ["BenchOptions", "BenchReport", "measure", "report"]
+
+_HOMES = {
+    "BenchOptions": "finegates_bench.options",
+    "BenchReport": "finegates_bench.results",
+    "measure": "finegates_bench.sweep",
+    "report": "finegates_bench.report_files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

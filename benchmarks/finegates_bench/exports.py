@@ -1,0 +1,88 @@
+"""From run folders to ONNX files, through the library's own `export`: planned, fused and proven like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finegates_bench.levels import Candidate
+from finegates_bench.options import BenchOptions
+from finegates_bench.results import MetricSource, ModelResult, Precision, Timing
+from finegates_export.export_report import ExportReport
+
+if TYPE_CHECKING:
+    from finegates_export.families.base import BaseModel
+
+ANY_AGREEMENT = 0.0
+ANY_METRIC_LOSS = 200.0
+"""Points: a correlation can fall from 1 to -1."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One graph, ready to be measured."""
+
+    candidate: Candidate
+    precision: Precision
+    graph: Path
+    export: ExportReport
+
+    @property
+    def id(self) -> str:
+        """The name under which it is timed."""
+        return self.candidate.id if self.precision == "float32" else f"{self.candidate.id}-int8"
+
+    def result(self, metric: float | None, source: MetricSource | None, timings: tuple[Timing, ...]) -> ModelResult:
+        """Its line of the report."""
+        plan, after = self.export.plan, self.export.after or self.export.before
+        return ModelResult(
+            id=self.id,
+            kind=self.candidate.kind,
+            precision=self.precision,
+            trained=self.candidate.trained,
+            removed=plan.removed,
+            asked=self.candidate.asked,
+            kept_weights=plan.kept_weights,
+            padding_weights=plan.padding_weights,
+            parameters=after.parameters,
+            file_bytes=self.graph.stat().st_size,
+            metric=metric,
+            metric_source=source,
+            left_in_float=self.export.left_in_float if self.precision == "int8" else (),
+            timings=timings,
+        )
+
+
+def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOptions, folder: Path) -> Iterator[Exported]:
+    """Export one run: its float32 graph and, if asked, its int8 graph.
+
+    Args:
+        candidate: the run.
+        base: its base.
+        options: int8 or not, tolerances, threads, seed.
+        folder: where the bundle goes.
+
+    Raises:
+        ChainError: a step changed what the model computes.
+        FusionError: the target's fusions found less than the family promises.
+    """
+    from finegates_export.exporter import DELIVERED, QUANTIZED, ExportOptions, export
+
+    report = export(
+        ExportOptions(
+            ckpt=candidate.run.folder,
+            out=folder,
+            quantize="int8" if options.int8 else "none",
+            # Where nothing was trained there are no predictions to keep.
+            min_agreement=options.min_agreement if candidate.trained else ANY_AGREEMENT,
+            max_metric_loss=options.max_metric_loss if candidate.trained else ANY_METRIC_LOSS,
+            seed=options.seed,
+            threads=options.threads,
+        ),
+        base,
+    )
+    yield Exported(candidate, "float32", folder / DELIVERED, report)
+    if options.int8:
+        yield Exported(candidate, "int8", folder / QUANTIZED, report)

@@ -1,0 +1,75 @@
+"""Everything `finegates-bench` can be told, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finegates_bench.shapes import Shape
+from finegates_export.measure.timer import Budget
+from finegates_export.options import Options, check
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(Options):
+    """Options of one measurement."""
+
+    ckpt: Path
+    """The run folder; every level in it is measured."""
+    out: Path
+    """The folder of the report."""
+    baseline: Path | None = None
+    """A run with layout none: the unpruned model. Default: the run's base, untrained, with all gates open."""
+    base: str | None = None
+    """Where the base model is now, if not where the run was trained."""
+    what_if: tuple[float, ...] = ()
+    """Removed shares to measure as well, closed by weight magnitude without training: latency only."""
+    int8: bool = False
+    """Measure every model's int8 form too."""
+    eval_data: str | None = None
+    """Rows for the metric; default: the run's own evaluation rows."""
+
+    shapes: tuple[str, ...] = ("1x32", "1x128", "8x128", "16x64")
+    """Input shapes, BATCHxSEQUENCE."""
+    rounds: int = 30
+    """Rounds per shape, at least; each runs every model once."""
+    seconds: float = 10.0
+    """Seconds per shape, at least."""
+    warmup: int = 5
+    """Rounds per shape before the first that counts."""
+
+    min_agreement: float = 0.99
+    """Share of equal predictions that an int8 form of a trained model must keep."""
+    max_metric_loss: float = 1.0
+    """Points of the metric that an int8 form of a trained model may lose."""
+    overwrite: bool = False
+    """Replace what is at --out."""
+    seed: int = 0
+    """Of the token ids, the order within rounds, and the bootstrap."""
+    threads: int = 2
+    """Processor threads of every model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ckpt", Path(self.ckpt))
+        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "baseline", Path(self.baseline) if self.baseline else None)
+        check(all(0 <= share < 1 for share in self.what_if), "what-if", f"must lie in [0, 1), got {self.what_if}")
+        check(len(set(self.what_if)) == len(self.what_if), "what-if", f"names a share twice: {self.what_if}")
+        check(bool(self.shapes), "shapes", "names no shape; write BATCHxSEQUENCE, as in 8x128")
+        try:
+            parsed = self.parsed_shapes()
+        except ValueError as error:
+            raise ValueError(f"shapes: {error}") from error
+        check(len(set(parsed)) == len(parsed), "shapes", f"names a shape twice: {','.join(self.shapes)}")
+        check(self.threads > 0, "threads", f"must be positive, got {self.threads}")
+        check(0 <= self.min_agreement <= 1, "min-agreement", f"must lie in [0, 1], got {self.min_agreement}")
+        check(self.max_metric_loss >= 0, "max-metric-loss", f"must not be negative, got {self.max_metric_loss}")
+        self.budget()
+
+    def parsed_shapes(self) -> tuple[Shape, ...]:
+        """The shapes, in the order given."""
+        return tuple(Shape.parse(shape) for shape in self.shapes)
+
+    def budget(self) -> Budget:
+        """How long each shape is measured."""
+        return Budget(self.rounds, self.seconds, self.warmup)

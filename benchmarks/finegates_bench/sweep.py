@@ -1,0 +1,184 @@
+"""The verb `measure`: a run's levels against the unpruned model, exported, timed and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finegates_bench.exports import Exported, export_candidate
+from finegates_bench.latency import make_timing, run_worker, summarize
+from finegates_bench.levels import Candidate, baseline_notes, own_levels, read_baseline
+from finegates_bench.options import BenchOptions
+from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
+from finegates_bench.shapes import Shape
+from finegates_bench.stamp import make_stamp
+from finegates_bench.worker import WorkerSpec
+from finegates_export.errors import InputError
+from finegates_export.files import check_destination, scratch_folder
+from finegates_export.gates.run_folder import Run, read_run
+
+if TYPE_CHECKING:
+    from finegates_bench.quality import EvaluationRows
+    from finegates_export.families.base import BaseModel
+
+Say = Callable[[str], None]
+Times = dict[str, list[int]]
+
+SHARE_TOLERANCE = 0.01
+"""A what-if level that lands further from the share it was asked for gets a note."""
+NO_BASELINE = (
+    "No baseline was given: the unpruned model is the run's base, untrained, with all gates open. "
+    "Its latency is real, its metric is null."
+)
+
+
+def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
+    """Export every level and the unpruned model, time them in turns, and compute their metric.
+
+    Exported graphs lie in a folder beside `options.out` while this runs, and are gone when it ends; the report itself
+    is written by `report`.
+
+    Args:
+        options: the measurement.
+        say: is told what happens, a line at a time; nobody by default.
+
+    Raises:
+        ChainError: a model could not be exported without changing what it computes.
+        InputError: the baseline is another model's, a shape is too long, or rows cannot be read.
+        MeasurementError: the process that measures died.
+        OutputError: the report could not be written at `options.out`.
+        RunFolderError: a run folder cannot be used.
+    """
+    check_destination(options.out, overwrite=options.overwrite)
+    sweep = _Sweep(options, say or _silent)
+    with scratch_folder(options.out) as scratch:
+        exported = list(sweep.export(scratch))
+        times = {shape: sweep.time(exported, shape, scratch) for shape in options.parsed_shapes()}
+        models = tuple(sweep.results(exported, times))
+    return sweep.report(models)
+
+
+class _Sweep:
+    """One measurement: everything that can be refused is read and checked before the first export."""
+
+    def __init__(self, options: BenchOptions, say: Say) -> None:
+        from finegates_bench.quality import evaluation_rows
+        from finegates_export.gates.assemble import base_of
+
+        self.options, self.say = options, say
+        self.run: Run = read_run(options.ckpt)
+        self.levels = own_levels(self.run)
+        self.baseline = read_baseline(self.run, options.baseline) if options.baseline else None
+        self.base: BaseModel = base_of(self.run, options.base)
+        config = self.base.config()
+        _check_lengths(options.parsed_shapes(), config.max_position_embeddings)
+        self.vocab_size: int = config.vocab_size
+        names = self.base.family().input_names(config)
+        self.rows: EvaluationRows = evaluation_rows(self.run, names, options.eval_data)
+        self.stamp: Stamp = make_stamp(options.threads)
+
+    def export(self, scratch: Path) -> Iterator[Exported]:
+        """The graphs of all models: the unpruned one first, then by removed share."""
+        unpruned, *pruned = self._candidates(scratch)
+        pruned.sort(key=lambda candidate: candidate.run.info.removed)
+        for candidate in (unpruned, *pruned):
+            self.say(f"exporting {candidate.id}")
+            yield from export_candidate(candidate, self.base, self.options, scratch / candidate.id)
+
+    def time(self, exported: list[Exported], shape: Shape, scratch: Path) -> Times:
+        """Nanoseconds per round of every model at one shape, by its id."""
+        spec = WorkerSpec(
+            graphs={model.id: str(model.graph) for model in exported},
+            batch=shape.batch,
+            sequence=shape.sequence,
+            vocab_size=self.vocab_size,
+            threads=self.options.threads,
+            seed=self.options.seed,
+            budget=self.options.budget(),
+        )
+        self.say(f"timing {len(exported)} models at {shape}")
+        return run_worker(spec, scratch)
+
+    def results(self, exported: list[Exported], times: dict[Shape, Times]) -> Iterator[ModelResult]:
+        """A line of the report for every model."""
+        from finegates_bench.quality import metric_of
+
+        if self.rows.tokens is not None:
+            self.say(f"computing {self.run.info.metric} on {len(self.rows.tokens)} rows")
+        for model in exported:
+            metric, source = metric_of(model, self.rows, self.run, self.options.threads)
+            timings = tuple(self._timing(model, exported[0], shape, times[shape]) for shape in times)
+            yield model.result(metric, source, timings)
+
+    def report(self, models: tuple[ModelResult, ...]) -> BenchReport:
+        """The whole."""
+        info = self.run.info
+        return BenchReport(
+            stamp=self.stamp,
+            base=_base_name(self.run),
+            family=info.family,
+            task=info.task,
+            metric_name=info.metric,
+            eval_rows=self.rows.words,
+            unpruned=(
+                "trained without gates, LoRA merged, exported and fused the same way"
+                if self.baseline
+                else "the base with all gates open, untrained"
+            ),
+            notes=tuple(self._notes(models)),
+            options=self.options.to_json(),
+            models=models,
+        )
+
+    def _candidates(self, scratch: Path) -> list[Candidate]:
+        from finegates_bench.what_if import WhatIf
+        from finegates_export.targets import TARGETS
+
+        shares = [share for share in self.options.what_if if share or self.baseline]
+        if self.baseline and not shares:
+            return [self.baseline, *self.levels]
+        what_if = WhatIf(self.run, self.base, TARGETS["ort-cpu"].WIDTHS)
+        unpruned = self.baseline or what_if.write(0.0, scratch / "run-unpruned", kind="unpruned")
+        closed = [what_if.write(share, scratch / f"run-what-if-{share:g}") for share in shares]
+        return [unpruned, *self.levels, *closed]
+
+    def _timing(self, model: Exported, unpruned: Exported, shape: Shape, times: Times) -> Timing:
+        summary = summarize(times[model.id], times[unpruned.id], self.options.seed)
+        return make_timing(summary, model.export.plan, shape)
+
+    def _notes(self, models: tuple[ModelResult, ...]) -> Iterator[str]:
+        if self.baseline:
+            yield from baseline_notes(self.run, self.baseline.run)
+        else:
+            yield NO_BASELINE
+        if self.rows.tokens is None:
+            yield f"Metrics are {self.rows.words}."
+        if any(model.kind == "what-if" for model in models):
+            yield (
+                "What-if levels are closed by weight magnitude without training: latency only, their metric is null, "
+                "they enter no goal."
+            )
+        for model in models:
+            if model.kind == "what-if" and abs(model.removed - (model.asked or 0.0)) > SHARE_TOLERANCE:
+                yield f"{model.label} landed at {model.removed:.1%}: the model's widths are too coarse for that share."
+            if model.left_in_float:
+                count = len(model.left_in_float)
+                yield f"{model.label} leaves {count} linears in float32, else the chain did not hold."
+        if self.stamp.cores < self.stamp.threads:
+            yield f"{self.stamp.threads} threads a model were asked for on {self.stamp.cores} available cores."
+
+
+def _check_lengths(shapes: tuple[Shape, ...], longest: int) -> None:
+    for shape in shapes:
+        if shape.sequence > longest:
+            raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose other --shapes")
+
+
+def _base_name(run: Run) -> str:
+    """The hub id, or the folder's own name."""
+    return run.info.base_id if run.info.base_revision else Path(run.info.base_id).name
+
+
+def _silent(_line: str) -> None:
+    """Nobody listens."""

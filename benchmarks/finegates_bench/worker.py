@@ -1,0 +1,86 @@
+"""The fresh process that measures one input shape: onnxruntime and numpy, nothing else.
+
+    python -m finegates_bench.worker SPEC.json RESULT.json
+
+It imports neither torch nor transformers, whose threads and memory would be measured along.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finegates_export.measure.timer import Budget, time_interleaved
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What one process measures."""
+
+    graphs: dict[str, str]
+    """ONNX files by model id."""
+    batch: int
+    sequence: int
+    vocab_size: int
+    """Random token ids lie below it."""
+    threads: int
+    seed: int
+    budget: Budget
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> WorkerSpec:
+        """Rebuild from `to_json`."""
+        return cls(**{**values, "budget": Budget(**values["budget"])})
+
+
+def main() -> None:
+    """Read the spec named by the first argument, write nanoseconds by model id to the second."""
+    spec_file, result_file = map(Path, sys.argv[1:3])
+    spec = WorkerSpec.from_json(json.loads(spec_file.read_text(encoding="utf-8")))
+    result_file.write_text(json.dumps(measure_shape(spec)), encoding="utf-8")
+
+
+def measure_shape(spec: WorkerSpec) -> dict[str, list[int]]:
+    """Nanoseconds of every model in every round, all sessions open at once and run in turns."""
+    sessions = {name: _open(path, spec.threads) for name, path in spec.graphs.items()}
+    calls = {name: _call(session, _inputs(session, spec)) for name, session in sessions.items()}
+    return time_interleaved(calls, spec.budget, spec.seed)
+
+
+def _open(path: str, threads: int) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    # Else a session's idle threads would go on spinning into the next model's turn.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+
+def _inputs(session: Any, spec: WorkerSpec) -> dict[str, npt.NDArray[np.int64]]:
+    """Random ids, every token attended to, one segment; the same for every model."""
+    shape = (spec.batch, spec.sequence)
+    made = {
+        "input_ids": np.random.default_rng(spec.seed).integers(0, spec.vocab_size, shape),
+        "attention_mask": np.ones(shape, np.int64),
+    }
+    return {value.name: made.get(value.name, np.zeros(shape, np.int64)) for value in session.get_inputs()}
+
+
+def _call(session: Any, inputs: dict[str, npt.NDArray[np.int64]]) -> Any:
+    return lambda: session.run(None, inputs)
+
+
+if __name__ == "__main__":
+    main()

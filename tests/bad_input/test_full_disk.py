@@ -1,0 +1,44 @@
+"""A disk that fills up in the middle of writing leaves nothing, and says so in one line."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finegates_export import ExportOptions, export
+from finegates_export.errors import OutputError
+from tests.tiny import tiny_run
+
+
+@pytest.fixture(scope="module")
+def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("disk") / "run", base, "coupled", samples=4)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle"])
+def test_writing_that_fails_half_way_leaves_nothing(
+    run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*nothing was left there"):
+            export(ExportOptions(ckpt=run, out=tmp_path / name))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_report_that_cannot_be_printed_fails_without_a_traceback_of_ours(run: Path) -> None:
+    command = [sys.executable, "-m", "finegates_export", "--ckpt", str(run), "--plan-only"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0

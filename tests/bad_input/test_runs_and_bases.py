@@ -1,0 +1,185 @@
+"""Whatever is wrong with a run folder or a base is told in one line with its remedy, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finegates_export import ExportOptions, export
+from finegates_export.errors import FineGatesError, InputError, OutputError, RunFolderError, UnsupportedError
+from finegates_export.families.base import find_base
+from finegates_export.files import sha256_file, write_json
+from tests.tiny import LORA, tiny_base, tiny_run
+
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def sound(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("sound") / "run", base, "coupled", lora=LORA, samples=8)
+
+
+def _truncate(name: str) -> Damage:
+    def damage(run: Path) -> None:
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+def _remove(name: str) -> Damage:
+    return lambda run: (run / name).unlink()
+
+
+def _empty(run: Path) -> None:
+    shutil.rmtree(run)
+    run.mkdir()
+
+
+def _schema(version: object) -> Damage:
+    return lambda run: _edit_json(run, schema_version=version)
+
+
+def _edit_json(run: Path, **changes: object) -> None:
+    values = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    write_json(run / "run.json", {**values, **changes})
+
+
+def _rewrite(name: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Damage:
+    """Change tensors and the file's hash with them: damage that only the values show."""
+
+    def damage(run: Path) -> None:
+        tensors = {key: tensor.clone() for key, tensor in load_file(run / name).items()}
+        change(tensors)
+        save_file(tensors, run / name)
+        files = json.loads((run / "run.json").read_text(encoding="utf-8"))["files"]
+        _edit_json(run, files={**files, name: sha256_file(run / name)})
+
+    return damage
+
+
+def _fill(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[sorted(tensors)[0]].view(-1)[0] = value
+
+    return change
+
+
+def _shorten(tensors: dict[str, torch.Tensor]) -> None:
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name][:-1].clone()
+
+
+def _rename(tensors: dict[str, torch.Tensor]) -> None:
+    for name in list(tensors):
+        tensors[name.replace("lora_B", "lora_C")] = tensors.pop(name)
+
+
+CASES: dict[str, tuple[Damage, type[FineGatesError], str]] = {
+    "missing": (shutil.rmtree, RunFolderError, "does not exist.*finegates-train"),
+    "empty": (_empty, RunFolderError, "empty, unfinished"),
+    "no json": (_remove("run.json"), RunFolderError, "holds no run.json"),
+    "truncated json": (_truncate("run.json"), RunFolderError, "damaged"),
+    "truncated gates": (_truncate("gates.safetensors"), RunFolderError, "gates.safetensors is truncated"),
+    "truncated head": (_truncate("head.safetensors"), RunFolderError, "head.safetensors is truncated"),
+    "missing adapter": (_remove("adapter/adapter_model.safetensors"), RunFolderError, "incomplete.*adapter_model"),
+    "newer schema": (_schema(99), RunFolderError, "schema version 99.*update"),
+    "NaN gates": (_rewrite("gates.safetensors", _fill(float("nan"))), InputError, "NaN or infinite"),
+    "infinite gates": (_rewrite("gates.safetensors", _fill(float("inf"))), InputError, "NaN or infinite"),
+    "short gates": (_rewrite("gates.safetensors", _shorten), InputError, "has shape"),
+    "NaN head": (_rewrite("head.safetensors", _fill(float("nan"))), InputError, "NaN or infinite"),
+    "adapter as zeros": (_rewrite("adapter/adapter_model.safetensors", _rename), InputError, "would load as zeros"),
+    "NaN adapter": (_rewrite("adapter/adapter_model.safetensors", _fill(float("nan"))), InputError, "NaN|merged"),
+    "other family": (lambda run: _edit_json(run, family="roberta"), RunFolderError, "family 'roberta'"),
+    "unknown field": (lambda run: _edit_json(run, colour="red"), RunFolderError, "damaged: colour"),
+    "unknown layout": (lambda run: _edit_json(run, layout="spiral"), RunFolderError, "layout"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_damaged_run_is_refused_in_one_line_and_writes_nothing(sound: Path, tmp_path: Path, case: str) -> None:
+    damage, error, message = CASES[case]
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    damage(run)
+    with pytest.raises(error, match=message) as caught:
+        export(ExportOptions(ckpt=run, out=tmp_path / "out"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_another_base_is_refused_by_its_hashes(sound: Path, tmp_path: Path) -> None:
+    other = tiny_base(tmp_path / "other", seed=5)
+    with pytest.raises(RunFolderError, match=r"not the base this run was trained on.*tensors differ"):
+        export(ExportOptions(ckpt=sound, out=tmp_path / "model.onnx", base=str(other)))
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_base_that_moved_is_found_by_option(sound: Path, base: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    report = export(ExportOptions(ckpt=sound, base=str(moved), plan_only=True))
+    assert report.plan.removed > 0
+
+
+def test_infinite_base_weights_are_refused(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    tensors["bert.encoder.layer.1.output.dense.weight"][0, 0] = float("inf")
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    run = tiny_run(tmp_path / "run", base, "coupled")
+    with pytest.raises(InputError, match=r"layer.1.output.dense holds NaN or infinite"):
+        export(ExportOptions(ckpt=run, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_weights_are_refused_with_the_remedy(base: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(base, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pickle.*save_pretrained"):
+        find_base(str(pickled)).tensor_hashes()
+
+
+def test_truncated_base_weights_are_named(base: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(base, cut)
+    _truncate("model.safetensors")(cut)
+    with pytest.raises(InputError, match="truncated"):
+        find_base(str(cut)).tensor_hashes()
+
+
+def test_an_unknown_family_is_refused_by_name_with_what_is_supported(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"model_type": "gpt2"})
+    with pytest.raises(UnsupportedError, match=r"'gpt2' is not supported; supported are: bert"):
+        find_base(str(tmp_path)).family()
+
+
+@pytest.mark.parametrize(("place", "message"), [("./nowhere", "does not exist"), ("{empty}", "without config.json")])
+def test_a_base_that_is_not_there_is_named(tmp_path: Path, place: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_base(place.format(empty=tmp_path))
+
+
+def test_an_existing_output_is_kept_without_overwrite(sound: Path, tmp_path: Path) -> None:
+    for name in ("model.onnx", "bundle"):
+        out = tmp_path / name
+        out.mkdir() if name == "bundle" else out.write_text("mine")
+        with pytest.raises(OutputError, match="exists already; pass --overwrite"):
+            export(ExportOptions(ckpt=sound, out=out))
+    assert (tmp_path / "model.onnx").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder in which not even root can write")
+def test_an_output_folder_that_cannot_be_written_is_told_before_any_work(sound: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        export(ExportOptions(ckpt=sound, out=Path("/proc/finegates/model.onnx")))
+    assert os.path.isdir("/proc")  # noqa: PTH112  # the check itself must not have changed anything

@@ -1,0 +1,130 @@
+"""Outputs of any form of a model on the same awkward inputs, and how far two of them are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+
+from finegates_export.families.bert import Bert
+from finegates_export.families.structure import Structure
+from finegates_export.fold import fold
+from finegates_export.gates.gated_model import GatedModel, plain_model
+from finegates_export.gates.settle import Widths
+from finegates_export.plan import ShrinkPlan, make_plan
+from finegates_export.shrink import shrink
+from tests.tiny import MAX_LENGTH
+
+TOLERANCE = 1e-4
+"""What float32 forms may differ by, as a share of the scale."""
+PRACTICE = 1e-5
+"""What they differ by on models this small, at most."""
+REJECTED = 100 * TOLERANCE
+"""What every mutation must differ by at least."""
+LENGTHS = (1, 7, 2 * MAX_LENGTH)
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+Array = npt.NDArray[Any]
+
+
+class Outputs(NamedTuple):
+    """What a form of the model computes on all inputs."""
+
+    logits: Array
+    hidden: Array | None
+    """Attended tokens only, one a row."""
+
+
+def awkward_inputs(vocab_size: int, seed: int = 3) -> list[dict[str, Array]]:
+    """Batches of two rows of lengths one, odd and maximum; the second row is padded and has two segments."""
+    generator = np.random.default_rng(seed)
+    batches = []
+    for length in LENGTHS:
+        ids = generator.integers(0, vocab_size, (2, length))
+        mask, segments = np.ones((2, length), np.int64), np.zeros((2, length), np.int64)
+        mask[1, max(1, length // 2) :] = 0
+        segments[1, length // 3 :] = 1
+        batches.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": segments})
+    return batches
+
+
+def torch_outputs(model: Any, plain: Any = None) -> Outputs:
+    """Run a torch model; `plain` is the transformers model in it, where it is wrapped."""
+    plain = plain_model(model) if plain is None else plain
+    hidden: list[torch.Tensor] = []
+    handle = plain.bert.register_forward_hook(lambda _module, _inputs, output: hidden.append(output[0]))
+    batches = awkward_inputs(plain.config.vocab_size)
+    with torch.no_grad():
+        logits = [model(**{n: torch.from_numpy(batch[n]) for n in NAMES}).logits.numpy() for batch in batches]
+    handle.remove()
+    return _gather(logits, [tokens.numpy() for tokens in hidden], batches)
+
+
+def onnx_outputs(graph: Any, vocab_size: int, *, optimize: bool = True) -> Outputs:
+    """Run a graph: a file, bytes, an `onnx.ModelProto`, or an `onnx_ir.Model`."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    if not optimize:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(_runnable(graph), settings, providers=["CPUExecutionProvider"])
+    names = {value.name for value in session.get_inputs()}
+    batches = awkward_inputs(vocab_size)
+    results = [session.run(None, {name: batch[name] for name in names}) for batch in batches]
+    hidden = [result[1] for result in results] if len(session.get_outputs()) > 1 else []
+    return _gather([result[0] for result in results], hidden, batches)
+
+
+def difference(one: Outputs, other: Outputs) -> float:
+    """The largest difference of logits and, where both have it, last hidden state, as a share of the first's scale."""
+    worst = _relative(one.logits, other.logits)
+    if one.hidden is not None and other.hidden is not None:
+        worst = max(worst, _relative(one.hidden, other.hidden))
+    return worst
+
+
+def gated(model: Any, layout: str, vectors: dict[str, torch.Tensor], **options: Any) -> GatedModel:
+    """A gated model in evaluation mode."""
+    wrapped = GatedModel(model, structure_of(model), layout, **options)
+    wrapped.gates.load_vectors(vectors)
+    return wrapped.eval()
+
+
+def structure_of(model: Any) -> Structure:
+    """The structure of a tiny model."""
+    return Bert().structure(plain_model(model).config)
+
+
+def fold_and_shrink(
+    gated_model: GatedModel, change: Callable[[ShrinkPlan], ShrinkPlan] = lambda plan: plan
+) -> tuple[Any, ShrinkPlan]:
+    """Fold, plan and shrink; `change` is where a mutation of the plan goes."""
+    model = fold(gated_model)
+    structure = structure_of(model)
+    plan = change(make_plan(model, structure, Widths()))
+    return shrink(model, structure, plan), plan
+
+
+def _gather(logits: list[Array], hidden: list[Array], batches: list[dict[str, Array]]) -> Outputs:
+    attended = [batch["attention_mask"].astype(bool) for batch in batches]
+    tokens = np.concatenate([h[mask] for h, mask in zip(hidden, attended, strict=True)]) if hidden else None
+    return Outputs(np.concatenate(logits), tokens)
+
+
+def _relative(one: Array, other: Array) -> float:
+    assert one.shape == other.shape
+    assert np.isfinite(other).all()
+    return float(np.abs(one - other).max() / np.abs(one).max())
+
+
+def _runnable(graph: Any) -> Any:
+    if hasattr(graph, "SerializeToString"):
+        return graph.SerializeToString()
+    if hasattr(graph, "graph"):
+        import onnx_ir
+
+        return onnx_ir.to_proto(graph).SerializeToString()
+    return graph

@@ -1,0 +1,91 @@
+"""Bases, runs and bundles that are made once and read by every test, in every worker of pytest-xdist."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finegates_export.exporter import ExportOptions, export
+from finegates_export.gates.adapter import LoraSettings
+from tests.tiny import tiny_base, tiny_run
+
+torch.set_num_threads(1)  # the models are tiny and the workers of xdist share the processor
+
+
+class Workshop:
+    """Makes folders by name, each once.
+
+    Args:
+        root: a folder that all workers share.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def base(self, **options: Any) -> Path:
+        """A base of `tiny_base`."""
+        return self._make(_name("base", options), lambda folder: tiny_base(folder, **options))
+
+    def run(
+        self,
+        layout: str,
+        lora: LoraSettings | None = None,
+        gates: Mapping[str, float] | None = None,
+        samples: int = 24,
+        **base: Any,
+    ) -> Path:
+        """A run of `tiny_run`."""
+        name = _name("run", {"layout": layout, "lora": lora, "gates": gates, "samples": samples, **base})
+        home = self.base(**base)
+        return self._make(name, lambda folder: tiny_run(folder, home, layout, lora=lora, gates=gates, samples=samples))
+
+    def bundle(self, run: Path, **options: Any) -> Path:
+        """The bundle of a run."""
+        name = _name(f"bundle {run.name}", options)
+        return self._make(name, lambda out: export(ExportOptions(ckpt=run, out=out, threads=1, **options)))
+
+    def _make(self, name: str, build: Callable[[Path], Any]) -> Path:
+        folder = self.root / name
+        with _locked(self.root / f"{name}.lock"):
+            if not folder.exists():
+                partial = self.root / f"{name}.building"
+                shutil.rmtree(partial, ignore_errors=True)
+                build(partial)
+                partial.rename(folder)
+        return folder
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """One for the whole session, all workers included."""
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "workshop"
+    root.mkdir(exist_ok=True)
+    return Workshop(root)
+
+
+def bundle_info(bundle: Path) -> dict[str, Any]:
+    """The content of a bundle's `bundle.json`."""
+    return json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+
+
+def _name(kind: str, options: Mapping[str, Any]) -> str:
+    words = [f"{key}-{value}" for key, value in options.items() if value is not None]
+    spelled = "_".join([kind, *words])
+    return "".join(letter if letter.isalnum() or letter in "-_." else "." for letter in spelled)[:200]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,124 @@
+"""The commands: help, plain option names, comma lists, YAML with overrides, one line for anything wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finegates_export.cli import main as export_main
+from finegates_trainer.cli import main as train_main
+from tests.tiny import tiny_run
+
+TINY = ["--max-steps=20", "--batch-size", "8", "--lora-rank", "2", "--quiet"]
+
+
+def run(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch, name: str = "finegates-train") -> int:
+    """Run a command in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    try:
+        main()  # type: ignore[operator]  # an entry point
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_help_names_every_option_with_its_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(train_main, ["--help"], monkeypatch) == 0
+    told = capsys.readouterr().out
+    for option in (
+        "--base",
+        "--data",
+        "--target-removed",
+        "--lora-rank",
+        "--levels",
+        "--resume",
+        "--json",
+        "--threads",
+    ):
+        assert option in told
+    assert "--lora.rank" not in told
+    assert "--empty-levels" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lora-rank", "-1"], "lora-rank: must not be negative, got -1"),
+        (["--levels", "0.4,0.2"], "levels: must ascend, got 0.4,0.2"),
+        (["--levels", "0.4,much"], "much"),
+        (["--layout", "spiral"], "spiral"),
+        (["--metric", "bleu"], "metric: 'bleu'"),
+        (["--lora-rnk", "4"], "--lora-rank"),
+        (["--target-removed", "1.5"], "target-removed: must lie in"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--data", "nowhere.tsv"], "nowhere.tsv does not exist"),
+        (["--base", "./nowhere"], "./nowhere does not exist"),
+    ],
+)
+def test_a_bad_value_is_one_line_and_status_2(
+    base: Path,
+    rows: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {"--base": str(base), "--data": str(rows), "--out": str(tmp_path / "run")}
+    given |= {arguments[0]: arguments[1]} if arguments[0] in given else {}
+    extra = [] if arguments[0] in given else arguments
+    words = [word for pair in given.items() for word in pair]
+    assert run(train_main, [*words, *extra], monkeypatch) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_yaml_gives_options_and_flags_win(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("target-removed: 0.2\nlevels: [0.2, 0.3]\nlora-rank: 3\nseed: 7\n", encoding="utf-8")
+    words = ["--config", str(recipe), "--base", str(base), "--data", str(rows), "--out", str(tmp_path / "run")]
+    assert run(train_main, [*words, *TINY, "--json"], monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["options"]["levels"] == [0.2, 0.3]
+    assert told["options"]["seed"] == 7
+    assert told["options"]["lora_rank"] == 2
+    recipe.write_text("target-remved: 0.2\n", encoding="utf-8")
+    assert run(train_main, words, monkeypatch) == 2
+    assert "target-remved" in capsys.readouterr().err
+
+
+def test_export_prints_its_tables_or_json(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_run(tmp_path / "run", base, "coupled", samples=4)
+    words = ["--ckpt", str(folder), "--out", str(tmp_path / "model.onnx")]
+    assert run(export_main, words, monkeypatch, "finegates-export") == 0
+    told = capsys.readouterr().out
+    for word in ("parameters", "MiB", "padding", "removed", "fused for ort-cpu", "chain on", "ONNX, as delivered"):
+        assert word in told
+    assert run(export_main, [*words, "--overwrite", "--json"], monkeypatch, "finegates-export") == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["removed"] > 0
+    assert run(export_main, ["--ckpt", str(folder), "--plan-only"], monkeypatch, "finegates-export") == 0
+    assert "integer products" not in capsys.readouterr().out
+    assert run(export_main, ["--ckpt", str(folder)], monkeypatch, "finegates-export") == 2
+    assert "out: is needed" in capsys.readouterr().err
+
+
+def test_the_installed_commands_start() -> None:
+    for name in ("finegates-train", "finegates-export", "finegates-bench"):
+        done = subprocess.run(
+            [Path(sys.executable).parent / name, "--help"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--out" in done.stdout

@@ -1,0 +1,309 @@
+"""Tiny models for tests: every parameter drawn at random, so that nothing can be lost without being seen.
+
+At transformers' defaults biases are 0, norms are 1 and LoRA's B is 0: a lost one would change nothing.
+
+    base = tiny_base(folder / "base")                                  a BERT with a head and a tokenizer
+    run = tiny_run(folder / "run", base, "coupled", lora=LORA)         a run folder as training writes it, untrained
+    rows = tiny_rows(folder / "rows")                                  labelled text as TSV
+    model = tiny_model()                                              the base in memory
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.families.base import find_base
+from finegates_export.families.structure import Structure, UnitGroup
+from finegates_export.gates.adapter import LoraSettings, add_lora, save_adapter
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.gated_model import plain_model
+from finegates_export.gates.layout import build_layout
+from finegates_export.gates.run_folder import ADAPTER_FOLDER, RunInfo, write_run
+
+MAX_LENGTH = 32
+"""Tokens of a row at most; the models take twice as many positions."""
+LORA = LoraSettings(rank=3, alpha=6.0)
+FRACTIONS = {"qk": 0.3, "vo": 0.3, "ffn": 0.4, "heads": 0.25, "residual": 0.2}
+"""Closed shares by kind: Q/K dims, V/O dims, neurons, whole heads, and (matrix) dims of the residual sides."""
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+OPINIONS = (("awful", "poor", "sad"), ("plain", "usual", "so"), ("great", "lovely", "fine"), ("odd", "new", "blue"))
+"""Words that carry a row's label, by label."""
+LABELS = ("bad", "medium", "nice", "other")
+FILLERS = ("the", "a", "film", "play", "song", "story", "was", "is", "very", "and", "rather", "told", "ending", ".")
+PIECES = ("##s", "##ed", "##ing", "##ly")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def tiny_base(
+    folder: Path,
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate: int = 64,
+    labels: int = 3,
+    seed: int = 0,
+    activation: str = "gelu",
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a base: a BERT with a classification head (regression for one label) and a WordPiece tokenizer."""
+    model = tiny_model(
+        hidden=hidden, layers=layers, heads=heads, intermediate=intermediate, labels=labels, seed=seed,
+        activation=activation,
+    )  # fmt: skip
+    model.to(dtype).save_pretrained(folder, safe_serialization=True)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tiny_model(
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate: int = 64,
+    labels: int = 3,
+    seed: int = 0,
+    activation: str = "gelu",
+) -> Any:
+    """The model of `tiny_base` in memory, in evaluation mode."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+        max_position_embeddings=2 * MAX_LENGTH,
+        hidden_act=activation,
+        num_labels=labels,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = BertForSequenceClassification(config)
+    redraw(model, seed)
+    return model.eval()
+
+
+@torch.no_grad()
+def redraw(model: nn.Module, seed: int) -> None:
+    """Draw every parameter anew: matrices keep activations at their scale, biases and norms are far from 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        drawn = torch.randn(parameter.shape, generator=generator)
+        if "embeddings" in name and parameter.dim() == 2:
+            parameter.copy_(drawn)
+        elif "lora_magnitude_vector" in name:
+            parameter.mul_(1 + 0.2 * drawn.clamp(-2, 2))
+        elif parameter.dim() == 2:
+            parameter.copy_((0.5 if "lora_" in name else 1.0) * drawn / parameter.shape[1] ** 0.5)
+        elif "LayerNorm.weight" in name:
+            parameter.copy_(1 + 0.3 * drawn)
+        else:
+            parameter.copy_(0.4 * drawn)
+
+
+def tiny_tokenizer() -> Any:
+    """A lower-casing WordPiece tokenizer over the words of `tiny_rows`."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = [*SPECIAL, *FILLERS, *(word for group in OPINIONS for word in group), *PIECES]
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*words, *letters]))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  # not a password
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    names = {f"{token[1:-1].lower()}_token": token for token in SPECIAL}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=2 * MAX_LENGTH,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **names,
+    )
+
+
+def tiny_rows(folder: Path, *, rows: int = 96, labels: int = 3) -> Path:
+    """Write `rows.tsv` with the columns `text` and `label`, in which a word of the text tells the label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rows.tsv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("text", "label"))
+        writer.writerows((text, LABELS[label]) for text, label in labelled_texts(rows, labels))
+    return path
+
+
+def labelled_texts(rows: int, labels: int = 3) -> list[tuple[str, int]]:
+    """Texts of 1 to 13 words, no two alike in a row, and their labels; the same at every call."""
+    generator = torch.Generator().manual_seed(11)
+    texts = []
+    for row in range(rows):
+        label = row % labels
+        length = int(torch.randint(0, 13, (), generator=generator))
+        words = [FILLERS[int(i)] for i in torch.randint(len(FILLERS), (length,), generator=generator)]
+        opinion = OPINIONS[label][int(torch.randint(3, (), generator=generator))]
+        words.insert(int(torch.randint(length + 1, (), generator=generator)), opinion)
+        texts.append((" ".join(words), label))
+    return texts
+
+
+def tiny_run(
+    folder: Path,
+    base: Path,
+    layout: str,
+    *,
+    lora: LoraSettings | None = None,
+    gates: Mapping[str, float] | Mapping[str, Tensor] | None = None,
+    samples: int = 24,
+    seed: int = 1,
+) -> Path:
+    """Write a run folder without training: random head, random LoRA on every linear, random fractional gates.
+
+    Args:
+        folder: where the run goes.
+        base: a folder of `tiny_base`.
+        layout: matrix, coupled or none.
+        lora: what adapter to make; none where None.
+        gates: closed shares by kind (see `FRACTIONS`, the default), or the gate vectors themselves.
+        samples: evaluation rows to keep in the run; none where 0.
+        seed: of everything random.
+    """
+    folder.mkdir(parents=True)
+    found = find_base(str(base))
+    config, family = found.config(), found.family()
+    structure = family.structure(config)
+    labels = LABELS[: config.num_labels] if config.num_labels > 1 else ()
+    model = found.load("classification" if labels else "regression", labels)
+    for number, path in enumerate(family.head_modules(model)):
+        redraw(model.get_submodule(path), seed + 100 + number)
+    heads = tuple(f"{path}." for path in family.head_modules(model))
+    head = {name: value.detach().clone() for name, value in model.named_parameters() if name.startswith(heads)}
+    if lora is not None:
+        save_adapter(tiny_lora(model, structure.linears(), lora, seed), folder / ADAPTER_FOLDER)
+    given = dict(FRACTIONS if gates is None else gates)
+    drawn = all(isinstance(value, Tensor) for value in given.values()) and given
+    vectors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    if not drawn:
+        shares = {kind: value for kind, value in given.items() if not isinstance(value, Tensor)}
+        vectors = random_gates(structure, layout, shares, seed)
+    bank = GateBank(build_layout(layout, structure), structure)
+    bank.load_vectors(vectors)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(base / name, folder / name)
+    info = RunInfo(
+        base_id=str(base),
+        base_revision=None,
+        base_tensors=found.tensor_hashes(),
+        family=family.name,
+        layout=layout,
+        task="classification" if labels else "regression",
+        labels=labels,
+        max_length=MAX_LENGTH,
+        removed=bank.closed_share(),
+        metric="accuracy" if labels else "pearson",
+        metrics={"accuracy" if labels else "pearson": 0.5},
+        trained_parameters={"gates": len(bank)},
+        data={},
+        options={},
+        command="tests/tiny.py",
+        steps=0,
+    )
+    write_run(folder, info, gates=vectors, head=head, samples=tiny_samples(samples, len(labels)) if samples else None)
+    return folder
+
+
+def tiny_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings, seed: int) -> Any:
+    """Wrap a model with an adapter whose A and B are both random: peft starts B at 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        wrapped = add_lora(model, linears, settings)
+    adapters = nn.Module()
+    for name, parameter in plain_model(wrapped).named_parameters():
+        if "lora_" in name:
+            adapters.register_parameter(name.replace(".", "/"), parameter)
+    redraw(adapters, seed)
+    return wrapped
+
+
+def tiny_samples(rows: int, labels: int) -> dict[str, Tensor]:
+    """Tokenized evaluation rows as a run keeps them, right-padded."""
+    texts = labelled_texts(rows, labels or 3)
+    encoded = tiny_tokenizer()([text for text, _ in texts], padding=True, return_tensors="pt")
+    truth = torch.tensor([label for _, label in texts])
+    return {**{name: encoded[name].contiguous() for name in encoded}, "labels": truth if labels else truth.float()}
+
+
+def random_gates(structure: Structure, layout: str, closed: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+    """Random gate vectors: of every kind exactly the given share is closed, all others are fractional or open.
+
+    Args:
+        structure: the model's linears and units.
+        layout: matrix, coupled or none.
+        closed: share by kind; a kind that is not named is open. A matrix unit is closed on one side or the other.
+        seed: of the draw.
+    """
+    bank = GateBank(build_layout(layout, structure), structure)
+    generator = torch.Generator().manual_seed(seed)
+    vectors = {name: torch.rand(len(mu), generator=generator) - 0.3 for name, mu in bank.vectors().items()}
+    if not vectors:
+        return {}
+    for group in structure.groups():
+        for unit in _draw(group.size, closed.get(group.kind, 0.0), generator):
+            _close_unit(vectors, layout, group, unit, generator)
+        for gate in _residual_gates(vectors, layout, group):
+            vectors[gate][_draw(structure.hidden_size, closed.get("residual", 0.0), generator)] = -0.8
+        if group.kind == "vo":
+            for number in _draw(group.heads, closed.get("heads", 0.0), generator):
+                _close_head(vectors, layout, group, number, generator)
+    return vectors
+
+
+def _draw(size: int, share: float, generator: torch.Generator) -> list[int]:
+    count = round(size * share)
+    return [int(i) for i in torch.randperm(size, generator=generator)[:count]]
+
+
+def _close_unit(
+    vectors: dict[str, Tensor], layout: str, group: UnitGroup, unit: int, generator: torch.Generator
+) -> None:
+    if layout == "coupled":
+        vectors[f"layers.{group.layer}.{group.kind}"][unit] = -0.5 - float(torch.rand((), generator=generator))
+        return
+    side = group.sides[int(torch.randint(2, (), generator=generator))]
+    vectors[f"{side.linear}.{side.axis}"][unit] = -0.5 - float(torch.rand((), generator=generator))
+
+
+def _close_head(
+    vectors: dict[str, Tensor], layout: str, group: UnitGroup, head: int, generator: torch.Generator
+) -> None:
+    if layout == "coupled":
+        vectors[f"layers.{group.layer}.heads"][head] = -0.9
+        return
+    for unit in range(head * group.width, (head + 1) * group.width):
+        _close_unit(vectors, layout, group, unit, generator)
+
+
+def _residual_gates(vectors: dict[str, Tensor], layout: str, group: UnitGroup) -> list[str]:
+    if layout != "matrix":
+        return []
+    names = [f"{side.other.linear}.{side.other.axis}" for side in group.sides]
+    return [name for name in names if name in vectors]
