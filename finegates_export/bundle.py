@@ -10,15 +10,14 @@ README.md                a model card
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.export_report import MIB, ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.plan import ShrinkPlan
+from finegates_export.stamp import versions
 from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ SCHEMA_VERSION = 1
 BUNDLE_JSON = "bundle.json"
 ONNX_FOLDER = "onnx"
 METADATA_PREFIX = "finegates."
-STAMPED = ("finegates-export", "torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime")
 NOT_TOKENIZER = ("run.json", "README.md")
 
 
@@ -94,7 +92,7 @@ def write_bundle(
             "metric": info.metric,
             "metrics": info.metrics,
             "report": {k: v for k, v in report.to_json().items() if k not in ("seconds", "peak_memory_bytes")},
-            "versions": _versions(),
+            "versions": versions(),
             "files": sha256_tree(folder, leave_out=(BUNDLE_JSON,)),
         },
     )
@@ -113,16 +111,6 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
         values["id2label"], values["label2id"] = {"0": "score"}, {"score": 0}
         values["problem_type"] = "regression"
     return values
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in STAMPED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:

@@ -74,9 +74,8 @@ def _linear(model: nn.Module, path: str) -> Any:
 
 
 def _bias(linear: Any) -> torch.Tensor:
-    if linear.bias is not None:
-        return linear.bias.detach()  # type: ignore[no-any-return]  # the bias of a linear is a tensor
-    return torch.zeros(linear.weight.shape[0])
+    bias: torch.Tensor | None = linear.bias
+    return torch.zeros(linear.weight.shape[0]) if bias is None else bias.detach()
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Bert:
     """`BertModel` and its task models."""
 
-    name = "bert"
-    model_types = ("bert",)
+    name: str = "bert"
+    model_types: tuple[str, ...] = ("bert",)
 
     def structure(self, config: Any) -> Structure:
         """See `Family.structure`."""

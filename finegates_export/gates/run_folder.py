@@ -76,7 +76,8 @@ class RunInfo(Options):
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON types."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]  # a dict, as asdict gives
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
 
 
 @dataclass(frozen=True)

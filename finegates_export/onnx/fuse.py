@@ -7,7 +7,6 @@ from typing import Any
 from finegates_export.errors import FusionError
 from finegates_export.onnx.inspect import inspect_graph
 
-
 FOLD_LIMIT = 1 << 30
 """Elements; larger than any matrix that is packed."""
 

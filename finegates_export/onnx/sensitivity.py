@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,15 +31,15 @@ def rank_by_sensitivity(
     reference = [forward(batch)[0] for batch in inputs]
     error: dict[str, float] = {}
     for path in linears:
-        linear = model.get_submodule(path)
-        weight: Tensor = linear.weight.data  # type: ignore[union-attr,assignment]  # a linear's weight is a tensor
-        linear.weight.data = _quantized_weight(weight)  # type: ignore[union-attr]  # as above
+        linear: Any = model.get_submodule(path)
+        weight = linear.weight.data
+        linear.weight.data = _quantized_weight(weight)
         handle = linear.register_forward_pre_hook(_quantize_input)
         try:
             moved = [forward(batch)[0] - logits for batch, logits in zip(inputs, reference, strict=True)]
         finally:
             handle.remove()
-            linear.weight.data = weight  # type: ignore[union-attr]  # as above
+            linear.weight.data = weight
         error[path] = float(np.mean([np.mean(difference**2) for difference in moved]))
     return sorted(linears, key=lambda path: -error[path])
 

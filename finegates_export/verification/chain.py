@@ -192,4 +192,4 @@ def _largest_difference(one: list[Array], other: list[Array]) -> float:
 
 
 def _scale(arrays: list[Array]) -> float:
-    return max(max(float(np.abs(array).max(initial=0.0)) for array in arrays), float(np.finfo(np.float32).tiny))
+    return max(float(np.finfo(np.float32).tiny), *(float(np.abs(array).max(initial=0.0)) for array in arrays))

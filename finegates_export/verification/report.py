@@ -14,7 +14,6 @@ def chain_table(links: list[Link]) -> str:
         equal = f"{link.agreement:.2%}" if link.agreement is not None else "-"
         metric = f"{link.metric:.4f}" if link.metric is not None else "-"
         held = "difference" if link.exact else "predictions"
-        lines.append(
-            f"{link.name:<22}  {link.absolute:>10.1e}  {link.relative:>9.1e}  {hidden:>9}  {equal:>8}  {metric:>8}  {held}"
-        )
+        differences = f"{link.absolute:>10.1e}  {link.relative:>9.1e}  {hidden:>9}"
+        lines.append(f"{link.name:<22}  {differences}  {equal:>8}  {metric:>8}  {held}")
     return "\n".join(lines)

@@ -27,6 +27,15 @@ REJECTED = 100 * TOLERANCE
 """What every mutation must differ by at least."""
 LENGTHS = (1, 7, 2 * MAX_LENGTH)
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
+ROLES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+}
+"""The gated linears of a layer, where they are in it."""
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +107,34 @@ def structure_of(model: Any) -> Structure:
     return Bert().structure(plain_model(model).config)
 
 
+def path_of(role: str, layer: int = 1) -> str:
+    """Where a linear of a layer is in the model."""
+    return f"bert.encoder.layer.{layer}.{ROLES[role]}"
+
+
+def linear_of(model: Any, role: str, layer: int = 1) -> Any:
+    """A linear of a layer, or peft's wrapper around it."""
+    return plain_model(model).get_submodule(path_of(role, layer))
+
+
+def expected_gates(
+    layout: str, vectors: dict[str, torch.Tensor], role: str, rows: int, columns: int, layer: int = 1
+) -> tuple[Array, Array]:
+    """w_r and w_c of one linear in float64, from the definition of the layouts."""
+    if layout == "matrix":
+        path = path_of(role, layer)
+        return _gate_values(vectors, f"{path}.row"), _gate_values(vectors, f"{path}.column")
+    w_r, w_c = np.ones(rows), np.ones(columns)
+    if layout == "coupled" and role == "query":
+        w_r = _gate_values(vectors, f"layers.{layer}.qk")
+    if layout == "coupled" and role == "output":
+        heads = _gate_values(vectors, f"layers.{layer}.heads")
+        w_c = _gate_values(vectors, f"layers.{layer}.vo") * heads.repeat(columns // len(heads))
+    if layout == "coupled" and role == "down":
+        w_c = _gate_values(vectors, f"layers.{layer}.ffn")
+    return w_r, w_c
+
+
 def fold_and_shrink(
     gated_model: GatedModel, change: Callable[[ShrinkPlan], ShrinkPlan] = lambda plan: plan
 ) -> tuple[Any, ShrinkPlan]:
@@ -106,6 +143,10 @@ def fold_and_shrink(
     structure = structure_of(model)
     plan = change(make_plan(model, structure, Widths()))
     return shrink(model, structure, plan), plan
+
+
+def _gate_values(vectors: dict[str, torch.Tensor], name: str) -> Array:
+    return np.clip(vectors[name].double().numpy() + 0.5, 0.0, 1.0)
 
 
 def _gather(logits: list[Array], hidden: list[Array], batches: list[dict[str, Array]]) -> Outputs:

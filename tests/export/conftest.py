@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -81,7 +82,8 @@ def bundle_info(bundle: Path) -> dict[str, Any]:
 def _name(kind: str, options: Mapping[str, Any]) -> str:
     words = [f"{key}-{value}" for key, value in options.items() if value is not None]
     spelled = "_".join([kind, *words])
-    return "".join(letter if letter.isalnum() or letter in "-_." else "." for letter in spelled)[:200]
+    readable = "".join(letter if letter.isalnum() or letter in "-_." else "." for letter in spelled)[:100]
+    return f"{readable}-{hashlib.sha256(spelled.encode()).hexdigest()[:12]}"
 
 
 @contextmanager

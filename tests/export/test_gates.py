@@ -10,53 +10,28 @@ import torch
 
 from finegates_export.gates.gate import evaluation_gate, gate_noise, open_probability, training_gate
 from finegates_export.gates.gated_model import plain_model
-from tests.export.compare import awkward_inputs, difference, gated, structure_of, torch_outputs
+from tests.export.compare import (
+    ROLES,
+    awkward_inputs,
+    difference,
+    expected_gates,
+    gated,
+    linear_of,
+    structure_of,
+    torch_outputs,
+)
 from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora, tiny_model
-
-LAYER = "bert.encoder.layer.1"
-PATHS = {
-    "query": f"{LAYER}.attention.self.query",
-    "key": f"{LAYER}.attention.self.key",
-    "value": f"{LAYER}.attention.self.value",
-    "output": f"{LAYER}.attention.output.dense",
-    "up": f"{LAYER}.intermediate.dense",
-    "down": f"{LAYER}.output.dense",
-}
-
-
-def gate_values(vectors, name, size, repeat=1):
-    """Evaluation gates of one vector in numpy; ones where the layout has none."""
-    if name not in vectors:
-        return np.ones(size)
-    return np.clip(vectors[name].double().numpy() + 0.5, 0.0, 1.0).repeat(repeat)
-
-
-def expected_gates(layout, vectors, role, rows, columns):
-    """w_r and w_c of one linear, from the definition of the layouts."""
-    if layout == "matrix":
-        path = PATHS[role]
-        return gate_values(vectors, f"{path}.row", rows), gate_values(vectors, f"{path}.column", columns)
-    w_r, w_c = np.ones(rows), np.ones(columns)
-    if layout == "coupled" and role == "query":
-        w_r = gate_values(vectors, "layers.1.qk", rows)
-    if layout == "coupled" and role == "output":
-        heads = gate_values(vectors, "layers.1.heads", 4, repeat=columns // 4)
-        w_c = gate_values(vectors, "layers.1.vo", columns) * heads
-    if layout == "coupled" and role == "down":
-        w_c = gate_values(vectors, "layers.1.ffn", columns)
-    return w_r, w_c
-
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["plain", "lora"])
 @pytest.mark.parametrize("layout", ["matrix", "coupled", "none"])
-@pytest.mark.parametrize("role", PATHS)
+@pytest.mark.parametrize("role", ROLES)
 def test_gated_linear_computes_the_formula(layout, role, lora):
     model = tiny_model()
     structure = structure_of(model)
     vectors = random_gates(structure, layout, FRACTIONS, seed=5)
-    w0, b = (getattr(model.get_submodule(PATHS[role]), name).detach().double().numpy() for name in ("weight", "bias"))
+    w0, b = (getattr(linear_of(model, role), name).detach().double().numpy() for name in ("weight", "bias"))
     wrapped = tiny_lora(model, structure.linears(), lora, seed=2) if lora else model
-    linear = plain_model(wrapped).get_submodule(PATHS[role])
+    linear = linear_of(wrapped, role)
     delta = np.zeros_like(w0)
     if lora:
         w_a, w_b = (getattr(linear, name)["default"].weight.detach().double().numpy() for name in ("lora_A", "lora_B"))

@@ -192,9 +192,10 @@ def _hub_tables(name: str) -> tuple[Any, Any]:
     try:
         splits = datasets.load_dataset(repository, config or None)
     except Exception as error:  # datasets raises a dozen unrelated classes for "not there"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{name} is neither a file or folder nor a data set that `datasets` could load "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); a configuration is given as NAME:CONFIG"
+            f"{name} is neither a file or folder nor a data set that `datasets` could load ({reason}); "
+            "a configuration is given as NAME:CONFIG"
         ) from error
     if "train" not in splits:
         raise InputError(f"data set {name} has no train split, only {sorted(splits)}")

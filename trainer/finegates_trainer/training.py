@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,12 @@ from finegates_export.errors import RunFolderError
 from finegates_export.files import check_destination, staged_folder
 from finegates_export.gates.adapter import save_adapter
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, LEVELS_FOLDER, Run, RunInfo, read_run, write_run
+from finegates_export.stamp import versions
 from finegates_trainer.batches import pad
 from finegates_trainer.loop import Loop
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.reporter import Reporter, Silent
 from finegates_trainer.setup import Training, prepare
-
-STAMPED = ("finegates-export", "torch", "transformers", "peft", "accelerate")
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
@@ -105,7 +102,7 @@ def _write_level(
             command=_command(),
             steps=steps,
             licence=_licence(training.base.folder),
-            versions=_versions(),
+            versions=versions(),
         )
         write_run(
             stage,
@@ -145,7 +142,7 @@ def _counts(training: Training) -> dict[str, int]:
 
 def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
     counts = _counts(training)
-    trained = set(counts) and sum(counts.values())
+    trained = sum(counts.values())
     base = sum(p.numel() for name, p in training.gated.model.named_parameters() if "lora_" not in name)
     facts = {
         "base": f"{training.base.id} ({training.family.name}, {base / 1e6:.1f} M parameters)",
@@ -179,16 +176,6 @@ def _licence(folder: Path) -> str | None:
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:40]
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")), None)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in STAMPED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _command() -> str:
