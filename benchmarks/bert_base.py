@@ -20,6 +20,8 @@ from finegates_export.files import staged_folder, write_json
 LABELS = ("no", "yes")
 MAX_LENGTH = 128
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CLOSED = 0.4
+"""Removed share of the model whose export is measured."""
 EXPORT_FLAG = "--measure-export"
 
 
@@ -124,15 +126,19 @@ def in_fresh_process(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure_export(run: Path, threads: int) -> dict[str, Any]:
     """Seconds and peak memory of closing 40 % and exporting, after everything was imported by a tiny export."""
-    from finegates_bench.levels import write_what_if
+    from finegates_bench.what_if import WhatIf
     from finegates_export import ExportOptions, export
+    from finegates_export.gates.assemble import base_of
+    from finegates_export.gates.run_folder import read_run
+    from finegates_export.targets import ort_cpu
 
     with tempfile.TemporaryDirectory(dir=run.parent) as scratch:
         place = Path(scratch)
         write_base(place / "base", num_hidden_layers=1, hidden_size=32, num_attention_heads=4, intermediate_size=64)
         write_open_run(place / "run", place / "base")
         export(ExportOptions(ckpt=place / "run", out=place / "tiny.onnx", threads=threads))
-        write_what_if(run, 0.4, place / "closed")
+        whole = read_run(run)
+        WhatIf(whole, base_of(whole), ort_cpu.WIDTHS).write(CLOSED, place / "closed")
         report = export(ExportOptions(ckpt=place / "closed", out=place / "model.onnx", threads=threads))
     return {
         "seconds": round(report.seconds, 1),

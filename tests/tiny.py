@@ -53,11 +53,12 @@ def tiny_base(
     seed: int = 0,
     activation: str = "gelu",
     dtype: torch.dtype = torch.float32,
+    positions: int = 2 * MAX_LENGTH,
 ) -> Path:
     """Write a base: a BERT with a classification head (regression for one label) and a WordPiece tokenizer."""
     model = tiny_model(
         hidden=hidden, layers=layers, heads=heads, intermediate=intermediate, labels=labels, seed=seed,
-        activation=activation,
+        activation=activation, positions=positions,
     )  # fmt: skip
     model.to(dtype).save_pretrained(folder, safe_serialization=True)
     tiny_tokenizer().save_pretrained(folder)
@@ -73,6 +74,7 @@ def tiny_model(
     labels: int = 3,
     seed: int = 0,
     activation: str = "gelu",
+    positions: int = 2 * MAX_LENGTH,
 ) -> Any:
     """The model of `tiny_base` in memory, in evaluation mode."""
     from transformers import BertConfig, BertForSequenceClassification
@@ -84,7 +86,7 @@ def tiny_model(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=intermediate,
-        max_position_embeddings=2 * MAX_LENGTH,
+        max_position_embeddings=positions,
         hidden_act=activation,
         num_labels=labels,
         pad_token_id=tokenizer.pad_token_id,

@@ -111,11 +111,10 @@ def _tokenizer(run: Run) -> Any:
 
 
 def _graph_metric(graph: Path, rows: Tokenized, run: Run, threads: int) -> float:
-    from finegates_trainer.batches import evaluation_batches
-    from finegates_trainer.metrics import compute_metrics
-
     from finegates_export.onnx.write import LOGITS
     from finegates_export.verification.forms import open_session
+    from finegates_trainer.batches import evaluation_batches
+    from finegates_trainer.metrics import compute_metrics
 
     session = open_session(graph, threads=threads)
     names = {value.name for value in session.get_inputs()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "finegates",
     "text.color": PALETTE["ink"],
+    "text.parse_math": False,
     "xtick.color": PALETTE["muted"],
     "xtick.labelsize": 8,
     "ytick.color": PALETTE["muted"],
@@ -58,6 +60,9 @@ STYLE: dict[Any, Any] = {
 PANEL_INCHES = (4.6, 3.3)
 PNG_DPI = 160
 COLUMNS = 2
+STAMP_POINTS = 6
+STAMP_LINE_INCHES = 0.12
+STAMP_CHARACTERS_PER_INCH = 19
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,9 @@ def plots(report: BenchReport) -> Iterator[Plot]:
 
 def save_plot(plot: Plot, report: BenchReport, folder: Path) -> None:
     """Write `<name>.png` and `<name>.svg`, all shapes in one picture, with the stamp in the margin."""
-    stamp = f"{report.base}, {report.stamp.threads} threads, {report.stamp.processor}\n{_versions(report)}"
     with _styled():
         figure = _figure(plot, report, report.shapes, COLUMNS)
-        figure.suptitle(stamp, x=0.012, y=0.012, ha="left", va="bottom", fontsize=6.5, color=PALETTE["muted"])
+        _stamp(figure, report)
         figure.savefig(folder / f"{plot.name}.png", dpi=PNG_DPI)
         figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
 
@@ -197,9 +201,19 @@ def _precisions(report: BenchReport) -> list[Precision]:
     return [precision for precision in found if _models(report, precision)]
 
 
-def _versions(report: BenchReport) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in report.stamp.versions.items())
-    return f"{report.stamp.date}; {versions}; {report.stamp.command}"
+def _stamp(figure: Figure, report: BenchReport) -> None:
+    """Write base and stamp below the panels, on a strip that the figure grows by."""
+    width, height = figure.get_size_inches()
+    words = [f"base: {report.base}", *(f"{name}: {value}" for name, value in report.stamp.lines())]
+    lines = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
+    strip = (len(lines) + 1) * STAMP_LINE_INCHES
+    figure.set_size_inches(width, height + strip)
+    share = strip / (height + strip)
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0, share, 1, 1 - share))
+    figure.text(
+        0.01, 0.4 * share / len(lines), "\n".join(lines), va="bottom", fontsize=STAMP_POINTS, color=PALETTE["muted"]
+    )
 
 
 def _styled() -> Any:

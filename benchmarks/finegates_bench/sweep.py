@@ -164,7 +164,7 @@ class _Sweep:
                 yield f"{model.label} landed at {model.removed:.1%}: the model's widths are too coarse for that share."
             if model.left_in_float:
                 count = len(model.left_in_float)
-                yield f"{model.label} leaves {count} linears in float32, else the chain did not hold."
+                yield f"{model.label} keeps {count} of its linears in float32, else the chain did not hold."
         if self.stamp.cores < self.stamp.threads:
             yield f"{self.stamp.threads} threads a model were asked for on {self.stamp.cores} available cores."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def add_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings) -> An
         target_modules=list(linears),
         bias="none",
     )
-    return peft.get_peft_model(model, config)
+    return _wrap(model, config)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -117,7 +118,7 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
     config.inference_mode = not trainable
     config.base_model_name_or_path = model.name_or_path  # the base may have moved; its hashes were checked
     try:
-        wrapped = peft.get_peft_model(model, config)
+        wrapped = _wrap(model, config)
         result = peft.set_peft_model_state_dict(wrapped, dict(stored.lora))
     except (ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"the adapter does not fit the base model ({error})") from error
@@ -130,6 +131,12 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
             f"{len(stray)} of the file's have no place (first: {name}). It was saved for other module names"
         )
     return wrapped
+
+
+def _wrap(model: Any, config: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers, nothing a user can act on
+        return _peft().get_peft_model(model, config)
 
 
 def _peft() -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from finegates_bench.exports import Exported
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport
 
@@ -40,6 +41,20 @@ def measured(tmp_path_factory: pytest.TempPathFactory, gated_run: Path, unpruned
     report = measure(options)
     assert list(out.parent.iterdir()) == []
     return report
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, gated_run: Path) -> Exported:
+    """The graph of the level 0.40."""
+    from finegates_bench.exports import export_candidate
+    from finegates_bench.levels import own_levels
+    from finegates_export.gates.assemble import base_of
+    from finegates_export.gates.run_folder import read_run
+
+    run = read_run(gated_run)
+    folder = tmp_path_factory.mktemp("exported") / "level"
+    options = BenchOptions(ckpt=gated_run, out=folder, **QUICK)
+    return next(export_candidate(own_levels(run)[-1], base_of(run), options, folder))
 
 
 @pytest.fixture(scope="session")

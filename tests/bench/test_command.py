@@ -1,47 +1,60 @@
-"""The command from outside."""
+"""The command."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-CALL = [
-    sys.executable,
-    "-c",
-    "import sys; sys.argv[0] = 'finegates-bench'; from finegates_bench.cli import main; main()",
-]
+import pytest
+
+from finegates_bench.cli import main
+from finegates_bench.results import BenchReport
+from tests.bench.test_measure import changed_run
 
 
-def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CALL, *map(str, arguments)], capture_output=True, text=True, check=False)
+def bench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["finegates-bench", *map(str, arguments)])
+    main()
 
 
-def test_it_measures_writes_and_prints(gated_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    arguments = ("--ckpt", gated_run / "levels" / "0.20", "--out", out, "--shapes", "1x4,2x8", "--rounds", 3)
-    finished = bench(*arguments, "--seconds", 0, "--warmup", 0, "--threads", 1)
-    assert finished.returncode == 0, finished.stderr
-    assert "timing 2 models at 2x8" in finished.stderr
-    assert (out / "report.md").read_text() in finished.stdout
-    stamp = json.loads((out / "report.json").read_text())["stamp"]
-    assert stamp["command"].startswith("finegates-bench --ckpt ")
-    assert stamp["command"].endswith("--threads 1")
-    assert (out / "index.html").is_file()
+def test_it_measures_writes_and_prints(
+    gated_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a baseline, and without the rows that training saw."""
+    run, out = changed_run(gated_run / "levels" / "0.20", tmp_path / "run", data={}), tmp_path / "bench" / "report"
+    arguments = ("--ckpt", run, "--out", out, "--what-if", "0.0", "--shapes", "1x4,2x8", "--rounds", 3, "--seconds", 0)
+    bench(monkeypatch, *arguments, "--threads", 1)
+    printed = capsys.readouterr()
+    assert "exporting unpruned" in printed.err
+    assert "timing 2 models at 2x8" in printed.err
+    assert (out / "report.md").read_text() in printed.out
+    assert [path.name for path in out.parent.iterdir()] == ["report"]
+
+    report = BenchReport.from_json(json.loads((out / "report.json").read_text()))
+    assert report.stamp.command.startswith("finegates-bench --ckpt ")
+    assert report.stamp.command.endswith("--threads 1")
+    unpruned, level = report.models
+    assert (unpruned.kind, unpruned.trained, unpruned.removed, unpruned.metric) == ("unpruned", False, 0.0, None)
+    assert (level.kind, level.metric_source) == ("level", "training")
+    assert any("No baseline" in note for note in report.notes)
+    assert any("as recorded in training" in note for note in report.notes)
 
 
-def test_a_bad_value_is_one_line_and_status_2(tmp_path: Path) -> None:
-    finished = bench("--ckpt", tmp_path, "--out", tmp_path / "report", "--shapes", "8by128")
-    assert finished.returncode == 2
-    assert finished.stderr.count("\n") == 1
-    assert "'8by128' is not a shape" in finished.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_no_run_is_one_line_and_status_2(tmp_path: Path) -> None:
-    finished = bench("--ckpt", tmp_path, "--out", tmp_path / "report")
-    assert finished.returncode == 2
-    assert finished.stderr.count("\n") == 1
-    assert "run.json" in finished.stderr
+@pytest.mark.parametrize(
+    ("extra", "message"), [(("--shapes", "8by128"), "'8by128' is not a shape"), ((), "holds no run.json")]
+)
+def test_bad_input_is_one_line_and_status_2(
+    extra: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        bench(monkeypatch, "--ckpt", tmp_path, "--out", tmp_path / "report", *extra)
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert said.count("\n") == 1
+    assert message in said
     assert list(tmp_path.iterdir()) == []

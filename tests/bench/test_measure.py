@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from finegates_bench import BenchOptions, BenchReport, measure
+from finegates_bench.exports import Exported
+from finegates_bench.quality import evaluation_rows, metric_of
 from finegates_bench.results import ModelResult
 from finegates_export.errors import InputError, OutputError
 from finegates_export.gates.run_folder import read_run
 from tests.bench.conftest import QUICK, WHAT_IF
 from tests.tiny import tiny_base, tiny_rows, tiny_run
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def by_id(report: BenchReport) -> dict[str, ModelResult]:
@@ -23,8 +27,8 @@ def by_id(report: BenchReport) -> dict[str, ModelResult]:
 
 
 def changed_run(source: Path, folder: Path, **fields: Any) -> Path:
-    """A copy of a run whose record says something else."""
-    shutil.copytree(source, folder)
+    """A copy of a run, its levels left out, whose record says something else."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("levels"))
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, **fields}))
     return folder
@@ -73,44 +77,41 @@ def test_numbers_of_a_model_fit_together(measured: BenchReport) -> None:
     assert kept[0] == 1.0
 
 
-def test_without_a_baseline_the_base_with_open_gates_stands_in(gated_run: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    options = BenchOptions(ckpt=gated_run / "levels" / "0.40", out=tmp_path / "report", what_if=(0.0,), **QUICK)
-    report = measure(options, said.append)
-    unpruned, level = report.models
-    assert (unpruned.kind, unpruned.trained, unpruned.removed, unpruned.metric) == ("unpruned", False, 0.0, None)
-    assert level.metric is not None
-    assert any("No baseline" in note for note in report.notes)
-    assert "exporting unpruned" in said
-    assert "timing 2 models at 1x8" in said
-
-
-def test_other_evaluation_rows_are_used_whole(gated_run: Path, tmp_path: Path) -> None:
-    other = tiny_rows(tmp_path / "other", rows=21)
-    options = BenchOptions(
-        ckpt=gated_run / "levels" / "0.20",
-        out=tmp_path / "report",
-        eval_data=str(other),
-        **{**QUICK, "shapes": ("1x4",)},
-    )
-    report = measure(options)
-    assert report.eval_rows.startswith(f"{other}: 21 rows")
-    metric = report.models[1].metric
+def test_other_evaluation_rows_are_used_whole(gated_run: Path, exported: Exported, tmp_path: Path) -> None:
+    other, run = tiny_rows(tmp_path / "other", rows=21), read_run(gated_run)
+    rows = evaluation_rows(run, NAMES, str(other))
+    assert rows.words.startswith(f"{other}: 21 rows")
+    metric, source = metric_of(exported, rows, run, threads=1)
+    assert source == "graph"
     assert metric is not None
     assert metric * 21 == pytest.approx(round(metric * 21))
 
 
-@pytest.mark.parametrize("record", [{"data": "gone.tsv"}, {"eval_sha256": "0" * 64}])
+def test_other_evaluation_rows_that_are_not_there_are_refused(gated_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        evaluation_rows(read_run(gated_run), NAMES, str(tmp_path / "gone.tsv"))
+
+
+@pytest.mark.parametrize("record", [{"data": "gone.tsv"}, {"data": None}, {"eval_sha256": "0" * 64}])
 def test_where_the_rows_are_gone_or_changed_training_s_metric_stands_in(
-    record: dict[str, str], gated_run: Path, tmp_path: Path
+    record: dict[str, str], gated_run: Path, exported: Exported, tmp_path: Path
 ) -> None:
-    level = gated_run / "levels" / "0.20"
-    info = read_run(level).info
-    run = changed_run(level, tmp_path / "run", data={**info.data, **record})
-    report = measure(BenchOptions(ckpt=run, out=tmp_path / "report", **{**QUICK, "shapes": ("1x4",)}))
-    assert report.models[1].metric == info.metrics[info.metric]
-    assert report.models[1].metric_source == "training"
-    assert any("as recorded in training" in note for note in report.notes)
+    data = {**read_run(gated_run).info.data, **record}
+    run = read_run(changed_run(gated_run, tmp_path / "run", data=data))
+    rows = evaluation_rows(run, NAMES, None)
+    assert rows.tokens is None
+    assert "as recorded in training" in rows.words
+    same = dataclasses.replace(exported, candidate=dataclasses.replace(exported.candidate, run=run))
+    assert metric_of(same, rows, run, threads=1) == (run.info.metrics[run.info.metric], "training")
+    assert metric_of(dataclasses.replace(same, precision="int8"), rows, run, threads=1) == (None, None)
+
+
+def test_training_s_metric_does_not_stand_in_for_a_model_that_saw_other_rows(
+    gated_run: Path, exported: Exported, tmp_path: Path
+) -> None:
+    data = {**read_run(gated_run).info.data, "eval_sha256": "0" * 64}
+    run = read_run(changed_run(gated_run, tmp_path / "run", data=data))
+    assert metric_of(exported, evaluation_rows(run, NAMES, None), run, threads=1) == (None, None)
 
 
 def test_a_baseline_with_gates_is_refused(gated_run: Path, tmp_path: Path) -> None:
@@ -155,13 +156,13 @@ def test_an_existing_destination_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 def test_nothing_is_left_when_measuring_fails(gated_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import finegates_bench.sweep as sweep
+    from finegates_bench import sweep
 
     def die(*_arguments: object) -> None:
-        assert [path.name for path in tmp_path.iterdir()] == [".report.scratch"]
+        assert (tmp_path / ".report.scratch" / "run-unpruned" / "run.json").is_file()
         raise InputError("stop")
 
-    monkeypatch.setattr(sweep, "run_worker", die)
+    monkeypatch.setattr(sweep, "export_candidate", die)
     with pytest.raises(InputError, match="stop"):
         measure(BenchOptions(ckpt=gated_run / "levels" / "0.20", out=tmp_path / "report", **QUICK))
     assert list(tmp_path.iterdir()) == []

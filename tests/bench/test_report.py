@@ -126,7 +126,7 @@ def test_names_that_look_like_markup_stay_words(measured: BenchReport) -> None:
 
 
 def test_untrained_models_are_drawn_hollow(measured: BenchReport) -> None:
-    hollow = f"fill: var(--paper); stroke: var(--{{}})"
+    hollow = "fill: var(--paper); stroke: var(--{})"
     page = html_page(measured)
     latency, metric = (page.index(f'id="{plot}-1x8"') for plot in ("latency", "metric"))
     panel, other = page[latency : page.index("</svg>", latency)], page[metric : page.index("</svg>", metric)]
@@ -163,7 +163,7 @@ def test_an_existing_report_stays_unless_overwritten(measured: BenchReport, tmp_
 def test_nothing_is_left_when_writing_fails(
     measured: BenchReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import finegates_bench.report_files as report_files
+    from finegates_bench import report_files
 
     def fail(_report: BenchReport) -> str:
         raise InputError("stop")

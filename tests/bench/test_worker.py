@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from finegates_bench.exports import Exported
 from finegates_bench.latency import MeasurementError, run_worker
 from finegates_bench.worker import WorkerSpec
-from finegates_export import ExportOptions, export
 from finegates_export.measure.timer import Budget
 
 REPORT_MODULES = """
@@ -23,10 +23,8 @@ sys.stdout.write(" ".join({name.partition(".")[0] for name in sys.modules}))
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory, unpruned_run: Path) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    export(ExportOptions(ckpt=unpruned_run, out=path, threads=1))
-    return path
+def graph(exported: Exported) -> Path:
+    return exported.graph
 
 
 def make_spec(**graphs: Path) -> WorkerSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from finegates_export.exporter import ExportOptions, export
 from finegates_export.gates.adapter import LoraSettings
 from tests.tiny import tiny_base, tiny_run
 
+logging.getLogger("torch.__trace").propagate = False  # thousands of records an export, which pytest would keep
 torch.set_num_threads(1)  # the models are tiny and the workers of xdist share the processor
 
 
@@ -34,7 +36,7 @@ class Workshop:
 
     def base(self, **options: Any) -> Path:
         """A base of `tiny_base`."""
-        return self._make(_name("base", options), lambda folder: tiny_base(folder, **options))
+        return self.make(_name("base", options), lambda folder: tiny_base(folder, **options))
 
     def run(
         self,
@@ -47,14 +49,15 @@ class Workshop:
         """A run of `tiny_run`."""
         name = _name("run", {"layout": layout, "lora": lora, "gates": gates, "samples": samples, **base})
         home = self.base(**base)
-        return self._make(name, lambda folder: tiny_run(folder, home, layout, lora=lora, gates=gates, samples=samples))
+        return self.make(name, lambda folder: tiny_run(folder, home, layout, lora=lora, gates=gates, samples=samples))
 
     def bundle(self, run: Path, **options: Any) -> Path:
         """The bundle of a run."""
         name = _name(f"bundle {run.name}", options)
-        return self._make(name, lambda out: export(ExportOptions(ckpt=run, out=out, threads=1, **options)))
+        return self.make(name, lambda out: export(ExportOptions(ckpt=run, out=out, threads=1, **options)))
 
-    def _make(self, name: str, build: Callable[[Path], Any]) -> Path:
+    def make(self, name: str, build: Callable[[Path], Any]) -> Path:
+        """Anything else: `build` gets the path to make."""
         folder = self.root / name
         with _locked(self.root / f"{name}.lock"):
             if not folder.exists():

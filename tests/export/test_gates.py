@@ -22,6 +22,7 @@ from tests.export.compare import (
 )
 from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora, tiny_model
 
+
 @pytest.mark.parametrize("lora", [None, LORA], ids=["plain", "lora"])
 @pytest.mark.parametrize("layout", ["matrix", "coupled", "none"])
 @pytest.mark.parametrize("role", ROLES)

@@ -221,7 +221,9 @@ def test_the_printed_plan_says_what_goes_and_why():
     assert "4 -> 0" in second
     assert "4 heads have no V/O dim left" in second
     kept = 3 * 2 * HIDDEN * (7 + 8) + 43 * 2 * HIDDEN + 64 * 2 * HIDDEN
-    assert total == f"removed {1 - kept / 16384:.1%} of the layers' linear weights (16,384 -> {kept:,}, 0 of them padding)"
+    assert (
+        total == f"removed {1 - kept / 16384:.1%} of the layers' linear weights (16,384 -> {kept:,}, 0 of them padding)"
+    )
 
 
 @pytest.mark.parametrize(("batch", "sequence"), [(1, 1), (2, 17), (8, 128)])

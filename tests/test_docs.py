@@ -1,0 +1,88 @@
+"""Every command and every Python block in the documentation runs, on a tiny model, in the order of the page."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from finegates_bench.cli import main as bench_main
+from finegates_export.cli import main as export_main
+from finegates_trainer.cli import main as train_main
+from tests.tiny import tiny_base
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+COMMANDS: dict[str, Callable[[], None]] = {
+    "finegates-train": train_main,
+    "finegates-export": export_main,
+    "finegates-bench": bench_main,
+}
+SMALLER = {
+    "finegates-train": ["--max-steps", "20", "--batch-size", "8", "--quiet"],
+    "finegates-export": ["--quiet", "--min-agreement", "0.5", "--max-metric-loss", "100"],
+    "finegates-bench": ["--quiet", "--rounds", "5", "--seconds", "0.1"],
+}
+"""What a test adds to a command so that it is done in seconds; nothing that changes what it does."""
+LONGEST = 128
+"""Tokens of the longest shape that the pages measure."""
+BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def run_line(line: str, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(line.replace("BASE", str(base)).replace("DATA", str(rows)), comments=True)
+    if words[0] == "make":
+        goals = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=False)
+        assert goals.returncode == 0, f"{line}: no such target"
+        return
+    if words[0] not in COMMANDS:
+        assert words[0] in ("git", "cd", "pip"), f"a command that no test runs: {line}"
+        return
+    monkeypatch.setattr(sys, "argv", [*words, *SMALLER[words[0]]])
+    try:
+        COMMANDS[words[0]]()
+    except SystemExit as stop:
+        assert not stop.code, f"{line}: exit status {stop.code}"
+
+
+@pytest.mark.timeout(300)
+def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_base(tmp_path / "base", positions=LONGEST)
+    monkeypatch.chdir(tmp_path)
+    for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
+        line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"
+        run_line(line, base, rows, monkeypatch)
+    ran = 0
+    for page in PAGES:
+        for language, block in blocks(page):
+            if language == "python":
+                exec(compile(block, page.name, "exec"), {})  # noqa: S102  # our own documentation
+                ran += 1
+                continue
+            for line in block.splitlines():
+                if line.strip() and not line.startswith("#"):
+                    again = " --overwrite" if "--out" in line and "--overwrite" not in line else ""
+                    run_line(line.partition(" #")[0] + again, base, rows, monkeypatch)
+                    ran += 1
+    assert ran > 8
+
+
+def test_every_option_in_the_documentation_exists() -> None:
+    helps = {name: _help(name) for name in COMMANDS}
+    for page in PAGES:
+        for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))):
+            assert any(option in told for told in helps.values()), f"{page.name}: {option} is no command's option"
+
+
+def _help(name: str) -> str:
+    done = subprocess.run([Path(sys.executable).parent / name, "--help"], capture_output=True, text=True, check=True)
+    return done.stdout + " --config"
