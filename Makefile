@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := runs/demo
 FULL := runs/demo-full
 REVIEWS := .cache/reviews
-MINILM := .cache/minilm
+MINILM := .cache/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-full test lint bench-bert-base clean
@@ -25,7 +25,7 @@ demo: $(READY) ## Train, export, prove, measure and run a real model (under 10 m
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/finegates-train --config trainer/recipes/demo.yaml --base $(MINILM) --data $(REVIEWS) --out $(DEMO) --overwrite
 	$(BIN)/finegates-export --ckpt $(DEMO) --out exports/demo/ --quantize int8 --overwrite
-	$(BIN)/finegates-bench --ckpt $(DEMO) --eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --int8 --out runs/demo-report/ --overwrite
+	$(BIN)/finegates-bench --ckpt $(DEMO) --eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out runs/demo-report/ --overwrite
 	$(BIN)/python benchmarks/demo/classify.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv --count 3
 
 demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned models trained as long

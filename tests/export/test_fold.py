@@ -1,4 +1,4 @@
-"""Folding is W = diag(w_r) (W0 + s B A) diag(w_c), b = w_r * b, whatever the adapter, the layout and the base's dtype."""
+"""Folding is W = diag(w_r) (W0 + s B A) diag(w_c), b = w_r * b, whatever adapter, layout and dtype of the base."""
 
 from __future__ import annotations
 

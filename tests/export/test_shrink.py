@@ -117,7 +117,7 @@ shares = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.95, 1.0])
 @limits(max_examples=60, deadline=None, derandomize=True)
 @given(
     layout=st.sampled_from(["matrix", "coupled"]),
-    closed=st.fixed_dictionaries({kind: shares for kind in ("qk", "vo", "ffn", "heads", "residual")}),
+    closed=st.fixed_dictionaries(dict.fromkeys(("qk", "vo", "ffn", "heads", "residual"), shares)),
     activation=st.sampled_from(["gelu", "relu", "silu", "sigmoid"]),
     seed=st.integers(0, 2**31 - 1),
 )

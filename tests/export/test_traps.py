@@ -309,7 +309,7 @@ def test_trap_9_a_bundle_tells_nothing_of_the_machine_that_made_it(workshop):
         for trace in (b"site-packages", b'.py"', b"Traceback", b'File "', root, str(run).encode()):
             assert trace not in content, (name, trace)
         if name.endswith(".onnx"):
-            for trace in (b"stack_trace", b".py", b"/home", b"/tmp/", b"line "):  # noqa: S108  # looked for
+            for trace in (b"stack_trace", b".py", b"/home", b"/tmp/", b"line "):  # looked for
                 assert trace not in content, (name, trace)
 
 
@@ -328,7 +328,7 @@ def test_trap_10_two_processes_draw_the_same_noise():
     drawn = []
     for rank in range(2):
         torch.manual_seed(rank)
-        np.random.seed(rank)  # noqa: NPY002  # the state that must not matter
+        np.random.seed(rank)  # the state that must not matter
         model = gated_tiny()
         model.train()
         model.model.eval()  # dropout off
