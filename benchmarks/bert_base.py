@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = arguments.work / "run"
     if arguments.measure_export:
-        print(json.dumps(measure_export(run, arguments.threads)))
+        print(json.dumps(measure_export(arguments.work / "closed", arguments.threads)))
         return
     try:
         if not run.exists():
@@ -46,6 +46,7 @@ def main() -> None:
             write_open_run(run, base)
         shares = tuple(float(share) for share in arguments.removed.split(","))
         bench(run, shares, tuple(arguments.shapes.split(",")), arguments.out, arguments.threads)
+        close(run, arguments.work / "closed")
         write_json(arguments.out / "export.json", in_fresh_process(arguments))
     except (FineGatesError, ValueError) as error:
         sys.exit(str(error))
@@ -124,22 +125,28 @@ def in_fresh_process(arguments: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_export(run: Path, threads: int) -> dict[str, Any]:
-    """Seconds and peak memory of closing 40 % and exporting, after everything was imported by a tiny export."""
+def close(run: Path, folder: Path) -> None:
+    """The run folder with `CLOSED` of the weights removed; in a process that does not measure memory."""
     from finegates_bench.what_if import WhatIf
-    from finegates_export import ExportOptions, export
     from finegates_export.gates.assemble import base_of
     from finegates_export.gates.run_folder import read_run
     from finegates_export.targets import ort_cpu
 
-    with tempfile.TemporaryDirectory(dir=run.parent) as scratch:
+    whole = read_run(run)
+    with staged_folder(folder, overwrite=True) as stage:
+        WhatIf(whole, base_of(whole), ort_cpu.WIDTHS).write(CLOSED, stage)
+
+
+def measure_export(closed: Path, threads: int) -> dict[str, Any]:
+    """Seconds and peak memory of one export, after everything was imported by a tiny one."""
+    from finegates_export import ExportOptions, export
+
+    with tempfile.TemporaryDirectory(dir=closed.parent) as scratch:
         place = Path(scratch)
         write_base(place / "base", num_hidden_layers=1, hidden_size=32, num_attention_heads=4, intermediate_size=64)
         write_open_run(place / "run", place / "base")
         export(ExportOptions(ckpt=place / "run", out=place / "tiny.onnx", threads=threads))
-        whole = read_run(run)
-        WhatIf(whole, base_of(whole), ort_cpu.WIDTHS).write(CLOSED, place / "closed")
-        report = export(ExportOptions(ckpt=place / "closed", out=place / "model.onnx", threads=threads))
+        report = export(ExportOptions(ckpt=closed, out=place / "model.onnx", threads=threads))
     return {
         "seconds": round(report.seconds, 1),
         "unpruned_bytes": report.before.size_bytes,

@@ -34,6 +34,10 @@ class OutputError(FineGatesError):
     """The output cannot be written: it exists, the folder is read-only, or the disk is full."""
 
 
+class MeasurementError(FineGatesError):
+    """The process that measures died; the message says how."""
+
+
 class MissingExtraError(FineGatesError):
     """A package is missing; the message names the extra that brings it."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import resource
 import shutil
 import time
@@ -157,10 +160,13 @@ class _Job:
 
         self.chain.add("folded", self._torch_form(self.model, self.model))
         shrink(self.model, self.structure, self.plan)
+        _return_freed_memory()
         self.chain.add("shrunk torch", self._torch_form(self.model, self.model))
         graph = write_graph(
             self.model, self.family.encoder(self.model), self.names, self.options.opset or self.target.OPSET
         )
+        if self.options.quantize == "none":
+            self.model = None  # the graph has the weights now; int8 may still rank the linears
         save_graph(graph, scratch / PLAIN)
         graph = self.target.finish(graph, self._expected_fusions())
         facts = inspect_graph(graph)
@@ -170,6 +176,7 @@ class _Job:
         save_graph(without_hidden_state(graph), scratch / DELIVERED, self._metadata())
         self.after = ModelSize(facts.parameters, (scratch / DELIVERED).stat().st_size)
         del graph
+        _return_freed_memory()
         self._check("ONNX, unoptimized", scratch / PLAIN, optimize=False)
         self._check(f"ONNX, {self.target.NAME}", scratch / FUSED)
         self._check("ONNX, as delivered", scratch / DELIVERED)
@@ -293,6 +300,13 @@ def _submodule(model: Any, path: str) -> Any:
         return model.get_submodule(path)
     except AttributeError:
         return None
+
+
+def _return_freed_memory() -> None:
+    """Give freed weights back to the system: glibc keeps blocks of their size, and the peak would count them twice."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_bytes() -> int:

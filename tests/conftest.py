@@ -23,10 +23,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base, every parameter redrawn."""
+    """A tiny base, every parameter redrawn; one layer, for the tests that need a model and not its depth."""
     from tests.tiny import tiny_base
 
-    return tiny_base(tmp_path_factory.mktemp("base") / "base")
+    return tiny_base(tmp_path_factory.mktemp("base") / "base", layers=1, intermediate=96)
 
 
 @pytest.fixture(scope="session")

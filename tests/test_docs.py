@@ -56,7 +56,7 @@ def run_line(line: str, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.timeout(300)
 def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = tiny_base(tmp_path / "base", positions=LONGEST)
+    base = tiny_base(tmp_path / "base", layers=1, positions=LONGEST)
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"

@@ -6,19 +6,19 @@ Processes are forked from a server that has the heavy imports done, so that a mo
 from __future__ import annotations
 
 import multiprocessing
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from finegates_export.gates.run_folder import read_run
 from finegates_export.runtime.predictor import read_bundle
 from tests.tiny import tiny_run
 
-MOMENTS = {"train": 8, "export": 7, "bench": 5}
+MOMENTS = {"train": 9, "export": 7, "bench": 4}
 """20 in all."""
 PRELOADED = ["torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "finegates_trainer.training"]
 
@@ -94,7 +94,7 @@ def test_killed_at_a_random_moment_the_output_is_absent_or_whole(
     assert _work(server, act, base, rows, run, out).exitcode == 0
     whole = time.monotonic() - started
     check(out)
-    generator = random.Random(2024)
+    generator = np.random.default_rng(2024)
     killed = 0
     for _ in range(MOMENTS[name]):
         process = _start(server, act, base, rows, run, out)

@@ -14,17 +14,13 @@ import numpy as np
 from finegates_bench.results import Timing
 from finegates_bench.shapes import Shape
 from finegates_bench.worker import WorkerSpec
-from finegates_export.errors import FineGatesError
+from finegates_export.errors import MeasurementError
 from finegates_export.plan import ShrinkPlan
 
 NANOSECONDS_PER_MS = 1e6
 BOOTSTRAP_DRAWS = 1000
 INTERVAL = (2.5, 97.5)
 """Percentiles of the drawn ratios: 95 % lie between them."""
-
-
-class MeasurementError(FineGatesError):
-    """The measuring process died; the message says how."""
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ class BaseModel:
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
+        # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
         return model.eval()
 
     def tokenizer(self) -> Any:

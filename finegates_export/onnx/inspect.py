@@ -26,7 +26,7 @@ class GraphFacts:
     """Fused nodes by class: attention, normalization, activation."""
     integer_products: int
     parameters: int
-    """Elements of all initializers with a dimension or more."""
+    """Elements of all floating-point initializers with a dimension or more."""
     encoder_weights: int
     """Elements of the constant matrices that the encoder's products multiply by."""
 
@@ -53,7 +53,11 @@ def inspect_graph(graph: Any) -> GraphFacts:
             "activation": sum(operators[name] for name in ACTIVATION),
         },
         integer_products=sum(operators[name] for name in INTEGER_PRODUCTS),
-        parameters=sum(v.const_value.size for v in graph.graph.initializers.values() if len(v.const_value.shape)),
+        parameters=sum(
+            value.const_value.size
+            for value in graph.graph.initializers.values()
+            if len(value.const_value.shape) and value.const_value.dtype.is_floating_point()
+        ),
         encoder_weights=sum(weights.values()),
     )
 

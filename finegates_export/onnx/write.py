@@ -102,7 +102,7 @@ def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None) -
     """
     import onnx_ir
 
-    graph.metadata_props.clear()
+    _strip(graph)
     graph.metadata_props.update(metadata or {})
     onnx_ir.save(graph, path)
 
@@ -113,6 +113,11 @@ def _strip(graph: Any) -> None:
 
     passes.ClearMetadataAndDocStringPass()(graph)
     graph.metadata_props.clear()
+    for value in (*graph.graph.inputs, *graph.graph.outputs, *graph.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in graph.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 @contextlib.contextmanager

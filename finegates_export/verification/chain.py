@@ -53,7 +53,7 @@ class Link:
     hidden_relative: float | None
     """Largest difference of the last hidden state over its scale, attended tokens only."""
     agreement: float | None
-    """Share of rows with the same predicted label; None for regression."""
+    """Share of rows with the same predicted label; for regression the correlation with the gated model's scores."""
     metric: float | None
     """Accuracy or Pearson correlation on the labelled rows; None without labels."""
     metric_lost: float | None
@@ -110,6 +110,7 @@ class Chain:
             ChainError: it differs by more than the tolerance; nothing is exported then.
         """
         outputs = [forward(batch.inputs) for batch in self.batches]
+        self._check_shapes(name, outputs)
         logits = [logits_BC for logits_BC, _ in outputs]
         absolute = _largest_difference(logits, self._logits)
         relative = absolute / _scale(self._logits)
@@ -123,7 +124,7 @@ class Chain:
             absolute=absolute,
             relative=relative,
             hidden_relative=hidden_relative,
-            agreement=self._agreement(logits) if self.task == "classification" else None,
+            agreement=self._agreement(logits),
             metric=after,
             metric_lost=None if before is None or after is None else before - after,
             exact=exact,
@@ -162,7 +163,23 @@ class Chain:
                 "--max-metric-loss"
             )
 
-    def _agreement(self, logits: list[Array]) -> float:
+    def _check_shapes(self, name: str, outputs: list[tuple[Array, Array | None]]) -> None:
+        for (logits, hidden), expected, hidden_ND, batch in zip(
+            outputs, self._logits, self._hidden, self.batches, strict=True
+        ):
+            wanted = (*batch.attended.shape, hidden_ND.shape[-1])
+            found = [] if hidden is None or hidden.shape == wanted else [(hidden.shape, wanted)]
+            found += [] if logits.shape == expected.shape else [(logits.shape, expected.shape)]
+            if found:
+                raise ChainError(
+                    f"{name} gives outputs of shape {found[0][0]}, the gated model of shape {found[0][1]}; nothing was "
+                    "written. This is a defect, please report it with the run"
+                )
+
+    def _agreement(self, logits: list[Array]) -> float | None:
+        if self.task == "regression":
+            before, after = (np.concatenate([side[i][:, 0] for i in self._judged()]) for side in (self._logits, logits))
+            return _correlation(after, before)
         pairs = [(self._logits[i].argmax(-1), logits[i].argmax(-1)) for i in self._judged()]
         return float(np.concatenate([before == after for before, after in pairs]).mean())
 
@@ -179,15 +196,18 @@ class Chain:
         truth = np.concatenate([labels for _, labels in labelled if labels is not None])
         if self.task == "classification":
             return float((predicted.argmax(-1) == truth).mean())
-        if np.ptp(predicted) == 0 or np.ptp(truth) == 0:
-            return None
-        return float(np.corrcoef(predicted[:, 0], truth)[0, 1])
+        return _correlation(predicted[:, 0], truth)
+
+
+def _correlation(predicted: Array, truth: Array) -> float | None:
+    """Pearson's; 0 for a constant prediction, None where the truth itself is constant."""
+    if np.ptp(truth) == 0:
+        return None
+    return float(np.corrcoef(predicted, truth)[0, 1]) if np.ptp(predicted) > 0 else 0.0
 
 
 def _largest_difference(one: list[Array], other: list[Array]) -> float:
-    """NaN where anything is NaN (Python's max would drop it); infinite where shapes differ."""
-    if any(a.shape != b.shape for a, b in zip(one, other, strict=True)):
-        return float("inf")
+    """NaN where anything is NaN: Python's max would drop it."""
     return float(np.max([np.abs(a - b).max(initial=0.0) for a, b in zip(one, other, strict=True)]))
 
 

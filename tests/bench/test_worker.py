@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from finegates_bench.exports import Exported
-from finegates_bench.latency import MeasurementError, run_worker
+from finegates_bench.latency import run_worker
 from finegates_bench.worker import WorkerSpec
+from finegates_export.errors import MeasurementError
 from finegates_export.measure.timer import Budget
 
 REPORT_MODULES = """

@@ -1,4 +1,4 @@
-"""Random gate patterns through the whole export: every link holds, and the graph is as fused and as small as planned."""
+"""Random gate patterns through the whole export: every link holds, the graph is as fused and as small as planned."""
 
 from __future__ import annotations
 

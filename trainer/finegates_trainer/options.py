@@ -124,7 +124,7 @@ class TrainOptions(Options):
         check(bool(self.lora_on), "lora-on", f"names no linear; choose among {', '.join(LORA_TARGETS)}")
         unknown = [name for name in self.lora_on if name not in LORA_TARGETS]
         check(not unknown, "lora-on", f"{unknown} unknown; choose among {', '.join(LORA_TARGETS)}")
-        check(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
+        check(0 <= self.seed < 2**32, "seed", f"must lie in [0, 2**32), got {self.seed}")
         check(self.samples >= 0, "samples", f"must not be negative, got {self.samples}")
         check(self.noise_sigma >= 0, "noise-sigma", f"must not be negative, got {self.noise_sigma}")
         check(0 < self.settle_fraction < 1, "settle-fraction", f"must lie in (0, 1), got {self.settle_fraction}")
