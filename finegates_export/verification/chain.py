@@ -152,9 +152,12 @@ class Chain:
                 )
             return
         if link.agreement is not None and link.agreement < tolerances.agreement:
+            share = f"agrees with the gated model on {link.agreement:.2%} of the predictions"
+            if self.task == "regression":
+                share = f"correlates with the gated model's scores at {link.agreement:.2%}"
             raise ChainError(
-                f"{link.name} agrees with the gated model on {link.agreement:.2%} of the predictions, less than "
-                f"{tolerances.agreement:.2%}; nothing was written. Export without --quantize, or set --min-agreement"
+                f"{link.name} {share}, less than {tolerances.agreement:.2%}; nothing was written. Export without "
+                "--quantize, or set --min-agreement"
             )
         if link.metric_lost is not None and link.metric_lost * 100 > tolerances.metric_points:
             raise ChainError(
