@@ -36,7 +36,7 @@ demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned model
 		--eval-data $(REVIEWS)/test.tsv --out benchmarks/results/minilm --overwrite
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
-	$(BIN)/python benchmarks/bert_base.py --work runs/bert-base --out benchmarks/results/bert-base
+	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
 
 test: $(READY) ## Lint, type check and run all tests (under 6 minutes)
 	$(BIN)/ruff check .

@@ -310,5 +310,12 @@ def _return_freed_memory() -> None:
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory of this process so far (getrusage counts KiB on Linux)."""
+    """Peak resident memory of this program so far.
+
+    Linux tells it per program; getrusage (in KiB there) also counts what the parent held before it started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
