@@ -33,7 +33,7 @@ demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned model
 	$(BIN)/python benchmarks/demo/seeds.py --base $(MINILM) --data $(REVIEWS) --config trainer/recipes/demo-full.yaml \
 		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
 	$(BIN)/finegates-bench --ckpt $(FULL)/pruned-0 --baseline $(FULL)/unpruned-0 --what-if 0.2,0.6,0.8 \
-		--eval-data $(REVIEWS)/test.tsv --out benchmarks/results/minilm --overwrite
+		--eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out benchmarks/results/minilm --overwrite
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
@@ -42,7 +42,7 @@ test: $(READY) ## Lint, type check and run all tests (under 6 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal --durations=8
 
 lint: $(READY) ## Lint and type check
 	$(BIN)/ruff check .
