@@ -66,14 +66,12 @@ def staged_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         for file in stage.rglob("*"):
             _fsync(file)
         _fsync(stage)
+        old = path.absolute().parent / f".{path.name}.old"
+        _remove(old)
         if path.exists():
-            old = path.absolute().parent / f".{path.name}.old"
-            _remove(old)
             path.rename(old)
-            stage.rename(path)
-            _remove(old)
-        else:
-            stage.rename(path)
+        stage.rename(path)
+        _remove(old)
         _fsync(path.absolute().parent)
 
 
