@@ -36,6 +36,14 @@ def test_writing_that_fails_half_way_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_a_killed_process_had_moved_aside_goes_with_the_next_run(run: Path, tmp_path: Path) -> None:
+    aside = tmp_path / ".bundle.old"
+    aside.mkdir()
+    (aside / "model.onnx").write_bytes(b"an earlier bundle")
+    export(ExportOptions(ckpt=run, out=tmp_path / "bundle"))
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_report_that_cannot_be_printed_fails_without_a_traceback_of_ours(run: Path) -> None:
     command = [sys.executable, "-m", "finegates_export", "--ckpt", str(run), "--plan-only"]

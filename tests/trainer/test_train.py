@@ -15,6 +15,7 @@ from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import read_run
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.reporter import Silent
+from tests.tiny import tiny_base
 
 STEPS = 24
 
@@ -116,6 +117,15 @@ def test_an_adapter_can_be_the_start(base: Path, rows: Path, tmp_path: Path) -> 
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
     assert any(float(tensor.abs().max()) > 0 for name, tensor in before.items() if "lora_B" in name)
+
+
+def test_a_fine_tuned_base_keeps_its_head_where_the_labels_fit(base: Path, rows: Path, tmp_path: Path) -> None:
+    run = train(options(base, rows, tmp_path / "run", layout="none", max_steps=1, learning_rate=1e-9))
+    original = load_file(base / "model.safetensors")["classifier.weight"]
+    assert torch.allclose(run.head["classifier.weight"], original, atol=1e-6)
+    fewer = tiny_base(tmp_path / "two", layers=1, labels=2)
+    other = train(options(fewer, rows, tmp_path / "other", layout="none", max_steps=1, learning_rate=1e-9))
+    assert other.head["classifier.weight"].shape[0] == 3
 
 
 def test_class_weights_change_what_is_learned(base: Path, rows: Path, tmp_path: Path) -> None:
