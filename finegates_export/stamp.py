@@ -1,9 +1,12 @@
-"""Which versions made a file: stamped on runs, bundles and reports."""
+"""What made a file: versions and the command, stamped on runs, bundles and reports."""
 
 from __future__ import annotations
 
 import platform
+import shlex
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = (
     "finegates-export",
@@ -14,6 +17,7 @@ PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "onnxruntime-gpu",
 )
 
 
@@ -26,3 +30,9 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def command(library_call: str) -> str:
+    """The command line where one of our commands is running, else what a caller from Python is named."""
+    name = Path(sys.argv[0]).name
+    return shlex.join([name, *sys.argv[1:]]) if name.startswith("finegates") else library_call

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import shlex
-import sys
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from finegates_bench.results import Stamp
+from finegates_export.stamp import command, versions
 
-STAMPED = ("finegates-export", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "transformers")
 LIBRARY_CALL = "finegates_bench.measure (called from Python)"
 
 
@@ -24,27 +20,14 @@ def make_stamp(threads: int) -> Stamp:
         threads: processor threads per model.
     """
     return Stamp(
-        command=_command(),
+        command=command(LIBRARY_CALL),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release()}",
         threads=threads,
-        versions={"python": platform.python_version(), **_versions()},
+        versions=versions(),
     )
-
-
-def _command() -> str:
-    name = Path(sys.argv[0]).name
-    return shlex.join([name, *sys.argv[1:]]) if name.startswith("finegates") else LIBRARY_CALL
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in STAMPED:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _processor() -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from finegates_export.errors import RunFolderError
 from finegates_export.files import check_destination, staged_folder
 from finegates_export.gates.adapter import save_adapter
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, LEVELS_FOLDER, Run, RunInfo, read_run, write_run
-from finegates_export.stamp import versions
+from finegates_export.stamp import command, versions
 from finegates_trainer.batches import pad
 from finegates_trainer.loop import Loop
 from finegates_trainer.options import TrainOptions
@@ -99,7 +97,7 @@ def _write_level(
             trained_parameters=_counts(training),
             data=_data_record(training),
             options=options.to_json(),
-            command=_command(),
+            command=command("finegates_trainer.train"),
             steps=steps,
             licence=_licence(training.base.folder),
             versions=versions(),
@@ -176,9 +174,3 @@ def _licence(folder: Path) -> str | None:
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:40]
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")), None)
-
-
-def _command() -> str:
-    """The command line where a command started this, else the verb."""
-    name = Path(sys.argv[0]).name
-    return json.dumps([name, *sys.argv[1:]]) if name.startswith("finegates") else "finegates_trainer.train"
