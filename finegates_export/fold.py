@@ -15,6 +15,7 @@ from torch import nn
 
 from finegates_export.errors import InputError
 from finegates_export.gates.gated_model import GatedModel
+from finegates_export.gates.width import OpenDimsNorm
 
 
 @torch.no_grad()
@@ -27,7 +28,8 @@ def fold(gated: GatedModel) -> nn.Module:
     Raises:
         InputError: a folded weight is not finite.
     """
-    scales = gated.gates.scales(gated.gates.values())
+    gates_N = gated.gates.values()
+    scales, width_R = gated.gates.scales(gates_N), gated.gates.width(gates_N)
     model = gated.detach_gates()
     merge: Any = getattr(model, "merge_and_unload", None)
     if callable(merge):
@@ -45,4 +47,19 @@ def fold(gated: GatedModel) -> nn.Module:
             linear.weight.mul_(scale[None, :])
         if not bool(torch.isfinite(linear.weight).all()):
             raise InputError(f"folded weight {side.linear} holds NaN or infinite values; the run cannot be exported")
+    if width_R is not None:
+        for path in gated.gates.layout.norms:
+            _fold_norm(model, path, width_R)
     return model.requires_grad_(False).eval()
+
+
+def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
+    """The width gate into a norm's affine parameters; a norm with closed dims counts the open ones alone."""
+    norm: Any = model.get_submodule(path)
+    norm.weight.mul_(width_R)
+    if norm.bias is not None:
+        norm.bias.mul_(width_R)
+    open_D = width_R > 0
+    if not bool(open_D.all()):
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, OpenDimsNorm(norm, open_D))

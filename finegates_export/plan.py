@@ -1,28 +1,17 @@
-"""What goes, what stays, and why. Slicing decides nothing: every decision is in the plan.
+"""What goes, what stays, and why. Slicing decides nothing: every decision is in the plan, which `planner` makes.
 
-"Dead" is judged on the folded float32 weights, so it does not matter who made them zero (docs/exactness.md has the
-rules). Heads of one layer are padded to the widest of them with dead dims, which stay as zeros.
+Heads of one layer are padded to the widest of them with dead dims, which stay as zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from typing import Any, Literal
 
 from finegates_export.errors import InputError
-from finegates_export.families.structure import LayerMap, LinearSide, Structure, UnitGroup
-from finegates_export.gates.settle import Widths
 
-Mask = npt.NDArray[np.bool_]
 Dims = tuple[int, ...]
-
-SIDE_WORDS = {"row": "rows", "column": "columns"}
 
 
 @dataclass(frozen=True)
@@ -34,9 +23,14 @@ class AttentionPlan:
     heads: Dims
     """Kept heads, by their old numbers; empty: the sublayer is a constant."""
     qk: tuple[Dims, ...]
-    """Per kept head its kept Q/K dims, by their old numbers within the head; equally many each."""
+    """Per kept head its kept Q/K dims, by their old numbers within the head; equally many each.
+
+    Under rotary embeddings the first halves of the kept pairs come first, then their second halves.
+    """
     vo: tuple[Dims, ...]
     """The same for V/O dims."""
+    constants: Dims
+    """Removed V/O dims whose V row is a bias alone, by their rows in V: what O makes of them goes into its bias."""
     padding: int
     """Dead Q/K and V/O dims that stay as zeros so that the heads are equally wide."""
     why: str
@@ -64,9 +58,11 @@ class FeedForwardPlan:
     neurons: Dims
     """Kept neurons; empty: the sublayer is a constant."""
     constants: Dims
-    """Removed neurons that output the constant act(0): it is folded into down's bias."""
+    """Removed neurons that output a constant, act(their bias): what down makes of it is folded into its bias."""
     padding: int
     why: str
+    matrices: int = 2
+    """Matrices that hold a neuron: up and down, or 3 where a factor multiplies it."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,35 @@ class LayerPlan:
     attention: AttentionPlan
     feed_forward: FeedForwardPlan
 
-    def kept_weights(self, hidden_size: int) -> int:
-        """Linear weights that stay."""
-        attention = self.attention
+    def kept_weights(self, width: int) -> int:
+        """Linear weights that stay, at so many dims of the residual stream."""
+        attention, feed_forward = self.attention, self.feed_forward
         dims = len(attention.heads) * (attention.qk_width + attention.vo_width)
-        return 2 * hidden_size * (dims + len(self.feed_forward.neurons))
+        return width * (2 * dims + feed_forward.matrices * len(feed_forward.neurons))
+
+
+@dataclass(frozen=True)
+class ResidualPlan:
+    """What becomes of the closed dims on the residual side of one linear."""
+
+    linear: str
+    side: Literal["reads", "writes"]
+    width: int
+    """Dims of the residual stream."""
+    dims: Dims
+    """Those of them that the linear really reads or writes, by their numbers in the shrunk model."""
+    units: int
+    """Rows or columns on the other side of the shrunk linear."""
+    gathered: bool
+    """Whether the matrix gets smaller by a gather; otherwise the closed dims stay in it as zeros."""
+    why: str
+
+    @property
+    def saved_weights(self) -> int:
+        """Elements that the gather takes out of the matrix; a write keeps one zero column to spread from."""
+        if not self.gathered:
+            return 0
+        return self.units * (self.width - len(self.dims) - (self.side == "writes"))
 
 
 @dataclass(frozen=True)
@@ -92,11 +112,21 @@ class ShrinkPlan:
     layers: tuple[LayerPlan, ...]
     linear_weights: int
     """Elements of the layers' linear weights in the base."""
+    width: Dims | None = None
+    """Dims of the residual stream that stay, by their old numbers; None where all do."""
+    residual: tuple[ResidualPlan, ...] = ()
+    """Linears with closed dims on their residual side (matrix layout)."""
+
+    @property
+    def residual_width(self) -> int:
+        """Dims of the residual stream that stay."""
+        return self.hidden_size if self.width is None else len(self.width)
 
     @property
     def kept_weights(self) -> int:
         """Elements of the layers' linear weights that stay, padding included."""
-        return sum(layer.kept_weights(self.hidden_size) for layer in self.layers)
+        layers = sum(layer.kept_weights(self.residual_width) for layer in self.layers)
+        return layers - sum(side.saved_weights for side in self.residual)
 
     @property
     def removed(self) -> float:
@@ -106,8 +136,11 @@ class ShrinkPlan:
     @property
     def padding_weights(self) -> int:
         """Elements that are kept though dead, so that widths fit."""
-        units = sum(layer.attention.padding + layer.feed_forward.padding for layer in self.layers)
-        return 2 * self.hidden_size * units
+        units = sum(
+            2 * layer.attention.padding + layer.feed_forward.matrices * layer.feed_forward.padding
+            for layer in self.layers
+        )
+        return self.residual_width * units
 
     @property
     def attention_layers(self) -> int:
@@ -159,7 +192,13 @@ class ShrinkPlan:
                 )
                 for entry in values["layers"]
             )
-            return cls(values["hidden_size"], layers, values["linear_weights"])
+            return cls(
+                values["hidden_size"],
+                layers,
+                values["linear_weights"],
+                _tuples(values["width"]),
+                tuple(ResidualPlan(**_tuples(side)) for side in values["residual"]),
+            )
         except (KeyError, TypeError) as error:
             raise InputError(f"not a shrink plan of this version: {error}") from error
 
@@ -177,111 +216,14 @@ class ShrinkPlan:
             padding = attention.padding + feed_forward.padding
             why = "; ".join(reason for reason in (attention.why, feed_forward.why) if reason) or "nothing is dead"
             yield f"{layer.layer:>5}  {heads:>9}  {qk:>9}  {vo:>9}  {ffn:>13}  {padding:>7}  {why}"
+        if self.width is not None:
+            yield f"residual width: {self.hidden_size} -> {len(self.width)}"
+        for side in self.residual:
+            yield f"{side.linear} {side.side} {len(side.dims)} of {side.width} dims: {side.why}"
         yield (
             f"removed {self.removed:.1%} of the layers' linear weights "
             f"({self.linear_weights:,} -> {self.kept_weights:,}, {self.padding_weights:,} of them padding)"
         )
-
-
-def make_plan(model: nn.Module, structure: Structure, widths: Widths) -> ShrinkPlan:
-    """Read the folded weights and decide what goes.
-
-    Args:
-        model: the folded model.
-        structure: where its linears are.
-        widths: the widths the target likes; dead dims are kept to reach them.
-    """
-    layers = tuple(_plan_layer(model, layer, widths) for layer in structure.layers)
-    return ShrinkPlan(structure.hidden_size, layers, structure.linear_weights)
-
-
-def _plan_layer(model: nn.Module, layer: LayerMap, widths: Widths) -> LayerPlan:
-    qk, vo, ffn = layer.groups()
-    return LayerPlan(layer.index, _plan_attention(model, qk, vo, widths), _plan_feed_forward(model, ffn, widths))
-
-
-def _plan_attention(model: nn.Module, qk: UnitGroup, vo: UnitGroup, widths: Widths) -> AttentionPlan:
-    qk_dead, qk_why = _dead(model, qk)
-    vo_dead, vo_why = _dead(model, vo)
-    qk_live_hd = ~qk_dead.reshape(qk.heads, qk.width)
-    vo_live_hd = ~vo_dead.reshape(vo.heads, vo.width)
-    heads = tuple(int(head) for head in np.flatnonzero(vo_live_hd.any(1)))
-    reasons = []
-    if len(heads) < vo.heads:
-        reasons.append(f"{vo.heads - len(heads)} heads have no V/O dim left")
-    reasons += [*vo_why, *qk_why]
-    options = widths.head_options(qk.width)
-    qk_dims = _equal_width(qk_live_hd, heads, options)
-    vo_dims = _equal_width(vo_live_hd, heads, options)
-    kept = sum(map(len, qk_dims)) + sum(map(len, vo_dims))
-    live = int(qk_live_hd[list(heads)].sum() + vo_live_hd[list(heads)].sum())
-    return AttentionPlan(qk.heads, qk.width, heads, qk_dims, vo_dims, kept - live, "; ".join(reasons))
-
-
-def _plan_feed_forward(model: nn.Module, ffn: UnitGroup, widths: Widths) -> FeedForwardPlan:
-    up, down = ffn.sides
-    silent = _zero(model, up)
-    unread = _zero(model, down)
-    dead = silent | unread
-    live = ~dead
-    neurons = _fill(live, _round_up(int(live.sum()), widths.ffn_options(ffn.width)))
-    removed = set(range(ffn.width)) - set(neurons)
-    constants = tuple(sorted(int(i) for i in np.flatnonzero(silent & ~unread) if int(i) in removed))
-    reasons = []
-    if unread.any():
-        reasons.append(f"{int(unread.sum())} FFN neurons: down's column is 0")
-    if (silent & ~unread).any():
-        reasons.append(f"{int((silent & ~unread).sum())} FFN neurons: up's row and bias are 0")
-    return FeedForwardPlan(ffn.width, neurons, constants, len(neurons) - int(live.sum()), "; ".join(reasons))
-
-
-def _dead(model: nn.Module, group: UnitGroup) -> tuple[Mask, list[str]]:
-    """Which units of an attention group are dead on either side, and on which side how many first."""
-    dead = np.zeros(group.size, bool)
-    reasons = []
-    for side in group.sides:
-        zero = _zero(model, side)
-        fresh = int((zero & ~dead).sum())
-        if fresh:
-            name = side.linear.rsplit(".", 2)[-1 if "dense" not in side.linear else -2]
-            reasons.append(
-                f"{fresh} {group.kind.upper()[0]}/{group.kind.upper()[1]} dims: {name}'s {SIDE_WORDS[side.axis]} are 0"
-            )
-        dead |= zero
-    return dead, reasons
-
-
-def _zero(model: nn.Module, side: LinearSide) -> Mask:
-    """Units whose row with its bias, or whose column, is exactly zero."""
-    linear: Any = model.get_submodule(side.linear)
-    weight: Tensor = linear.weight
-    with torch.no_grad():
-        if side.axis == "column":
-            zero = (weight == 0).all(dim=0)
-        else:
-            zero = (weight == 0).all(dim=1)
-            if linear.bias is not None:
-                zero &= linear.bias == 0
-    return np.asarray(zero.cpu().numpy(), bool)
-
-
-def _equal_width(live_hd: Mask, heads: Dims, options: npt.NDArray[np.int64]) -> tuple[Dims, ...]:
-    """Per kept head its dims: all live ones, and dead ones up to the width of the widest head, at least one."""
-    if not heads:
-        return ()
-    width = _round_up(max(1, int(live_hd[list(heads)].sum(1).max())), options)
-    return tuple(_fill(live_hd[head], width) for head in heads)
-
-
-def _fill(live: Mask, width: int) -> Dims:
-    """All live positions and the first dead ones, `width` in all, ascending."""
-    chosen = list(np.flatnonzero(live))
-    chosen += list(np.flatnonzero(~live)[: width - len(chosen)])
-    return tuple(sorted(int(i) for i in chosen))
-
-
-def _round_up(width: int, options: npt.NDArray[np.int64]) -> int:
-    return int(options[options >= width][0])
 
 
 def _tuples(value: Any) -> Any:

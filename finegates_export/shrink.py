@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from finegates_export.families.structure import AttentionMap, FeedForwardMap, Structure
+from finegates_export.families.residual import residual_map
+from finegates_export.families.structure import AttentionMap, FeedForwardMap, LinearSide, Structure
+from finegates_export.gates.width import OpenDimsNorm
 from finegates_export.plan import AttentionPlan, FeedForwardPlan, ShrinkPlan
-from finegates_export.ragged import ConstantLinear, NoAttention, NoExpansion, RaggedAttention, slice_linear
+from finegates_export.planner import activation_at, rows_of_side
+from finegates_export.ragged import ATTENTION, Heads
+from finegates_export.ragged.linear import ConstantLinear, NoAttention, NoFeedForward, slice_linear
 
 
 @torch.no_grad()
@@ -24,6 +28,8 @@ def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Modul
     Returns:
         The same model with smaller layers.
     """
+    if plan.width is not None:
+        _narrow(model, structure, list(plan.width))
     for layer, layer_plan in zip(structure.layers, plan.layers, strict=True):
         _shrink_attention(model, layer.attention, layer_plan.attention)
         _shrink_feed_forward(model, layer.feed_forward, layer_plan.feed_forward)
@@ -31,42 +37,118 @@ def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Modul
 
 
 def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan) -> None:
-    output: Any = model.get_submodule(where.output)
+    output = _linear(model, where.output)
+    bias = _bias(output)
+    if plan.constants:
+        value_bias = rows_of_side(model, where.value)[1]
+        columns = list(plan.constants)
+        bias = bias + output.weight[:, columns] @ value_bias[columns]
+    name = _local(where.output, where.module)
     if not plan.heads:
-        _replace(model, where.module, NoAttention())
-        _replace(model, where.output, ConstantLinear(_bias(output)))
+        constant = ConstantLinear(bias)
+        _replace(model, where.module, NoAttention((name, constant) if where.output_inside else None))
+        if not where.output_inside:
+            _replace(model, where.output, constant)
         return
-    query, key, value = (_linear(model, path) for path in (where.query, where.key, where.value))
+    if plan.constants or output.bias is not None:
+        output.bias = nn.Parameter(bias, requires_grad=False)
     qk_rows, vo_rows = plan.rows(plan.qk), plan.rows(plan.vo)
-    attention = RaggedAttention(
-        slice_linear(query, rows=qk_rows),
-        slice_linear(key, rows=qk_rows),
-        slice_linear(value, rows=vo_rows),
-        heads=len(plan.heads),
-        scale=where.head_dim**-0.5,
+    linears = _sliced(model, {where.query: qk_rows, where.key: qk_rows, where.value: vo_rows})
+    for path in where.position_linears:
+        linears[path] = slice_linear(_linear(model, path), rows=qk_rows)
+    roles = {"query": where.query.linear, "key": where.key.linear, "value": where.value.linear}
+    smaller = slice_linear(output, columns=vo_rows)
+    if where.output_inside:
+        roles["output"] = where.output
+        linears[where.output] = smaller
+    else:
+        _replace(model, where.output, smaller)
+    heads = Heads(plan.heads, plan.qk, plan.vo_width, where.softmax_scale, where.dropout)
+    attention = ATTENTION[where.kind](
+        heads,
+        {_local(path, where.module): linear for path, linear in linears.items()},
+        {role: _local(path, where.module) for role, path in roles.items()},
+        model.get_submodule(where.module),
     )
     _replace(model, where.module, attention)
-    _replace(model, where.output, slice_linear(output, columns=vo_rows))
 
 
 def _shrink_feed_forward(model: nn.Module, where: FeedForwardMap, plan: FeedForwardPlan) -> None:
-    up, down = _linear(model, where.up), _linear(model, where.down)
+    down = _linear(model, where.down)
     bias = _bias(down)
     if plan.constants:
-        bias = bias + _activation_of_zero(where.activation) * down.weight[:, list(plan.constants)].sum(dim=1)
+        up_weight, up_bias = rows_of_side(model, where.up)
+        silent = up_bias if up_bias is not None else up_weight.new_zeros(len(up_weight))
+        columns = list(plan.constants)
+        bias = bias + down.weight[:, columns] @ activation_at(where.activation, silent[columns])
     if not plan.neurons:
-        _replace(model, where.up.rpartition(".")[0], NoExpansion())
-        _replace(model, where.down, ConstantLinear(bias))
+        constant = ConstantLinear(bias)
+        name = _local(where.down, where.module)
+        _replace(model, where.module, NoFeedForward((name, constant) if where.down_inside else None))
+        if not where.down_inside:
+            _replace(model, where.down, constant)
         return
-    down.bias = nn.Parameter(bias, requires_grad=False)
-    _replace(model, where.up, slice_linear(up, rows=list(plan.neurons)))
-    _replace(model, where.down, slice_linear(down, columns=list(plan.neurons)))
+    if plan.constants or down.bias is not None:
+        down.bias = nn.Parameter(bias, requires_grad=False)
+    neurons = list(plan.neurons)
+    sides = [where.up, *([where.factor] if where.factor else [])]
+    for path, linear in _sliced(model, dict.fromkeys(sides, neurons)).items():
+        _replace(model, path, linear)
+    _replace(model, where.down, slice_linear(down, columns=neurons))
 
 
-def _activation_of_zero(name: str) -> float:
-    from transformers.activations import ACT2FN
+def _narrow(model: nn.Module, structure: Structure, dims: list[int]) -> None:
+    """Take the closed dims of the residual stream out of everything that has it, and make norms ordinary again."""
+    index = torch.tensor(dims)
+    for path, module in [*model.named_modules()]:
+        if isinstance(module, OpenDimsNorm):
+            _replace(model, path, module.norm)
+    where = residual_map(model, structure)
+    for path in where.norms:
+        norm: Any = model.get_submodule(path)
+        norm.normalized_shape = (len(dims),)
+        for name in ("weight", "bias"):
+            if getattr(norm, name) is not None:
+                setattr(norm, name, _parameter(getattr(norm, name)[index]))
+    for path in where.tables:
+        owner, name = _owner(model, path)
+        setattr(owner, name, _parameter(getattr(owner, name).index_select(-1, index)))
+        if isinstance(owner, nn.Embedding):
+            owner.embedding_dim = len(dims)
+    for path in (*where.writers, *where.convolutions):
+        _narrow_rows(_linear(model, path), index)
+    for path in where.readers:
+        _replace(model, path, slice_linear(_linear(model, path), columns=dims))
+    for group in structure.groups():
+        for side in group.sides:
+            linear = _linear(model, side.linear)
+            if side.axis == "column":
+                _narrow_rows(linear, index)
+            elif linear.weight.shape[1] != len(dims):
+                _replace(model, side.linear, slice_linear(linear, columns=dims))
+    for layer in structure.layers:
+        for path in layer.attention.position_linears:
+            _replace(model, path, slice_linear(_linear(model, path), columns=dims))
 
-    return float(ACT2FN[name](torch.zeros(())))
+
+def _narrow_rows(module: Any, index: torch.Tensor) -> None:
+    """Keep the chosen outputs of a linear or a convolution."""
+    module.weight = _parameter(module.weight[index])
+    if module.bias is not None:
+        module.bias = _parameter(module.bias[index])
+    if isinstance(module, nn.Linear):
+        module.out_features = len(index)
+    else:
+        module.out_channels = len(index)
+
+
+def _sliced(model: nn.Module, rows: dict[LinearSide, list[int]]) -> dict[str, nn.Linear]:
+    """Linears cut to the chosen rows of their blocks, by path; a fused linear keeps the order of its blocks."""
+    chosen: dict[str, list[int]] = {}
+    for side, kept in rows.items():
+        start = side.block * (_linear(model, side.linear).weight.shape[0] // side.blocks)
+        chosen.setdefault(side.linear, []).extend(start + row for row in kept)
+    return {path: slice_linear(_linear(model, path), rows=kept) for path, kept in chosen.items()}
 
 
 def _linear(model: nn.Module, path: str) -> Any:
@@ -75,9 +157,22 @@ def _linear(model: nn.Module, path: str) -> Any:
 
 def _bias(linear: Any) -> torch.Tensor:
     bias: torch.Tensor | None = linear.bias
-    return torch.zeros(linear.weight.shape[0]) if bias is None else bias.detach()
+    return linear.weight.new_zeros(linear.weight.shape[0]) if bias is None else bias.detach()
+
+
+def _parameter(values: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().contiguous(), requires_grad=False)
+
+
+def _local(path: str, module: str) -> str:
+    return path.removeprefix(f"{module}.")
+
+
+def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    parent, _, name = path.rpartition(".")
+    return model.get_submodule(parent), name
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+    owner, name = _owner(model, path)
+    setattr(owner, name, module)

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from finegates_export.errors import UnsupportedError
-from finegates_export.families.bert import Bert
+from finegates_export.families.bert import Bert, Electra
+from finegates_export.families.deberta import Deberta
+from finegates_export.families.distilbert import DistilBert
 from finegates_export.families.family import Family
+from finegates_export.families.modernbert import ModernBert
+from finegates_export.families.mpnet import MPNet
+from finegates_export.families.roberta import Roberta
+from finegates_export.families.vit import DeiT, ViT
 
-FAMILIES: tuple[Family, ...] = (Bert(),)
+FAMILIES: tuple[Family, ...] = (
+    Bert(), Roberta(), DistilBert(), Electra(), MPNet(), ModernBert(), Deberta(), ViT(), DeiT(),
+)  # fmt: skip
+
+REFUSED = {
+    "albert": "all its layers are one set of weights: what one layer closes would be closed in every other",
+}
+"""Model types that are near to a family and still cannot be served, with the reason."""
 
 
 def family_of(model_type: str) -> Family:
@@ -18,5 +31,9 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
-    supported = sorted(name for family in FAMILIES for name in family.model_types)
-    raise UnsupportedError(f"model type {model_type!r} is not supported; supported are: {', '.join(supported)}")
+    supported = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
+    if model_type in REFUSED:
+        raise UnsupportedError(
+            f"model type {model_type!r} is not supported: {REFUSED[model_type]}; supported are: {supported}"
+        )
+    raise UnsupportedError(f"model type {model_type!r} is not supported; supported are: {supported}")

@@ -1,68 +1,48 @@
-"""BERT: post-norm layers, absolute positions, biases everywhere (Devlin et al., 2018)."""
+"""BERT and the families that kept its modules: post-norm layers, biases everywhere, output projections outside."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finegates_export.families.structure import AttentionMap, FeedForwardMap, LayerMap, Structure
-
-if TYPE_CHECKING:
-    from torch import nn
+from finegates_export.families.family import Family
+from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 
-class Bert:
-    """`BertModel` and its task models."""
+class Bert(Family):
+    """`BertModel` and its task models (Devlin et al., 2018)."""
 
-    name: str = "bert"
-    model_types: tuple[str, ...] = ("bert",)
+    name = "bert"
+    model_types = ("bert",)
+    prefix = "bert"
 
-    def structure(self, config: Any) -> Structure:
-        """See `Family.structure`."""
-        return Structure(config.hidden_size, tuple(self._layer(config, i) for i in range(config.num_hidden_layers)))
-
-    def _layer(self, config: Any, index: int) -> LayerMap:
-        path = f"bert.encoder.layer.{index}"
-        attention = AttentionMap(
+    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+        """See `Family.attention`."""
+        _ = index
+        return AttentionMap(
             module=f"{path}.attention.self",
-            query=f"{path}.attention.self.query",
-            key=f"{path}.attention.self.key",
-            value=f"{path}.attention.self.value",
+            query=rows_of(f"{path}.attention.self.query"),
+            key=rows_of(f"{path}.attention.self.key"),
+            value=rows_of(f"{path}.attention.self.value"),
             output=f"{path}.attention.output.dense",
             heads=config.num_attention_heads,
             head_dim=config.hidden_size // config.num_attention_heads,
+            dropout=config.attention_probs_dropout_prob,
         )
-        feed_forward = FeedForwardMap(
-            up=f"{path}.intermediate.dense",
+
+    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+        """See `Family.feed_forward`."""
+        return FeedForwardMap(
+            module=f"{path}.intermediate",
+            up=rows_of(f"{path}.intermediate.dense"),
             down=f"{path}.output.dense",
             intermediate_size=config.intermediate_size,
             activation=config.hidden_act,
         )
-        return LayerMap(index, attention, feed_forward)
-
-    def head_modules(self, model: nn.Module) -> tuple[str, ...]:
-        """The pooler belongs to the head: it reads the encoder's output and nothing of a layer depends on it."""
-        return tuple(name for name in ("bert.pooler", "classifier") if _has(model, name))
-
-    def encoder(self, model: nn.Module) -> nn.Module:
-        """See `Family.encoder`."""
-        return model.get_submodule("bert")
-
-    def input_names(self, config: Any) -> tuple[str, ...]:
-        """Segment ids only where the model distinguishes segments."""
-        segments = ("token_type_ids",) if config.type_vocab_size > 1 else ()
-        return ("input_ids", "attention_mask", *segments)
-
-    def expected_fusions(self, config: Any, attention_layers: int, feed_forward_layers: int) -> dict[str, int]:
-        """One attention and one bias-and-GELU a layer; a norm behind each sublayer that is left."""
-        return {
-            "attention": attention_layers,
-            "normalization": attention_layers + feed_forward_layers,
-            "activation": feed_forward_layers if config.hidden_act == "gelu" else 0,
-        }
 
 
-def _has(model: nn.Module, path: str) -> bool:
-    try:
-        return model.get_submodule(path) is not None
-    except AttributeError:
-        return False
+class Electra(Bert):
+    """`ElectraModel`: BERT with embeddings that may be narrower than the layers (Clark et al., 2020)."""
+
+    name = "electra"
+    model_types = ("electra",)
+    prefix = "electra"

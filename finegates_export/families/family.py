@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
-from finegates_export.families.structure import Structure
+from finegates_export.families.structure import AttentionMap, FeedForwardMap, LayerMap, Structure
 
 if TYPE_CHECKING:
     from torch import nn
 
+FUSED_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+"""Activations for which onnxruntime has one kernel, by transformers' names."""
 
-class Family(Protocol):
-    """Structural questions about one model architecture, as method names.
 
-    Implementations are stateless; `model` is a transformers model with a task head, without an adapter.
+class Family(ABC):
+    """Structural questions about one model architecture, as method names; the answers that most share are given here.
+
+    Implementations are stateless; `model` is a transformers model with a task head (or a plain encoder held under
+    `prefix`), without an adapter.
     """
 
     name: str
     """The name users see in messages and in `run.json`."""
     model_types: tuple[str, ...]
     """The `model_type` values of transformers configs that this family serves."""
+    prefix: str
+    """The attribute under which a task model holds the encoder."""
+    layers: str = "encoder.layer"
+    """Where the encoder holds its layers."""
+
+    @abstractmethod
+    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+        """A layer's attention.
+
+        Args:
+            config: the model's config.
+            path: the layer's path.
+            index: its number.
+        """
+
+    @abstractmethod
+    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+        """A layer's feed-forward network; see `attention`."""
 
     def structure(self, config: Any) -> Structure:
         """Where the linears are and how they are coupled, from the config alone."""
+        paths = [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
+        layers = tuple(
+            LayerMap(index, self.attention(config, path, index), self.feed_forward(config, path))
+            for index, path in enumerate(paths)
+        )
+        return Structure(config.hidden_size, layers)
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
-        """Paths of the modules outside the layers that are trained with the task: pooler and classifier."""
+        """Paths of the modules outside the layers that are trained with the task: pooler and classifier.
+
+        The pooler belongs to the head: it reads the encoder's output and nothing of a layer depends on it.
+        """
+        pooler = getattr(self.encoder(model), "pooler", None)
+        own = [name for name, child in model.named_children() if name != self.prefix and any(child.parameters())]
+        return (*([f"{self.prefix}.pooler"] if pooler is not None else []), *own)
 
     def encoder(self, model: nn.Module) -> nn.Module:
         """The module whose first output is the last hidden state."""
+        return model.get_submodule(self.prefix)
 
     def input_names(self, config: Any) -> tuple[str, ...]:
-        """The graph's inputs, named as the family's tokenizer names them."""
+        """The graph's inputs, named as the family's tokenizer names them; segments only where they are told apart."""
+        segments = ("token_type_ids",) if getattr(config, "type_vocab_size", 0) > 1 else ()
+        return ("input_ids", "attention_mask", *segments)
+
+    def max_length(self, config: Any) -> int:
+        """The longest sequence that the model takes, special tokens included."""
+        return int(config.max_position_embeddings)
 
     def expected_fusions(self, config: Any, attention_layers: int, feed_forward_layers: int) -> dict[str, int]:
         """How many nodes of each class onnxruntime's CPU fusions must find.
+
+        One attention and one activation a layer; a norm behind (or, in pre-norm layers, before the next of) each
+        sublayer that is left.
 
         Args:
             config: the model's config.
             attention_layers: layers whose attention is not empty.
             feed_forward_layers: layers whose feed-forward network is not empty.
         """
+        activation = self.feed_forward(config, "").activation
+        return {
+            "attention": attention_layers,
+            "normalization": attention_layers + feed_forward_layers,
+            "activation": feed_forward_layers if activation in FUSED_ACTIVATIONS else 0,
+        }
+
+    def width_refusal(self, config: Any) -> str | None:
+        """Why the residual width cannot be gated; None where it can."""
+        _ = config
+        return None

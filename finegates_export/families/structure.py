@@ -1,8 +1,9 @@
 """The vocabulary in which a family describes a model: linears, and the units that couple them.
 
-A *unit* is what two matrices share and what can be removed exactly (docs/exactness.md): a feed-forward neuron is a
-row of `up` and a column of `down`; a V/O dim is a row of V and a column of O; a Q/K dim is a row of Q and one of K.
-The other side of each of these matrices reads from, or writes to, the residual stream.
+A *unit* is what matrices share and what can be removed exactly (docs/exactness.md): a feed-forward neuron is a row of
+`up` and a column of `down`; a V/O dim is a row of V and a column of O; a Q/K dim is a row of Q and one of K, or a pair
+of rows of each under rotary embeddings. The other side of each of these matrices reads from, or writes to, the
+residual stream.
 """
 
 from __future__ import annotations
@@ -13,20 +14,34 @@ from typing import Literal
 
 UnitKind = Literal["qk", "vo", "ffn"]
 Axis = Literal["row", "column"]
+AttentionKind = Literal["plain", "relative", "rotary", "disentangled"]
 
 
 @dataclass(frozen=True)
 class LinearSide:
-    """One side of one linear: its rows (outputs) or its columns (inputs)."""
+    """One side of one linear: its rows (outputs) or its columns (inputs), or one of several equal blocks of rows."""
 
     linear: str
     """Path of the linear in the model, as `named_modules` spells it."""
     axis: Axis
+    block: int = 0
+    blocks: int = 1
+    """Some families store linears fused, one block of rows each (ModernBERT's Wqkv: 3)."""
 
     @property
     def other(self) -> LinearSide:
-        """The opposite side of the same linear."""
+        """The opposite side of the same linear, which blocks share."""
         return LinearSide(self.linear, "column" if self.axis == "row" else "row")
+
+    @property
+    def whole(self) -> LinearSide:
+        """The same side of the whole linear."""
+        return LinearSide(self.linear, self.axis)
+
+    @property
+    def name(self) -> str:
+        """How the side's gate vector is called in a run folder."""
+        return f"{self.linear}.{self.axis}" + (f".{self.block}" if self.blocks > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -36,16 +51,30 @@ class UnitGroup:
     layer: int
     kind: UnitKind
     sides: tuple[LinearSide, ...]
-    """The sides that hold the units; a unit whose row or column on one of them is zero is dead."""
+    """The sides that hold the units: Q and K; V and O; up, the factor where there is one, and down."""
     heads: int
     """Attention heads; 1 for the feed-forward network."""
     width: int
-    """Units per head: `head_dim`, or `intermediate_size`."""
+    """Units per head."""
+    rows_per_unit: int = 1
+    """2 for rotary pairs: unit u of a head is rows u and u + width of it."""
+    needs_all: bool = False
+    """Whether a unit is dead only when all its sides are zero, not when any is (terms beside Q K^T read them too)."""
 
     @property
     def size(self) -> int:
         """Units in the group."""
         return self.heads * self.width
+
+    @property
+    def rows(self) -> int:
+        """Rows (or columns) that the group has on each of its sides."""
+        return self.size * self.rows_per_unit
+
+    @property
+    def unit_weights(self) -> int:
+        """Weights of a unit per dim of the residual stream."""
+        return len(self.sides) * self.rows_per_unit
 
 
 @dataclass(frozen=True)
@@ -54,23 +83,53 @@ class AttentionMap:
 
     module: str
     """The module that is replaced by a ragged one when the layer is shrunk."""
-    query: str
-    key: str
-    value: str
+    query: LinearSide
+    key: LinearSide
+    value: LinearSide
+    """Rows of the linears that make queries, keys and values."""
     output: str
     heads: int
     head_dim: int
+    kind: AttentionKind = "plain"
+    scale: float | None = None
+    """What Q K^T is multiplied by; 1/sqrt(head_dim) where None."""
+    dropout: float = 0.0
+    """Of the attention probabilities, in training."""
+    position_linears: tuple[str, ...] = ()
+    """Linears of position terms, with the same heads and dims as Q and K."""
+    needs_all: bool = False
+    """See `UnitGroup`: position terms with linears of their own read Q and K too."""
+
+    @property
+    def softmax_scale(self) -> float:
+        """What Q K^T is multiplied by, whatever is left of the head."""
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def output_inside(self) -> bool:
+        """Whether the replaced module holds the output projection too."""
+        return self.output.startswith(f"{self.module}.")
 
 
 @dataclass(frozen=True)
 class FeedForwardMap:
     """Where a layer's feed-forward network keeps its parts."""
 
-    up: str
+    module: str
+    """The module that goes when no neuron is left."""
+    up: LinearSide
+    """Rows that are activated."""
     down: str
     intermediate_size: int
     activation: str
-    """Path of the activation module or name, as the config spells it (`hidden_act`)."""
+    """The activation's name, as the config spells it."""
+    factor: LinearSide | None = None
+    """Rows whose product with the activated ones is the neuron (gated networks)."""
+
+    @property
+    def down_inside(self) -> bool:
+        """Whether the module that goes holds `down` too."""
+        return self.down.startswith(f"{self.module}.")
 
 
 @dataclass(frozen=True)
@@ -81,24 +140,39 @@ class LayerMap:
     attention: AttentionMap
     feed_forward: FeedForwardMap
 
-    def linears(self) -> tuple[str, ...]:
-        """The gated linears: Q, K, V, O, up, down."""
+    def roles(self) -> dict[str, str]:
+        """The gated linears by what they do; several roles share a linear where a family stores them fused."""
         attention, feed_forward = self.attention, self.feed_forward
-        return (
-            attention.query, attention.key, attention.value, attention.output, feed_forward.up, feed_forward.down,
-        )  # fmt: skip
+        return {
+            "query": attention.query.linear,
+            "key": attention.key.linear,
+            "value": attention.value.linear,
+            "output": attention.output,
+            "up": feed_forward.up.linear,
+            "down": feed_forward.down,
+        }
+
+    def linears(self) -> tuple[str, ...]:
+        """The gated linears, each once: Q, K, V, O, up, down."""
+        factor = self.feed_forward.factor
+        paths = [*self.roles().values(), *([factor.linear] if factor else [])]
+        return tuple(dict.fromkeys(paths))
 
     def groups(self) -> tuple[UnitGroup, UnitGroup, UnitGroup]:
         """The layer's units: Q/K dims, V/O dims, feed-forward neurons."""
         attention, feed_forward = self.attention, self.feed_forward
-        qk = (LinearSide(attention.query, "row"), LinearSide(attention.key, "row"))
-        vo = (LinearSide(attention.value, "row"), LinearSide(attention.output, "column"))
-        ffn = (LinearSide(feed_forward.up, "row"), LinearSide(feed_forward.down, "column"))
+        pair = 2 if attention.kind == "rotary" else 1
+        vo = (attention.value, LinearSide(attention.output, "column"))
+        factor = (feed_forward.factor,) if feed_forward.factor else ()
+        ffn = (feed_forward.up, *factor, LinearSide(feed_forward.down, "column"))
         return (
-            UnitGroup(self.index, "qk", qk, attention.heads, attention.head_dim),
+            UnitGroup(
+                self.index, "qk", (attention.query, attention.key), attention.heads, attention.head_dim // pair,
+                rows_per_unit=pair, needs_all=attention.needs_all,
+            ),
             UnitGroup(self.index, "vo", vo, attention.heads, attention.head_dim),
             UnitGroup(self.index, "ffn", ffn, 1, feed_forward.intermediate_size),
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,4 +194,9 @@ class Structure:
     @property
     def linear_weights(self) -> int:
         """Elements of the layers' linear weights: the whole of which `removed` is a share."""
-        return sum(len(group.sides) * group.size * self.hidden_size for group in self.groups())
+        return sum(group.unit_weights * group.size * self.hidden_size for group in self.groups())
+
+
+def rows_of(linear: str, block: int = 0, blocks: int = 1) -> LinearSide:
+    """The rows of a linear, or one of their equal blocks."""
+    return LinearSide(linear, "row", block, blocks)

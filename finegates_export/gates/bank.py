@@ -5,7 +5,7 @@ Shapes: N gates in all, U units of a group, R residual width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from finegates_export.errors import InputError
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.gate import CLOSED_MU, OPEN_MU, evaluation_gate, gate_noise, open_probability, training_gate
-from finegates_export.gates.layout import Factor, GateLayout, UnitKey, residual_factors
+from finegates_export.gates.layout import WIDTH_GATE, Factor, GateLayout, UnitKey, residual_factors
+
+Join = Callable[[Tensor], Tensor]
+"""Joins gates along the first axis into one."""
 
 LEAST_OPEN = 0.05
 """A gate that was kept when the structure was settled never falls under this value, so that it stays kept."""
@@ -48,6 +51,11 @@ class GateBank(nn.Module):
         for factors in layout.units.values():
             for factor in factors:
                 keeps_units[self._spans[factor.gate]] = True
+        if layout.has_width:
+            keeps_units[self._spans[WIDTH_GATE]] = True
+        self._blocks: dict[LinearSide, dict[int, LinearSide]] = {}
+        for side in layout.scales:
+            self._blocks.setdefault(side.whole, {})[side.block] = side
         self.register_buffer("keeps_units", keeps_units, persistent=False)
 
     def __len__(self) -> int:
@@ -63,12 +71,20 @@ class GateBank(nn.Module):
         return training_gate(self.mu, noise_N) * self.alive
 
     def scales(self, gates_N: Tensor) -> dict[LinearSide, Tensor]:
-        """What to multiply each gated side of a linear by, given all gates."""
-        return {side: self._product(gates_N, factors) for side, factors in self.layout.scales.items()}
+        """What to multiply each gated side of a linear by, given all gates; blocks of a fused linear side by side."""
+        return {whole: self._whole(gates_N, blocks) for whole, blocks in self._blocks.items()}
+
+    def width(self, gates_N: Tensor) -> Tensor | None:
+        """The gates of the residual width, shape (R,); None where it is not gated."""
+        return gates_N[self._spans[WIDTH_GATE]] if self.layout.has_width else None
 
     def unit_products(self, gates_N: Tensor) -> dict[UnitKey, Tensor]:
-        """Per unit group the product over all gates that keep a unit, shape (U,)."""
-        return {key: self._product(gates_N, factors) for key, factors in self.layout.units.items()}
+        """Per unit group the joint value of all gates that keep a unit, shape (U,)."""
+        products = {}
+        for key, factors in self.layout.units.items():
+            entering = torch.stack([self._entering(gates_N, factor, _either) for factor in factors])
+            products[key] = _either(entering) if key in self.layout.any_keeps else entering.prod(dim=0)
+        return products
 
     def kept_share(self, gates_N: Tensor) -> Tensor:
         """The share of the layers' linear weights that gates keep; a weight counts once, whoever closes it.
@@ -81,11 +97,11 @@ class GateBank(nn.Module):
         kept = torch.zeros((), device=self.mu.device)
         products = self.unit_products(gates_N)
         for group in self.structure.groups():
-            units = products[group.layer, group.kind].sum()
+            rows = products[group.layer, group.kind].sum() * group.rows_per_unit
             for side in group.sides:
                 factors = residual_factors(self.layout, side)
                 residual = self._product(gates_N, factors).sum() if factors else self.structure.hidden_size
-                kept = kept + units * residual
+                kept = kept + rows * residual
         return kept / self.structure.linear_weights
 
     def expected_kept_share(self, sigma: float) -> Tensor:
@@ -98,10 +114,12 @@ class GateBank(nn.Module):
         if not self.layout.units:
             return 0.0
         kept = 0
-        products = self.unit_products(self.values())
+        gates_N = self.values()
+        products, width_R = self.unit_products(gates_N), self.width(gates_N)
+        width = self.structure.hidden_size if width_R is None else int((width_R > 0).sum())
         for group in self.structure.groups():
             open_units = int((products[group.layer, group.kind] > 0).sum())
-            kept += open_units * len(group.sides) * self.structure.hidden_size
+            kept += open_units * group.unit_weights * width
         return 1.0 - kept / self.structure.linear_weights
 
     @torch.no_grad()
@@ -112,25 +130,34 @@ class GateBank(nn.Module):
         a single gate.
         """
         openness_N = (self.mu + 0.5).clamp(min=0.0) * self.alive
-        return {
-            key: torch.stack([self._product(openness_N, (factor,)) for factor in factors]).amin(dim=0)
-            for key, factors in self.layout.units.items()
-        }
+        scores = {}
+        for key, factors in self.layout.units.items():
+            entering = torch.stack([self._entering(openness_N, factor, _most) for factor in factors])
+            scores[key] = _most(entering) if key in self.layout.any_keeps else entering.amin(dim=0)
+        return scores
 
     @torch.no_grad()
-    def settle(self, keep: dict[UnitKey, Tensor]) -> None:
+    def width_scores(self) -> Tensor | None:
+        """How open each dim of the residual width is, shape (R,), not cut off at 1; None where it is not gated."""
+        return self.width((self.mu + 0.5).clamp(min=0.0) * self.alive)
+
+    @torch.no_grad()
+    def settle(self, keep: dict[UnitKey, Tensor], width: Tensor | None = None) -> None:
         """Close for good every unit that is not kept, and lift the kept ones so that none of them dies later.
 
         Args:
             keep: per unit group a boolean tensor of shape (U,).
+            width: boolean, shape (R,): which dims of a gated residual width are kept.
         """
         for key, factors in self.layout.units.items():
             kept_U = keep[key].to(self.mu.device)
             for factor in factors:
                 # A gate over several dims (a head's) closes when all of them go.
                 kept_gates = kept_U.view(-1, factor.repeat).any(dim=1)
-                span = self._spans[factor.gate]
-                self.alive[span] &= kept_gates
+                kept_gates = _each_half(kept_gates, factor.halves) if factor.halves else kept_gates
+                self.alive[self._spans[factor.gate]] &= kept_gates
+        if width is not None:
+            self.alive[self._spans[WIDTH_GATE]] &= width.to(self.mu.device)
         self.hold()
 
     @torch.no_grad()
@@ -165,12 +192,41 @@ class GateBank(nn.Module):
             self.mu[span] = vector.to(self.mu)
         self.alive.fill_(True)
 
+    def _whole(self, gates_N: Tensor, blocks: dict[int, LinearSide]) -> Tensor:
+        scaled = {number: self._product(gates_N, self.layout.scales[side]) for number, side in blocks.items()}
+        first = next(iter(blocks.values()))
+        rest = torch.ones_like(scaled[first.block])
+        return torch.cat([scaled.get(number, rest) for number in range(first.blocks)])
+
     def _product(self, gates_N: Tensor, factors: Iterable[Factor]) -> Tensor:
         product: Tensor | None = None
         for factor in factors:
-            gate = gates_N[self._spans[factor.gate]]
-            gate = gate.repeat_interleave(factor.repeat) if factor.repeat > 1 else gate
+            gate = self._entering(gates_N, factor, _either)
             product = gate if product is None else product * gate
         if product is None:
             raise InputError("a product of gates needs at least one factor")
         return product
+
+    def _entering(self, gates_N: Tensor, factor: Factor, join: Join) -> Tensor:
+        gate = gates_N[self._spans[factor.gate]]
+        if factor.repeat > 1:
+            return gate.repeat_interleave(factor.repeat)
+        if factor.pairs:
+            return _each_half(gate, factor.pairs)
+        if factor.halves:
+            return join(gate.view(-1, 2, factor.halves).transpose(0, 1)).reshape(-1)
+        return gate
+
+
+def _each_half(gate: Tensor, width: int) -> Tensor:
+    """From one per rotary pair to one per row: a head's pairs, twice."""
+    return gate.view(-1, 1, width).expand(-1, 2, -1).reshape(-1)
+
+
+def _either(gates: Tensor) -> Tensor:
+    """Open while any is; of open probabilities the probability of that."""
+    return 1.0 - (1.0 - gates).prod(dim=0)
+
+
+def _most(gates: Tensor) -> Tensor:
+    return gates.amax(dim=0)

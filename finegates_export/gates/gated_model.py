@@ -14,9 +14,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from finegates_export.families.residual import residual_map
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.layout import build_layout
+from finegates_export.gates.width import norm_over_open_dims
 
 
 class GatedModel(nn.Module):
@@ -26,19 +28,30 @@ class GatedModel(nn.Module):
         model: the transformers model, or peft's model around it.
         structure: where its linears are (paths of the plain model).
         layout: `matrix`, `coupled` or `none`.
+        width: gate the residual width too (coupled layout).
         noise_sigma: standard deviation of the gate noise in training.
         seed: where the noise starts.
     """
 
     def __init__(
-        self, model: nn.Module, structure: Structure, layout: str, *, noise_sigma: float = 0.1, seed: int = 0
+        self,
+        model: nn.Module,
+        structure: Structure,
+        layout: str,
+        *,
+        width: bool = False,
+        noise_sigma: float = 0.1,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.gates = GateBank(build_layout(layout, structure), structure)
+        residual = residual_map(plain_model(model), structure) if width else None
+        self.gates = GateBank(build_layout(layout, structure, residual), structure)
         self.noise_sigma = noise_sigma
         self.seed = seed
         self._scales: dict[LinearSide, Tensor] = {}
+        self._width: Tensor | None = None
+        self._open: Tensor | None = None
         self._handles: list[Any] = []
         self._attach()
 
@@ -52,6 +65,11 @@ class GatedModel(nn.Module):
         noisy = self.training and step is not None and self.noise_sigma > 0
         gates_N = self.gates.sample(self.noise_sigma, self.seed, step or 0) if noisy else self.gates.values()
         self._scales = self.gates.scales(gates_N)
+        self._width = self.gates.width(gates_N)
+        if self._width is not None:
+            # The noise moves the gate, not the statistics: they are those of the model that is exported.
+            evaluated = self.gates.width(self.gates.values())
+            self._open = evaluated > 0 if evaluated is not None else None
         return self.model(**inputs)
 
     def detach_gates(self) -> nn.Module:
@@ -59,17 +77,25 @@ class GatedModel(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._scales = {}
+        self._scales, self._width, self._open = {}, None, None
         return self.model
 
     def _attach(self) -> None:
         plain = plain_model(self.model)
-        for side in self.gates.layout.scales:
+        for path in self.gates.layout.norms:
+            self._handles.append(plain.get_submodule(path).register_forward_hook(self._norm_hook))
+        for side in self.gates.scales(self.gates.values()):
             linear = plain.get_submodule(side.linear)
             if side.axis == "column":
                 self._handles.append(linear.register_forward_pre_hook(self._input_hook(side)))
             else:
                 self._handles.append(linear.register_forward_hook(self._output_hook(side)))
+
+    def _norm_hook(self, norm: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self._width is None or self._open is None:
+            return output
+        y_BSD = norm_over_open_dims(args[0], norm, self._open)
+        return y_BSD * self._width.to(y_BSD.dtype)
 
     def _input_hook(self, side: LinearSide) -> Any:
         def multiply(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -35,9 +35,9 @@ class Widths:
     head_multiple: int = 1
     ffn_multiple: int = 1
 
-    def head_options(self, head_dim: int) -> npt.NDArray[np.int64]:
-        """Allowed widths of a head that stays, ascending; always at least the original one."""
-        return _multiples(head_dim, self.head_multiple)
+    def head_options(self, head_dim: int, rows_per_unit: int = 1) -> npt.NDArray[np.int64]:
+        """Allowed widths of a head that stays, in units, ascending; always at least the original one."""
+        return _multiples(head_dim // rows_per_unit, -(-self.head_multiple // rows_per_unit))
 
     def ffn_options(self, intermediate_size: int) -> npt.NDArray[np.int64]:
         """Allowed feed-forward widths, ascending, 0 among them."""
@@ -45,7 +45,12 @@ class Widths:
 
 
 def settle(
-    scores: Mapping[UnitKey, Scores], structure: Structure, removed: float, widths: Widths
+    scores: Mapping[UnitKey, Scores],
+    structure: Structure,
+    removed: float,
+    widths: Widths,
+    *,
+    residual_width: int | None = None,
 ) -> dict[UnitKey, Mask]:
     """Decide which units stay so that `removed` of the layers' linear weights goes.
 
@@ -54,6 +59,7 @@ def settle(
         structure: the model's units.
         removed: share of the layers' linear weights that must go, 0 to 1.
         widths: the widths to choose among.
+        residual_width: dims of the residual stream that stay, where a width gate closed some.
 
     Returns:
         Per unit group a mask of shape (units,): True stays.
@@ -69,9 +75,11 @@ def settle(
     # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
     floor = LEAST_WORTH * max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
     scores = {key: np.maximum(values, floor) for key, values in scores.items()}
-    layers = [_Layer(structure, index, scores, widths) for index in range(len(structure.layers))]
+    width = structure.hidden_size if residual_width is None else residual_width
+    layers = [_Layer(structure, index, width, scores, widths) for index in range(len(structure.layers))]
     budget = (1.0 - removed) * structure.linear_weights
-    low, high = 0.0, 1.0 + max(float(values.max(initial=0.0)) for values in scores.values()) * 2
+    # No unit is worth more than the highest score, and each costs at least two weights per dim.
+    low, high = 0.0, max(float(values.max(initial=0.0)) for values in scores.values()) + 1.0
     for _ in range(BISECTIONS):
         price = (low + high) / 2
         if sum(layer.cost(layer.choose(price)) for layer in layers) > budget:
@@ -97,43 +105,48 @@ class _Choice:
 class _Layer:
     """The options of one layer, with value tables that make choosing at a price a few array operations."""
 
-    def __init__(self, structure: Structure, index: int, scores: Mapping[UnitKey, Scores], widths: Widths) -> None:
+    def __init__(
+        self, structure: Structure, index: int, width: int, scores: Mapping[UnitKey, Scores], widths: Widths
+    ) -> None:
         self.index = index
-        self.hidden_size = structure.hidden_size
         qk, vo, ffn = structure.layers[index].groups()
         self.groups: tuple[UnitGroup, UnitGroup, UnitGroup] = (qk, vo, ffn)
-        self.head_widths = widths.head_options(qk.width)
+        self.qk_cost, self.vo_cost, self.ffn_cost = (width * group.unit_weights for group in self.groups)
+        self.qk_widths = widths.head_options(qk.width * qk.rows_per_unit, qk.rows_per_unit)
+        self.vo_widths = widths.head_options(vo.width)
         self.ffn_widths = widths.ffn_options(ffn.width)
         self.qk_hd = scores[index, "qk"].reshape(qk.heads, qk.width)
         self.vo_hd = scores[index, "vo"].reshape(vo.heads, vo.width)
         self.ffn_scores = scores[index, "ffn"]
         self.head_order = np.argsort(-(self.qk_hd.sum(1) + self.vo_hd.sum(1)), kind="stable")
-        self.qk_value = self._head_values(self.qk_hd)
-        self.vo_value = self._head_values(self.vo_hd)
+        self.qk_value = self._head_values(self.qk_hd, self.qk_widths)
+        self.vo_value = self._head_values(self.vo_hd, self.vo_widths)
         self.ffn_order = np.argsort(-self.ffn_scores, kind="stable")
         self.ffn_value = np.concatenate([np.zeros(1), np.cumsum(self.ffn_scores[self.ffn_order])])[self.ffn_widths]
 
-    def _head_values(self, scores_hd: Scores) -> Scores:
+    def _head_values(self, scores_hd: Scores, widths: npt.NDArray[np.int64]) -> Scores:
         """Value of keeping the n best heads at each allowed width, shape (n, widths)."""
         best_first_hd = -np.sort(-scores_hd[self.head_order], axis=1)
-        return np.cumsum(np.cumsum(best_first_hd, axis=1), axis=0)[:, self.head_widths - 1]
+        return np.cumsum(np.cumsum(best_first_hd, axis=1), axis=0)[:, widths - 1]
 
     def choose(self, price: float) -> _Choice:
-        """The option of greatest value minus `price` per unit (a unit is a row of one matrix and one of another)."""
-        heads = np.arange(1, len(self.head_order) + 1)
-        cost_nw = price * heads[:, None] * self.head_widths[None, :]
-        qk_gain, vo_gain = self.qk_value - cost_nw, self.vo_value - cost_nw
+        """The option of greatest value minus `price` per weight kept."""
+        heads = np.arange(1, len(self.head_order) + 1)[:, None]
+        qk_gain = self.qk_value - price * self.qk_cost * heads * self.qk_widths[None, :]
+        vo_gain = self.vo_value - price * self.vo_cost * heads * self.vo_widths[None, :]
         gain_n = qk_gain.max(1) + vo_gain.max(1)
         best = int(gain_n.argmax())
-        ffn = int(self.ffn_widths[int((self.ffn_value - price * self.ffn_widths).argmax())])
+        ffn = int(self.ffn_widths[int((self.ffn_value - price * self.ffn_cost * self.ffn_widths).argmax())])
         if gain_n[best] <= 0:
             return _Choice(0, 0, 0, ffn)
-        qk, vo = (int(self.head_widths[int(gain[best].argmax())]) for gain in (qk_gain, vo_gain))
+        qk = int(self.qk_widths[int(qk_gain[best].argmax())])
+        vo = int(self.vo_widths[int(vo_gain[best].argmax())])
         return _Choice(best + 1, qk, vo, ffn)
 
     def cost(self, choice: _Choice) -> float:
         """Weights that the option keeps."""
-        return 2.0 * self.hidden_size * (choice.heads * (choice.qk + choice.vo) + choice.ffn)
+        heads = choice.heads * (choice.qk * self.qk_cost + choice.vo * self.vo_cost)
+        return float(heads + choice.ffn * self.ffn_cost)
 
     def masks(self, choice: _Choice) -> dict[UnitKey, Mask]:
         """The option as masks over the layer's units."""
@@ -157,7 +170,7 @@ def _spend_rest(layers: list[_Layer], choices: list[_Choice], budget: float) -> 
             if not wider.size:
                 continue
             step = int(wider[0]) - choice.ffn
-            if 2.0 * layer.hidden_size * step > rest:
+            if layer.ffn_cost * step > rest:
                 continue
             value = float(layer.ffn_scores[layer.ffn_order[choice.ffn : choice.ffn + step]].mean())
             if best is None or value > best[0]:
@@ -165,7 +178,7 @@ def _spend_rest(layers: list[_Layer], choices: list[_Choice], budget: float) -> 
         if best is None:
             return
         choices[best[1]].ffn += best[2]
-        rest -= 2.0 * layers[best[1]].hidden_size * best[2]
+        rest -= layers[best[1]].ffn_cost * best[2]
 
 
 def _best_dims(scores_hd: Scores, kept_heads: npt.NDArray[np.int64], width: int) -> Mask:

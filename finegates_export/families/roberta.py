@@ -1,0 +1,19 @@
+"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's layers, positions counted from behind the padding id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finegates_export.families.bert import Bert
+
+
+class Roberta(Bert):
+    """`RobertaModel` and the models that share its modules (Liu et al., 2019)."""
+
+    name = "roberta"
+    model_types = ("roberta", "xlm-roberta", "camembert")
+    prefix = "roberta"
+
+    def max_length(self, config: Any) -> int:
+        """Positions start at `pad_token_id + 1`, so that many of the table are never used."""
+        return int(config.max_position_embeddings - config.pad_token_id - 1)

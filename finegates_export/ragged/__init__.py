@@ -1,0 +1,19 @@
+"""Modules that a shrunk model needs and transformers has not: heads of any number and width, layer by layer."""
+
+from __future__ import annotations
+
+from finegates_export.families.structure import AttentionKind
+from finegates_export.ragged.attention import Heads, RaggedAttention
+from finegates_export.ragged.disentangled import DisentangledAttention
+from finegates_export.ragged.relative import RelativeAttention
+from finegates_export.ragged.rotary import RotaryAttention
+
+ATTENTION: dict[AttentionKind, type[RaggedAttention]] = {
+    "plain": RaggedAttention,
+    "relative": RelativeAttention,
+    "rotary": RotaryAttention,
+    "disentangled": DisentangledAttention,
+}
+"""The module that stands for a family's attention once it is shrunk, by `AttentionMap.kind`."""
+
+__all__ = ["ATTENTION", "Heads", "RaggedAttention"]
