@@ -1,11 +1,9 @@
-"""Tiny models for tests: every parameter drawn at random, so that nothing can be lost without being seen.
+"""Tiny bases, runs and rows for tests; the models are those of `tests.tiny_models`.
 
-At transformers' defaults biases are 0, norms are 1 and LoRA's B is 0: a lost one would change nothing.
-
-    base = tiny_base(folder / "base")                                  a BERT with a head and a tokenizer
-    run = tiny_run(folder / "run", base, "coupled", lora=LORA)         a run folder as training writes it, untrained
-    rows = tiny_rows(folder / "rows")                                  labelled text as TSV
-    model = tiny_model()                                              the base in memory
+base = tiny_base(folder / "base")                                  a BERT with a head and a tokenizer
+run = tiny_run(folder / "run", base, "coupled", lora=LORA)         a run folder as training writes it, untrained
+rows = tiny_rows(folder / "rows")                                  labelled text as TSV
+model = tiny_model()                                              the base in memory
 """
 
 from __future__ import annotations
@@ -20,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.families.base import find_base
+from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure, UnitGroup
 from finegates_export.gates.adapter import LoraSettings, add_lora, save_adapter
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.gates.layout import build_layout
+from finegates_export.gates.layout import WIDTH_GATE, build_layout
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, RunInfo, write_run
+from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, tiny_model
 
-MAX_LENGTH = 32
-"""Tokens of a row at most; the models take twice as many positions."""
 LORA = LoraSettings(rank=3, alpha=6.0)
 FRACTIONS = {"qk": 0.3, "vo": 0.3, "ffn": 0.4, "heads": 0.25, "residual": 0.2}
 """Closed shares by kind: Q/K dims, V/O dims, neurons, whole heads, and (matrix) dims of the residual sides."""
@@ -43,75 +41,23 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def tiny_base(
-    folder: Path,
-    *,
-    hidden: int = 32,
-    layers: int = 2,
-    heads: int = 4,
-    intermediate: int = 64,
-    labels: int = 3,
-    seed: int = 0,
-    activation: str = "gelu",
-    dtype: torch.dtype = torch.float32,
-    positions: int = 2 * MAX_LENGTH,
+    folder: Path, variant: str = "bert", *, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any
 ) -> Path:
-    """Write a base: a BERT with a classification head (regression for one label) and a WordPiece tokenizer."""
-    model = tiny_model(
-        hidden=hidden, layers=layers, heads=heads, intermediate=intermediate, labels=labels, seed=seed,
-        activation=activation, positions=positions,
-    )  # fmt: skip
+    """Write a base of one variant with a classification head (regression for one label) and what reads its input."""
+    model = tiny_model(variant, seed=seed, **config)
     model.to(dtype).save_pretrained(folder, safe_serialization=True)
-    tiny_tokenizer().save_pretrained(folder)
+    if variant in IMAGE_VARIANTS:
+        tiny_image_processor().save_pretrained(folder)
+    else:
+        tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
-def tiny_model(
-    *,
-    hidden: int = 32,
-    layers: int = 2,
-    heads: int = 4,
-    intermediate: int = 64,
-    labels: int = 3,
-    seed: int = 0,
-    activation: str = "gelu",
-    positions: int = 2 * MAX_LENGTH,
-) -> Any:
-    """The model of `tiny_base` in memory, in evaluation mode."""
-    from transformers import BertConfig, BertForSequenceClassification
+def tiny_image_processor() -> Any:
+    """An image processor for the size of the tiny models' images."""
+    from transformers import ViTImageProcessorPil
 
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
-        max_position_embeddings=positions,
-        hidden_act=activation,
-        num_labels=labels,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = BertForSequenceClassification(config)
-    redraw(model, seed)
-    return model.eval()
-
-
-@torch.no_grad()
-def redraw(model: nn.Module, seed: int) -> None:
-    """Draw every parameter anew: matrices keep activations at their scale, biases and norms are far from 0 and 1."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        drawn = torch.randn(parameter.shape, generator=generator)
-        if "embeddings" in name and parameter.dim() == 2:
-            parameter.copy_(drawn)
-        elif "lora_magnitude_vector" in name:
-            parameter.mul_(1 + 0.2 * drawn.clamp(-2, 2))
-        elif parameter.dim() == 2:
-            parameter.copy_((0.5 if "lora_" in name else 1.0) * drawn / parameter.shape[1] ** 0.5)
-        elif "LayerNorm.weight" in name:
-            parameter.copy_(1 + 0.3 * drawn)
-        else:
-            parameter.copy_(0.4 * drawn)
+    return ViTImageProcessorPil(size={"height": IMAGE, "width": IMAGE})
 
 
 def tiny_tokenizer() -> Any:
@@ -174,6 +120,7 @@ def tiny_run(
     layout: str,
     *,
     lora: LoraSettings | None = None,
+    width: bool = False,
     gates: Mapping[str, float] | Mapping[str, Tensor] | None = None,
     samples: int = 24,
     seed: int = 1,
@@ -185,6 +132,7 @@ def tiny_run(
         base: a folder of `tiny_base`.
         layout: matrix, coupled or none.
         lora: what adapter to make; none where None.
+        width: gate the residual width too.
         gates: closed shares by kind (see `FRACTIONS`, the default), or the gate vectors themselves.
         samples: evaluation rows to keep in the run; none where 0.
         seed: of everything random.
@@ -201,13 +149,14 @@ def tiny_run(
     head = {name: value.detach().clone() for name, value in model.named_parameters() if name.startswith(heads)}
     if lora is not None:
         save_adapter(tiny_lora(model, structure.linears(), lora, seed), folder / ADAPTER_FOLDER)
+    residual = residual_map(model, structure) if width else None
     given = dict(FRACTIONS if gates is None else gates)
     drawn = all(isinstance(value, Tensor) for value in given.values()) and given
     vectors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     if not drawn:
         shares = {kind: value for kind, value in given.items() if not isinstance(value, Tensor)}
-        vectors = random_gates(structure, layout, shares, seed)
-    bank = GateBank(build_layout(layout, structure), structure)
+        vectors = random_gates(structure, layout, shares, seed, residual)
+    bank = GateBank(build_layout(layout, structure, residual), structure)
     bank.load_vectors(vectors)
     for name in TOKENIZER_FILES:
         shutil.copyfile(base / name, folder / name)
@@ -254,7 +203,13 @@ def tiny_samples(rows: int, labels: int) -> dict[str, Tensor]:
     return {**{name: encoded[name].contiguous() for name in encoded}, "labels": truth if labels else truth.float()}
 
 
-def random_gates(structure: Structure, layout: str, closed: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+def random_gates(
+    structure: Structure,
+    layout: str,
+    closed: Mapping[str, float],
+    seed: int,
+    residual: ResidualMap | None = None,
+) -> dict[str, Tensor]:
     """Random gate vectors: of every kind exactly the given share is closed, all others are fractional or open.
 
     Args:
@@ -262,8 +217,9 @@ def random_gates(structure: Structure, layout: str, closed: Mapping[str, float],
         layout: matrix, coupled or none.
         closed: share by kind; a kind that is not named is open. A matrix unit is closed on one side or the other.
         seed: of the draw.
+        residual: where the residual width is, to gate it too; `closed["width"]` is its share.
     """
-    bank = GateBank(build_layout(layout, structure), structure)
+    bank = GateBank(build_layout(layout, structure, residual), structure)
     generator = torch.Generator().manual_seed(seed)
     vectors = {name: torch.rand(len(mu), generator=generator) - 0.3 for name, mu in bank.vectors().items()}
     if not vectors:
@@ -271,11 +227,13 @@ def random_gates(structure: Structure, layout: str, closed: Mapping[str, float],
     for group in structure.groups():
         for unit in _draw(group.size, closed.get(group.kind, 0.0), generator):
             _close_unit(vectors, layout, group, unit, generator)
-        for gate in _residual_gates(vectors, layout, group):
-            vectors[gate][_draw(structure.hidden_size, closed.get("residual", 0.0), generator)] = -0.8
         if group.kind == "vo":
             for number in _draw(group.heads, closed.get("heads", 0.0), generator):
                 _close_head(vectors, layout, group, number, generator)
+    for name in _residual_gates(vectors, layout, structure):
+        vectors[name][_draw(structure.hidden_size, closed.get("residual", 0.0), generator)] = -0.8
+    if residual is not None:
+        vectors[WIDTH_GATE][_draw(structure.hidden_size, closed.get("width", 0.25), generator)] = -0.7
     return vectors
 
 
@@ -290,8 +248,11 @@ def _close_unit(
     if layout == "coupled":
         vectors[f"layers.{group.layer}.{group.kind}"][unit] = -0.5 - float(torch.rand((), generator=generator))
         return
-    side = group.sides[int(torch.randint(2, (), generator=generator))]
-    vectors[f"{side.linear}.{side.axis}"][unit] = -0.5 - float(torch.rand((), generator=generator))
+    chosen = int(torch.randint(len(group.sides), (), generator=generator))
+    head, dim = divmod(unit, group.width)
+    rows = [(head * group.rows_per_unit + half) * group.width + dim for half in range(group.rows_per_unit)]
+    for side in group.sides if group.needs_all else group.sides[chosen : chosen + 1]:
+        vectors[side.name][rows] = -0.5 - float(torch.rand((), generator=generator))
 
 
 def _close_head(
@@ -304,8 +265,8 @@ def _close_head(
         _close_unit(vectors, layout, group, unit, generator)
 
 
-def _residual_gates(vectors: dict[str, Tensor], layout: str, group: UnitGroup) -> list[str]:
+def _residual_gates(vectors: dict[str, Tensor], layout: str, structure: Structure) -> list[str]:
     if layout != "matrix":
         return []
-    names = [f"{side.other.linear}.{side.other.axis}" for side in group.sides]
-    return [name for name in names if name in vectors]
+    names = [side.other.name for group in structure.groups() for side in group.sides]
+    return [name for name in dict.fromkeys(names) if name in vectors]

@@ -59,7 +59,7 @@ class Family(ABC):
         The pooler belongs to the head: it reads the encoder's output and nothing of a layer depends on it.
         """
         pooler = getattr(self.encoder(model), "pooler", None)
-        own = [name for name, child in model.named_children() if name != self.prefix and any(child.parameters())]
+        own = [name for name, child in model.named_children() if name != self.prefix and [*child.parameters()]]
         return (*([f"{self.prefix}.pooler"] if pooler is not None else []), *own)
 
     def encoder(self, model: nn.Module) -> nn.Module:

@@ -32,5 +32,5 @@ class MPNet(Bert):
         )
 
     def max_length(self, config: Any) -> int:
-        """Positions start at `pad_token_id + 1`, as in RoBERTa."""
-        return int(config.max_position_embeddings - config.pad_token_id - 1)
+        """Positions start behind id 1, which the model takes for padding whatever the config says."""
+        return int(config.max_position_embeddings - 2)

@@ -10,14 +10,15 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from finegates_export.families.bert import Bert
+from finegates_export.families import family_of
 from finegates_export.families.structure import Structure
 from finegates_export.fold import fold
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.settle import Widths
-from finegates_export.plan import ShrinkPlan, make_plan
+from finegates_export.plan import ShrinkPlan
+from finegates_export.planner import make_plan
 from finegates_export.shrink import shrink
-from tests.tiny import MAX_LENGTH
+from tests.tiny_models import IMAGE
 
 TOLERANCE = 1e-4
 """What float32 forms may differ by, as a share of the scale."""
@@ -25,7 +26,6 @@ PRACTICE = 1e-5
 """What they differ by on models this small, at most."""
 REJECTED = 100 * TOLERANCE
 """What every mutation must differ by at least."""
-LENGTHS = (1, 7, 2 * MAX_LENGTH)
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 ROLES = {
     "query": "attention.self.query",
@@ -48,16 +48,24 @@ class Outputs(NamedTuple):
     """Attended tokens only, one a row."""
 
 
-def awkward_inputs(vocab_size: int, seed: int = 3) -> list[dict[str, Array]]:
-    """Batches of two rows of lengths one, odd and maximum; the second row is padded and has two segments."""
+def awkward_inputs(config: Any, seed: int = 3) -> list[dict[str, Array]]:
+    """Batches of two rows of lengths one, odd and maximum; the second row is padded and has two segments.
+
+    Image models get one batch: they know one length and no padding.
+    """
     generator = np.random.default_rng(seed)
+    family = family_of(config.model_type)
+    names = family.input_names(config)
+    if names == ("pixel_values",):
+        return [{"pixel_values": generator.standard_normal((2, 3, IMAGE, IMAGE)).astype(np.float32)}]
     batches = []
-    for length in LENGTHS:
-        ids = generator.integers(0, vocab_size, (2, length))
+    for length in (1, 7, family.max_length(config)):
+        ids = generator.integers(0, config.vocab_size, (2, length))
         mask, segments = np.ones((2, length), np.int64), np.zeros((2, length), np.int64)
         mask[1, max(1, length // 2) :] = 0
         segments[1, length // 3 :] = 1
-        batches.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": segments})
+        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+        batches.append({name: batch[name] for name in names})
     return batches
 
 
@@ -65,15 +73,16 @@ def torch_outputs(model: Any, plain: Any = None) -> Outputs:
     """Run a torch model; `plain` is the transformers model in it, where it is wrapped."""
     plain = plain_model(model) if plain is None else plain
     hidden: list[torch.Tensor] = []
-    handle = plain.bert.register_forward_hook(lambda _module, _inputs, output: hidden.append(output[0]))
-    batches = awkward_inputs(plain.config.vocab_size)
+    encoder = family_of(plain.config.model_type).encoder(plain)
+    handle = encoder.register_forward_hook(lambda _module, _inputs, output: hidden.append(output[0]))
+    batches = awkward_inputs(plain.config)
     with torch.no_grad():
-        logits = [model(**{n: torch.from_numpy(batch[n]) for n in NAMES}).logits.numpy() for batch in batches]
+        logits = [model(**{n: torch.from_numpy(v) for n, v in batch.items()}).logits.numpy() for batch in batches]
     handle.remove()
     return _gather(logits, [tokens.numpy() for tokens in hidden], batches)
 
 
-def onnx_outputs(graph: Any, vocab_size: int, *, optimize: bool = True) -> Outputs:
+def onnx_outputs(graph: Any, config: Any, *, optimize: bool = True) -> Outputs:
     """Run a graph: a file, bytes, an `onnx.ModelProto`, or an `onnx_ir.Model`."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
@@ -81,7 +90,7 @@ def onnx_outputs(graph: Any, vocab_size: int, *, optimize: bool = True) -> Outpu
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(_runnable(graph), settings, providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}
-    batches = awkward_inputs(vocab_size)
+    batches = awkward_inputs(config)
     results = [session.run(None, {name: batch[name] for name in names}) for batch in batches]
     hidden = [result[1] for result in results] if len(session.get_outputs()) > 1 else []
     return _gather([result[0] for result in results], hidden, batches)
@@ -104,7 +113,8 @@ def gated(model: Any, layout: str, vectors: dict[str, torch.Tensor], **options: 
 
 def structure_of(model: Any) -> Structure:
     """The structure of a tiny model."""
-    return Bert().structure(plain_model(model).config)
+    config = plain_model(model).config
+    return family_of(config.model_type).structure(config)
 
 
 def path_of(role: str, layer: int = 1) -> str:
@@ -150,8 +160,13 @@ def _gate_values(vectors: dict[str, torch.Tensor], name: str) -> Array:
 
 
 def _gather(logits: list[Array], hidden: list[Array], batches: list[dict[str, Array]]) -> Outputs:
-    attended = [batch["attention_mask"].astype(bool) for batch in batches]
-    tokens = np.concatenate([h[mask] for h, mask in zip(hidden, attended, strict=True)]) if hidden else None
+    counted = [
+        tokens[batch["attention_mask"].astype(bool)]
+        if "attention_mask" in batch
+        else tokens.reshape(-1, tokens.shape[-1])
+        for tokens, batch in zip(hidden, batches, strict=False)
+    ]
+    tokens = np.concatenate(counted) if counted else None
     return Outputs(np.concatenate(logits), tokens)
 
 

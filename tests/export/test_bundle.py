@@ -99,7 +99,7 @@ def test_any_batch_and_length_runs(bundle, batch, length):
 def test_the_delivered_graph_computes_what_the_gated_model_computes(bundle, run):
     gated = assemble(read_run(run), base_of(read_run(run))).gated
     reference = torch_outputs(gated, gated.model.get_base_model())
-    graph = onnx_outputs(bundle / "model.onnx", gated.model.config.vocab_size)
+    graph = onnx_outputs(bundle / "model.onnx", gated.model.config)
     assert graph.hidden is None
     assert difference(reference, graph) < TOLERANCE
 

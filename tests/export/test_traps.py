@@ -80,12 +80,12 @@ def test_trap_1_the_softmax_scale_is_that_of_the_original_head_size():
 def test_trap_1_the_fused_graph_keeps_the_scale(narrow):
     reference, config, plain = narrow
     fused = fuse_for_ort(load_graph(plain), {})
-    assert difference(reference, onnx_outputs(fused, config.vocab_size)) < TOLERANCE
+    assert difference(reference, onnx_outputs(fused, config)) < TOLERANCE
     assert len(attention_nodes(fused)) == LAYERS
     for node in attention_nodes(fused):
         assert node.attributes["scale"].as_float() == pytest.approx(8**-0.5)
         del node.attributes["scale"]  # what onnxruntime's own fusion leaves: the default of the new width
-    assert difference(reference, onnx_outputs(fused, config.vocab_size)) > REJECTED
+    assert difference(reference, onnx_outputs(fused, config)) > REJECTED
 
 
 def test_trap_2_fewer_fused_nodes_than_promised_is_an_error_that_names_them(narrow):
