@@ -143,7 +143,7 @@ class _Job:
         """Reference outputs, folding, and the plan; with `plan_only` nothing but the plan."""
         from finegates_export.fold import fold
         from finegates_export.gates.gated_model import plain_model
-        from finegates_export.plan import make_plan
+        from finegates_export.planner import make_plan
 
         if not self.options.plan_only:
             self.chain.set_reference(self._torch_form(self.gated, plain_model(self.gated.model)))

@@ -66,11 +66,11 @@ def test_a_neuron_that_down_does_not_read_is_dead():
 
 
 @pytest.mark.parametrize("activation", ["gelu", "sigmoid"])
-def test_a_neuron_whose_up_row_and_bias_are_zero_is_the_constant_act_of_zero(activation):
+def test_a_neuron_without_up_weights_is_a_constant(activation):
     feed_forward = planned(closed("up", (3, 10)), activation=activation).layers[0].feed_forward
     assert feed_forward.neurons == without(NEURONS, (3, 10))
     assert feed_forward.constants == (3, 10)
-    assert feed_forward.why == "2 FFN neurons: up's row and bias are 0"
+    assert feed_forward.why == "2 FFN neurons: up's row is 0"
 
 
 def test_a_neuron_closed_on_both_sides_leaves_no_constant():
@@ -88,7 +88,7 @@ def test_a_dim_of_a_head_is_dead_when_either_side_is_zero(role, kind):
     assert attention.heads == (0, 1, 2, 3)
     assert attention.padding == 0
     side = "columns" if role == "output" else "rows"
-    assert attention.why == f"4 {kind[0].upper()}/{kind[1].upper()} dims: {role}'s {side} are 0"
+    assert attention.why == f"4 {kind[0].upper()}/{kind[1].upper()} dims: {role[0].upper()}'s {side} are 0"
 
 
 def test_both_sides_of_a_dim_count_once():
@@ -96,10 +96,18 @@ def test_both_sides_of_a_dim_count_once():
     assert attention.layers[0].attention.qk == dims_left((*STAGGERED, 1, 8, 19, 31))
 
 
-@pytest.mark.parametrize("role", ["query", "key", "value", "up"])
+@pytest.mark.parametrize("role", ["query", "key"])
 def test_a_zero_row_whose_bias_is_left_is_alive(role):
     plan = planned(closed(role, STAGGERED, bias=False))
     assert plan.kept_weights == plan.linear_weights
+
+
+@pytest.mark.parametrize(("role", "part"), [("value", "attention"), ("up", "feed_forward")])
+def test_a_zero_row_whose_bias_is_left_is_a_constant_that_is_folded(role, part):
+    """Attention weighs values with a sum of 1, so a constant value comes out as it went in."""
+    plan = planned(closed(role, STAGGERED, bias=False))
+    assert getattr(plan.layers[0], part).constants == STAGGERED
+    assert plan.kept_weights == plan.linear_weights - 2 * HIDDEN * len(STAGGERED)
 
 
 @pytest.mark.parametrize("role", ["query", "key", "value", "output", "up", "down"])
@@ -216,8 +224,8 @@ def test_the_printed_plan_says_what_goes_and_why():
     assert "4 -> 3" in first
     assert "8 -> 7" in first
     assert "64 -> 43" in first
-    for reason in ("1 heads have no V/O dim left", "8 V/O dims: output's columns are 0", "4 Q/K dims: key's rows are 0",
-                   "20 FFN neurons: down's column is 0", "1 FFN neurons: up's row and bias are 0"):  # fmt: skip
+    for reason in ("1 heads have no V/O dim left", "8 V/O dims: O's columns are 0", "4 Q/K dims: K's rows are 0",
+                   "20 FFN neurons: down's column is 0", "1 FFN neurons: up's row is 0"):  # fmt: skip
         assert reason in first
     assert "4 -> 0" in second
     assert "4 heads have no V/O dim left" in second

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from finegates_export.fold import fold
 from finegates_export.gates.adapter import LoraSettings
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.ragged import NoAttention, RaggedAttention
+from finegates_export.ragged import RaggedAttention
+from finegates_export.ragged.linear import NoAttention
 from tests.export.compare import (
     PRACTICE,
     REJECTED,

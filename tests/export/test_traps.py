@@ -70,10 +70,10 @@ def test_trap_1_the_softmax_scale_is_that_of_the_original_head_size():
     reference, shrunk = reference_and_shrunk()
     for layer in shrunk.bert.encoder.layer:
         attention = layer.attention.self
-        assert attention.scale == 8**-0.5
-        width = attention.query.out_features // attention.heads
-        assert width < 8
-        attention.scale = width**-0.5
+        heads = attention.heads
+        assert heads.scale == 8**-0.5
+        assert heads.qk_width < 8
+        attention.heads = dataclasses.replace(heads, scale=heads.qk_width**-0.5)
     assert difference(reference, torch_outputs(shrunk)) > REJECTED
 
 
@@ -117,7 +117,7 @@ def test_trap_3_heads_of_a_layer_have_their_own_number_and_widths():
     _, shrunk = reference_and_shrunk(closed=closed, seed=9)
     modules = [layer.attention.self for layer in shrunk.bert.encoder.layer]
     assert any(m.query.out_features != m.value.out_features for m in modules)
-    assert all(m.heads == 3 != shrunk.config.num_attention_heads for m in modules)
+    assert all(m.heads.count == 3 != shrunk.config.num_attention_heads for m in modules)
 
 
 @torch.no_grad()

@@ -137,15 +137,8 @@ def _trainable(model: Any, family: Family, structure: Structure, options: TrainO
 
 
 def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
-    paths = {
-        "query": layer.attention.query,
-        "key": layer.attention.key,
-        "value": layer.attention.value,
-        "output": layer.attention.output,
-        "up": layer.feed_forward.up,
-        "down": layer.feed_forward.down,
-    }
-    return [paths[name] for name in options.lora_on]
+    roles = layer.roles()
+    return list(dict.fromkeys(roles[name] for name in options.lora_on))
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:
