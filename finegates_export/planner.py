@@ -42,7 +42,7 @@ def _open_width(model: nn.Module) -> Dims | None:
     """The dims that the folded norms count, where a width gate closed any."""
     for module in model.modules():
         if isinstance(module, OpenDimsNorm):
-            return tuple(int(dim) for dim in module.open_D.nonzero()[:, 0])
+            return tuple(int(dim) for dim in module.open_D.nonzero()[:, 0]) or (0,)
     return None
 
 

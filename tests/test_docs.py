@@ -44,6 +44,10 @@ def run_line(line: str, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch)
         goals = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=False)
         assert goals.returncode == 0, f"{line}: no such target"
         return
+    if words[0] == "pytest":
+        collected = [sys.executable, "-m", "pytest", "--collect-only", "-q", *words[1:]]
+        assert subprocess.run(collected, cwd=ROOT, capture_output=True, check=False).returncode == 0, line
+        return
     if words[0] not in COMMANDS:
         assert words[0] in ("git", "cd", "pip"), f"a command that no test runs: {line}"
         return

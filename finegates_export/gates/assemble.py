@@ -11,6 +11,7 @@ from finegates_export.families.family import Family
 from finegates_export.families.structure import Structure
 from finegates_export.gates.adapter import load_adapter, read_adapter
 from finegates_export.gates.gated_model import GatedModel
+from finegates_export.gates.layout import WIDTH_GATE
 from finegates_export.gates.run_folder import Run
 
 
@@ -72,7 +73,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
         if not bool(torch.isfinite(model.get_submodule(name).weight).all()):
             raise InputError(f"base weight {name} holds NaN or infinite values; the model cannot be exported")
     wrapped = load_adapter(model, read_adapter(run.adapter)) if run.adapter else model
-    gated = GatedModel(wrapped, structure, run.info.layout)
+    gated = GatedModel(wrapped, structure, run.info.layout, width=WIDTH_GATE in run.gates)
     gated.gates.load_vectors(run.gates)
     return Assembled(gated.eval(), family, structure, config)
 

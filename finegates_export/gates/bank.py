@@ -138,8 +138,8 @@ class GateBank(nn.Module):
 
     @torch.no_grad()
     def width_scores(self) -> Tensor | None:
-        """How open each dim of the residual width is, shape (R,), not cut off at 1; None where it is not gated."""
-        return self.width((self.mu + 0.5).clamp(min=0.0) * self.alive)
+        """How open each dim of the residual width is, shape (R,), not cut off on either side; None without the gate."""
+        return self.width(torch.where(self.alive, self.mu + 0.5, CLOSED_MU))
 
     @torch.no_grad()
     def settle(self, keep: dict[UnitKey, Tensor], width: Tensor | None = None) -> None:

@@ -10,6 +10,7 @@ Shapes: h heads, d units per head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,6 +93,22 @@ def settle(
     for layer, choice in zip(layers, choices, strict=True):
         keep.update(layer.masks(choice))
     return keep
+
+
+def settle_width(scores: Scores, removed: float) -> Mask:
+    """Decide which dims of a gated residual width stay: those that are open, and no fewer than the budget needs.
+
+    A dim of the width takes weights from every linear, so the width alone must not remove more than is asked.
+
+    Args:
+        scores: how open each dim is, shape (residual width,); closed at 0 and below.
+        removed: share of the layers' linear weights that must go.
+    """
+    least = max(1, math.ceil((1.0 - removed) * len(scores)))
+    stays = scores > 0
+    if stays.sum() < least:
+        stays[np.argsort(-scores, kind="stable")[:least]] = True
+    return np.asarray(stays, bool)
 
 
 @dataclass

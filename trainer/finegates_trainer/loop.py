@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.errors import RunFolderError
-from finegates_export.gates.settle import settle
+from finegates_export.gates.settle import settle, settle_width
 from finegates_export.targets import ort_cpu
 from finegates_trainer.batches import EpochBatches, Tokenized, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -184,8 +184,16 @@ class Loop:
 
     def _settle(self, phase: Phase) -> None:
         scores = {key: values.double().cpu().numpy() for key, values in self.bank.unit_scores().items()}
-        keep = settle(scores, self.training.structure, phase.aim, ort_cpu.WIDTHS)
-        self.bank.settle({key: torch.from_numpy(mask) for key, mask in keep.items()})
+        width_scores = self.bank.width_scores()
+        width = None if width_scores is None else settle_width(width_scores.double().cpu().numpy(), phase.aim)
+        keep = settle(
+            scores, self.training.structure, phase.aim, ort_cpu.WIDTHS,
+            residual_width=None if width is None else int(width.sum()),
+        )  # fmt: skip
+        self.bank.settle(
+            {key: torch.from_numpy(mask) for key, mask in keep.items()},
+            None if width is None else torch.from_numpy(width),
+        )
         self.reporter.settled(phase.aim, self.bank.closed_share())
 
     def _batches_from_here(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:

@@ -29,6 +29,8 @@ class TrainOptions(Options):
     """What the head predicts."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Which gates: `coupled` for speed, `matrix` as in the paper, `none` for the unpruned model."""
+    width_gate: bool = False
+    """Gate the residual width too: every matrix, norm and embedding gets narrower (layout `coupled`)."""
     target_removed: float = 0.4
     """Share of the layers' linear weights to remove, padding included."""
     levels: tuple[float, ...] = ()
@@ -114,6 +116,7 @@ class TrainOptions(Options):
         object.__setattr__(self, "adapter", Path(self.adapter) if self.adapter else None)
         check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
         check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        check(not self.width_gate or self.layout == "coupled", "width-gate", f"needs the layout coupled, not {self.layout}")
         check(0 <= self.target_removed < 1, "target-removed", f"must lie in [0, 1), got {self.target_removed}")
         check(all(0 <= level < 1 for level in self.levels), "levels", f"must lie in [0, 1), got {self.levels}")
         ascending = all(low < high for low, high in zip(self.levels, self.levels[1:], strict=False))

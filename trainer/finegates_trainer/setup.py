@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finegates_export.errors import InputError
+from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.base import BaseModel, find_base
 from finegates_export.families.family import Family
 from finegates_export.families.structure import Structure
@@ -74,6 +74,9 @@ def prepare(options: TrainOptions) -> Training:
     config = base.config()
     family = base.family()
     structure = family.structure(config)
+    refusal = family.width_refusal(config) if options.width_gate else None
+    if refusal:
+        raise UnsupportedError(f"{base.id}: the residual width of this model cannot be gated: {refusal}")
     data = read_data(
         DataSource(options.data, options.eval_data, options.text_column, options.pair_column, options.label_column)
     )
@@ -92,6 +95,7 @@ def prepare(options: TrainOptions) -> Training:
         _trainable(model, family, structure, options),
         structure,
         options.layout,
+        width=options.width_gate,
         noise_sigma=options.noise_sigma,
         seed=options.seed,
     )
