@@ -14,7 +14,7 @@ from finegates_export.errors import InputError
 from finegates_export.families.bert import Bert
 from finegates_export.gates.bank import LEAST_OPEN, GateBank
 from finegates_export.gates.layout import build_layout
-from finegates_export.gates.settle import Widths, settle
+from finegates_export.gates.settle import Widths, settle, settle_width
 
 
 def bert(layers, hidden, heads, intermediate):
@@ -152,3 +152,18 @@ def test_after_any_step_kept_units_stay_open_and_closed_ones_closed(layout):
         products = bank.unit_products(bank.values())
         assert all(torch.equal(products[key] > 0, keep[key]) for key in keep)
         assert bank.closed_share() == pytest.approx(0.6, abs=0.01)
+
+
+def test_a_width_stays_where_it_is_open_and_never_takes_more_than_is_asked():
+    scores = np.array([1.0, 0.4, 0.0, -0.3, 0.9, -0.1, 0.2, -0.5])
+    assert settle_width(scores, 0.9).tolist() == [True, True, False, False, True, False, True, False]
+    assert settle_width(scores, 0.25).tolist() == [True, True, True, False, True, True, True, False]
+    assert settle_width(np.full(8, -1.0), 0.99).sum() == 1
+
+
+def test_a_narrower_residual_stream_leaves_the_units_more_of_the_budget():
+    scores = drawn_scores(FINE, "uniform", 3)
+    wide, narrow = (settle(scores, FINE, 0.5, Widths(), residual_width=width) for width in (64, 40))
+    kept = [sum(int(mask.sum()) for mask in keep.values()) for keep in (wide, narrow)]
+    assert kept[0] * 64 == pytest.approx(kept[1] * 40, rel=0.01)
+    assert kept[1] > kept[0]
