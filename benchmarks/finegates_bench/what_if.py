@@ -76,11 +76,18 @@ def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
     """Per unit group the L2 norm of each unit's rows and columns together, shape (units,)."""
     import numpy as np
 
+    from finegates_export.planner import rows_of_side
+
     scores: dict[UnitKey, Scores] = {}
     for group in structure.groups():
-        squares = np.zeros(group.size)
+        squares = np.zeros(group.rows)
         for side in group.sides:
-            weight = model.get_submodule(side.linear).weight.detach().double().numpy()
-            squares += np.square(weight).sum(axis=1 if side.axis == "row" else 0)
-        scores[group.layer, group.kind] = np.sqrt(squares)
+            if side.axis == "row":
+                weight = rows_of_side(model, side)[0].detach().double().numpy()
+                squares += np.square(weight).sum(axis=1)
+            else:
+                weight = model.get_submodule(side.linear).weight.detach().double().numpy()
+                squares += np.square(weight).sum(axis=0)
+        per_unit = squares.reshape(group.heads, group.rows_per_unit, group.width).sum(1)
+        scores[group.layer, group.kind] = np.sqrt(per_unit.reshape(-1))
     return scores
