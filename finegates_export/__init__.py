@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finegates_export.exporter import ExportOptions, export
     from finegates_export.runtime import Predictor, load
+    from finegates_export.shrunk import load_torch, save_torch
     from finegates_export.verification.verify import verify
 
-__all__ = ["ExportOptions", "Predictor", "export", "load", "verify"]
+__all__ = ["ExportOptions", "Predictor", "export", "load", "load_torch", "save_torch", "verify"]
 
 _HOMES = {
     "ExportOptions": "finegates_export.exporter",
     "Predictor": "finegates_export.runtime",
     "export": "finegates_export.exporter",
     "load": "finegates_export.runtime",
+    "load_torch": "finegates_export.shrunk",
+    "save_torch": "finegates_export.shrunk",
     "verify": "finegates_export.verification.verify",
 }
 

@@ -4,6 +4,7 @@ model.onnx               the graph, weights inside (under onnx/ by option)
 model_quantized.onnx     its int8 form, where asked for
 config.json, tokenizer   as transformers writes them
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
+torch/                   the shrunk torch model, by option (see shrunk.py)
 README.md                a model card
 """
 
@@ -18,17 +19,21 @@ from finegates_export.export_report import MIB, ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.plan import ShrinkPlan
 from finegates_export.stamp import versions
+from finegates_export.tasks import task_of
 from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
-    from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run, RunInfo
+    from finegates_export.shrunk import ShrunkInfo
 
 SCHEMA_VERSION = 1
 BUNDLE_JSON = "bundle.json"
 ONNX_FOLDER = "onnx"
+TORCH_FOLDER = "torch"
 METADATA_PREFIX = "finegates."
-NOT_TOKENIZER = ("run.json", "README.md")
+NOT_TOKENIZER = ("run.json", "shrunk.json", "config.json", "README.md")
+ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors"}
+"""What a model without label names gives, by the task's unit."""
 
 
 def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
@@ -40,6 +45,8 @@ def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
         "base": info.base_id if info.base_revision else Path(info.base_id).name,
         "removed": f"{plan.removed:.6f}",
     }
+    if info.pooling is not None:
+        values |= {"pooling": info.pooling, "normalize": json.dumps(info.normalize)}
     return {METADATA_PREFIX + name: value for name, value in values.items()}
 
 
@@ -47,11 +54,11 @@ def write_bundle(
     folder: Path,
     graphs: list[Path],
     run: Run,
-    base: BaseModel,
     config: Any,
     report: ExportReport,
     *,
     onnx_folder: bool,
+    torch_model: tuple[Any, ShrunkInfo] | None = None,
 ) -> None:
     """Fill an empty folder with a bundle, `bundle.json` last.
 
@@ -59,10 +66,10 @@ def write_bundle(
         folder: where to write.
         graphs: finished graph files, moved in under their own names.
         run: what was exported.
-        base: its base.
         config: the base's transformers config.
         report: the export's outcome.
         onnx_folder: put the graphs under `onnx/`.
+        torch_model: the shrunk torch model and what describes it, to be put under `torch/`.
     """
     place = folder / ONNX_FOLDER if onnx_folder else folder
     place.mkdir(exist_ok=True)
@@ -72,6 +79,21 @@ def write_bundle(
         if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_TOKENIZER:
             shutil.copyfile(file, folder / file.name)
     write_json(folder / "config.json", _config(run.info, config))
+    if run.info.pooling is not None:
+        from finegates_export.pooling_files import write_pooling_files
+
+        write_pooling_files(
+            folder,
+            pooling=run.info.pooling,
+            normalize=run.info.normalize,
+            hidden_size=report.plan.residual_width,
+            max_length=run.info.max_length,
+        )
+    if torch_model is not None:
+        from finegates_export.shrunk import write_shrunk
+
+        (folder / TORCH_FOLDER).mkdir()
+        write_shrunk(*torch_model, folder / TORCH_FOLDER)
     (folder / "README.md").write_text(_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
     info = run.info
     write_json(
@@ -81,12 +103,14 @@ def write_bundle(
             "task": info.task,
             "labels": list(info.labels),
             "max_length": info.max_length,
+            "pooling": info.pooling,
+            "normalize": info.normalize,
             "graph": (place / graphs[0].name).relative_to(folder).as_posix(),
             "graphs": [(place / graph.name).relative_to(folder).as_posix() for graph in graphs],
             "target": report.target,
             "base": {
                 "name": info.base_id if info.base_revision else Path(info.base_id).name,
-                "revision": base.revision,
+                "revision": info.base_revision,
                 "licence": info.licence,
             },
             "metric": info.metric,
@@ -101,23 +125,32 @@ def write_bundle(
 def _config(info: RunInfo, config: Any) -> dict[str, Any]:
     values: dict[str, Any] = config.to_diff_dict()
     values["model_type"] = config.model_type
-    values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}ForSequenceClassification"]
-    values.pop("_name_or_path", None)
-    if info.task == "classification":
-        values["id2label"] = {str(i): label for i, label in enumerate(info.labels)}
-        values["label2id"] = {label: i for i, label in enumerate(info.labels)}
-        values["problem_type"] = "single_label_classification"
-    else:
-        values["id2label"], values["label2id"] = {"0": "score"}, {"score": 0}
-        values["problem_type"] = "regression"
+    task = task_of(info.task)
+    values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}{task.architecture}"]
+    for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # the base's own task's
+        values.pop(name, None)
+    labels = ("score",) if task.unit == "score" else info.labels
+    if labels:
+        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        values["label2id"] = {label: i for i, label in enumerate(labels)}
+    if task.problem_type:
+        values["problem_type"] = task.problem_type
     return values
+
+
+def _example(info: RunInfo) -> str:
+    """What `predict` takes, as Python."""
+    task = task_of(info.task)
+    if task.images:
+        return "pixel_values"
+    return '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
 
 
 def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
     after = report.after or report.before
     name = info.base_id if info.base_revision else Path(info.base_id).name
     metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
-    labels = ", ".join(info.labels) if info.labels else "one score"
+    answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
     licence = f"license: {info.licence}\n" if info.licence else ""
     return f"""---
 {licence}library_name: onnxruntime
@@ -126,7 +159,7 @@ tags: [onnx, finegates, pruned]
 
 # {name}, {report.plan.removed:.0%} of the layers' linear weights removed
 
-Task: {info.task}, labels: {labels}. Made with FineGates Export from `{name}` \
+Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
 ({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
 
 | metric on the run's evaluation rows | |
@@ -141,7 +174,7 @@ Task: {info.task}, labels: {labels}. Made with FineGates Export from `{name}` \
 ```python
 from finegates_export import load
 
-print(load("this/folder").predict(["some text"]))
+print(load("this/folder").predict([{_example(info)}]))
 ```
 
 The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):

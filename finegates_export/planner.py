@@ -75,9 +75,7 @@ def _plan_attention(
     stays = {head * vo.width + dim for head, dims in zip(heads, vo_dims, strict=True) for dim in dims}
     speaking = constant & ~_zero(model, where.value)
     constants = tuple(int(row) for row in np.flatnonzero(speaking) if int(row) not in stays)
-    qk_dims = tuple(
-        tuple(dim + half * qk.width for half in range(qk.rows_per_unit) for dim in dims) for dims in units
-    )
+    qk_dims = tuple(tuple(dim + half * qk.width for half in range(qk.rows_per_unit) for dim in dims) for dims in units)
     return AttentionPlan(
         qk.heads, where.head_dim, heads, qk_dims, vo_dims, constants, kept - live, "; ".join(reasons)
     )  # fmt: skip

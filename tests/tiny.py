@@ -25,6 +25,8 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.layout import WIDTH_GATE, build_layout
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, RunInfo, write_run
+from finegates_export.pooling import Pooling
+from finegates_export.tasks import NO_LABEL, Task, task_of
 from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, tiny_model
 
 LORA = LoraSettings(rank=3, alpha=6.0)
@@ -37,7 +39,9 @@ OPINIONS = (("awful", "poor", "sad"), ("plain", "usual", "so"), ("great", "lovel
 LABELS = ("bad", "medium", "nice", "other")
 FILLERS = ("the", "a", "film", "play", "song", "story", "was", "is", "very", "and", "rather", "told", "ending", ".")
 PIECES = ("##s", "##ed", "##ing", "##ly")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+"""What a run folder keeps of its base: what reads the input."""
+MEAN = Pooling("mean", normalize=True)
 
 
 def tiny_base(
@@ -119,11 +123,13 @@ def tiny_run(
     base: Path,
     layout: str,
     *,
+    task: str | None = None,
     lora: LoraSettings | None = None,
     width: bool = False,
     gates: Mapping[str, float] | Mapping[str, Tensor] | None = None,
     samples: int = 24,
     seed: int = 1,
+    pooling: Pooling = MEAN,
 ) -> Path:
     """Write a run folder without training: random head, random LoRA on every linear, random fractional gates.
 
@@ -131,18 +137,22 @@ def tiny_run(
         folder: where the run goes.
         base: a folder of `tiny_base`.
         layout: matrix, coupled or none.
+        task: what the run is for; classification, or regression for a base with one label, where None.
         lora: what adapter to make; none where None.
         width: gate the residual width too.
         gates: closed shares by kind (see `FRACTIONS`, the default), or the gate vectors themselves.
         samples: evaluation rows to keep in the run; none where 0.
         seed: of everything random.
+        pooling: of an embedding.
     """
     folder.mkdir(parents=True)
     found = find_base(str(base))
     config, family = found.config(), found.family()
     structure = family.structure(config)
-    labels = LABELS[: config.num_labels] if config.num_labels > 1 else ()
-    model = found.load("classification" if labels else "regression", labels)
+    kind = task_of(task or ("classification" if config.num_labels > 1 else "regression"))
+    labels = LABELS[: max(2, config.num_labels)] if kind.named_labels else ()
+    pooled = pooling if kind.name == "embedding" else None
+    model = found.load(kind.name, labels, pooled)
     for number, path in enumerate(family.head_modules(model)):
         redraw(model.get_submodule(path), seed + 100 + number)
     heads = tuple(f"{path}." for path in family.head_modules(model))
@@ -158,27 +168,31 @@ def tiny_run(
         vectors = random_gates(structure, layout, shares, seed, residual)
     bank = GateBank(build_layout(layout, structure, residual), structure)
     bank.load_vectors(vectors)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(base / name, folder / name)
+    for name in COMPANIONS:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    metric = {"row": "accuracy", "score": "pearson"}.get(kind.unit, "agreement")
     info = RunInfo(
         base_id=str(base),
         base_revision=None,
         base_tensors=found.tensor_hashes(),
         family=family.name,
         layout=layout,
-        task="classification" if labels else "regression",
+        task=kind.name,
         labels=labels,
         max_length=MAX_LENGTH,
         removed=bank.closed_share(),
-        metric="accuracy" if labels else "pearson",
-        metrics={"accuracy" if labels else "pearson": 0.5},
+        metric=metric,
+        metrics={metric: 0.5},
         trained_parameters={"gates": len(bank)},
         data={},
         options={},
         command="tests/tiny.py",
         steps=0,
+        pooling=pooled.mode if pooled else None,
+        normalize=pooled is not None and pooled.normalize,
     )
-    write_run(folder, info, gates=vectors, head=head, samples=tiny_samples(samples, len(labels)) if samples else None)
+    write_run(folder, info, gates=vectors, head=head, samples=tiny_samples(kind, samples) if samples else None)
     return folder
 
 
@@ -195,12 +209,24 @@ def tiny_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings, seed
     return wrapped
 
 
-def tiny_samples(rows: int, labels: int) -> dict[str, Tensor]:
-    """Tokenized evaluation rows as a run keeps them, right-padded."""
-    texts = labelled_texts(rows, labels or 3)
-    encoded = tiny_tokenizer()([text for text, _ in texts], padding=True, return_tensors="pt")
+def tiny_samples(task: Task, rows: int) -> dict[str, Tensor]:
+    """Evaluation rows as a run of the task keeps them: text tokenized and right-padded, labels in the task's form."""
+    texts = labelled_texts(rows)
     truth = torch.tensor([label for _, label in texts])
-    return {**{name: encoded[name].contiguous() for name in encoded}, "labels": truth if labels else truth.float()}
+    if task.images:
+        generator = torch.Generator().manual_seed(7)
+        return {"pixel_values": torch.randn(rows, 3, IMAGE, IMAGE, generator=generator), "labels": truth}
+    encoded = tiny_tokenizer()([text for text, _ in texts], padding=True, return_tensors="pt")
+    inputs = {name: encoded[name].contiguous() for name in encoded}
+    lengths = inputs["attention_mask"].sum(1)
+    labels = {
+        "row": truth,
+        "label": torch.nn.functional.one_hot(truth, 3).float(),
+        "score": truth.float(),
+        "token": torch.where(inputs["attention_mask"].bool(), truth[:, None], NO_LABEL),
+        "span": torch.stack([torch.ones_like(lengths), lengths - 1], 1),
+    }
+    return {**inputs, "labels": labels[task.unit]} if task.unit in labels else inputs
 
 
 def random_gates(

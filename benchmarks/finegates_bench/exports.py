@@ -68,7 +68,9 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
         ChainError: a step changed what the model computes.
         FusionError: the target's fusions found less than the family promises.
     """
-    from finegates_export.exporter import DELIVERED, QUANTIZED, ExportOptions, export
+    from finegates_export.export_int8 import QUANTIZED
+    from finegates_export.export_job import DELIVERED
+    from finegates_export.exporter import ExportOptions, export
 
     report = export(
         ExportOptions(

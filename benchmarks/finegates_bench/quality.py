@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from finegates_bench.exports import Exported
 from finegates_bench.results import MetricSource
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.gates.run_folder import Run
 
 if TYPE_CHECKING:
-    from finegates_trainer.batches import Tokenized
     from finegates_trainer.data import Rows
+    from finegates_trainer.examples import Examples
 
 BATCH_SIZE = 32
 DIGEST_SHOWN = 12
@@ -26,31 +24,31 @@ SOURCE_FIELDS = ("data", "eval_data", "text_column", "pair_column", "label_colum
 class EvaluationRows:
     """What metrics are computed on."""
 
-    tokens: Tokenized | None
+    examples: Examples | None
     """None where the rows are not there any more: training's own record is all there is."""
     words: str
     """Which rows, or why not, as the report says it."""
 
 
 def evaluation_rows(run: Run, names: tuple[str, ...], eval_data: str | None) -> EvaluationRows:
-    """The rows that every model's metric is computed on, tokenized as the run did it.
+    """The rows that every model's metric is computed on, prepared as the run did it.
 
     Args:
-        run: says where its rows came from, and carries the tokenizer.
+        run: says where its rows came from, and carries the tokenizer or image processor.
         names: the graphs' inputs.
         eval_data: other rows than the run's own.
 
     Raises:
         InputError: `eval_data` cannot be read or has labels the run does not know.
-        RunFolderError: the run folder's tokenizer cannot be read.
+        RunFolderError: the run folder's tokenizer or image processor cannot be read.
     """
     if eval_data is not None:
-        return EvaluationRows(*_tokenized(run, names, _other_rows(run, eval_data), eval_data))
+        return EvaluationRows(*_prepared(run, names, _other_rows(run, eval_data), eval_data))
     try:
         rows = _own_rows(run)
     except InputError as error:
         return EvaluationRows(None, f"as recorded in training: {error}")
-    return EvaluationRows(*_tokenized(run, names, rows, "the run's evaluation rows"))
+    return EvaluationRows(*_prepared(run, names, rows, "the run's evaluation rows"))
 
 
 def metric_of(
@@ -59,8 +57,8 @@ def metric_of(
     """The run's metric for one exported graph, and where it comes from; None for what was not trained."""
     if not exported.candidate.trained:
         return None, None
-    if rows.tokens is not None:
-        return _graph_metric(exported.graph, rows.tokens, run, threads), "graph"
+    if rows.examples is not None:
+        return _graph_metric(exported.graph, rows.examples, run, threads), "graph"
     theirs = exported.candidate.run.info
     same_rows = theirs.data.get("eval_sha256") == run.info.data.get("eval_sha256")
     recorded = theirs.metrics.get(run.info.metric) if same_rows and exported.precision == "float32" else None
@@ -87,40 +85,41 @@ def _other_rows(run: Run, eval_data: str) -> Rows:
 
 
 def _source(run: Run) -> dict[str, Any]:
-    return {name: run.info.data.get(name) for name in SOURCE_FIELDS}
+    return {"task": run.info.task, **{name: run.info.data.get(name) for name in SOURCE_FIELDS}}
 
 
-def _tokenized(run: Run, names: tuple[str, ...], rows: Rows, what: str) -> tuple[Tokenized, str]:
-    from finegates_trainer.batches import tokenize
+def _prepared(run: Run, names: tuple[str, ...], rows: Rows, what: str) -> tuple[Examples, str]:
     from finegates_trainer.data import encode_labels
+    from finegates_trainer.tokenizing import make_examples
 
     info = run.info
     labels = encode_labels(rows, info.task, info.labels, "evaluation")
-    tokens = tokenize(_tokenizer(run), rows, labels, info.max_length, names)
-    return tokens, f"{what}: {len(rows):,} rows, sha256 {rows.digest()[:DIGEST_SHOWN]}"
+    examples = make_examples(info.task, _preprocessor(run), rows, labels, info.max_length, names)
+    return examples, f"{what}: {len(examples):,} rows, sha256 {rows.digest()[:DIGEST_SHOWN]}"
 
 
-def _tokenizer(run: Run) -> Any:
-    from transformers import AutoTokenizer
+def _preprocessor(run: Run) -> Any:
+    """The tokenizer or image processor that lies in the run folder."""
+    from finegates_export.families.base import BaseModel
 
     try:
-        return AutoTokenizer.from_pretrained(run.folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunFolderError(f"{run.folder}: no usable tokenizer ({reason}); copy the run folder whole") from error
+        return BaseModel(str(run.folder), None, run.folder).preprocessor(run.info.task)
+    except InputError as error:
+        raise RunFolderError(f"{error}; copy the run folder whole") from error
 
 
-def _graph_metric(graph: Path, rows: Tokenized, run: Run, threads: int) -> float:
-    from finegates_export.onnx.write import LOGITS
-    from finegates_export.verification.forms import open_session
+def _graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
+    from finegates_export.verification.forms import onnx_form
     from finegates_trainer.batches import evaluation_batches
     from finegates_trainer.metrics import compute_metrics
+    from finegates_trainer.predictions import predictions_of
 
-    session = open_session(graph, threads=threads)
-    names = {value.name for value in session.get_inputs()}
-    logits_BC = np.zeros((len(rows), max(1, len(run.info.labels))), np.float32)
+    info = run.info
+    forward = onnx_form(graph, threads=threads)
+    predicted: list[Any] = [None] * len(rows)
     for indices in evaluation_batches(rows, BATCH_SIZE):
-        inputs, _ = rows.collate(indices)
-        feed = {name: tensor.numpy() for name, tensor in inputs.items() if name in names}
-        logits_BC[indices] = session.run([LOGITS], feed)[0]
-    return compute_metrics(run.info.task, logits_BC, rows.labels)[run.info.metric]
+        inputs = {name: tensor.numpy() for name, tensor in rows.collate(indices)[0].items()}
+        answers = predictions_of(info.task, forward(inputs), inputs.get("attention_mask"), info.pooled_by())
+        for i, prediction in zip(indices, answers, strict=True):
+            predicted[i] = prediction
+    return compute_metrics(info.task, predicted, rows.labels)[info.metric]

@@ -17,6 +17,7 @@ from finegates_bench.worker import WorkerSpec
 from finegates_export.errors import InputError
 from finegates_export.files import check_destination, scratch_folder
 from finegates_export.gates.run_folder import Run, read_run
+from finegates_export.tasks import PIXELS
 
 if TYPE_CHECKING:
     from finegates_bench.quality import EvaluationRows
@@ -72,9 +73,10 @@ class _Sweep:
         self.baseline = read_baseline(self.run, options.baseline) if options.baseline else None
         self.base: BaseModel = base_of(self.run, options.base)
         config = self.base.config()
-        _check_lengths(options.parsed_shapes(), config.max_position_embeddings)
-        self.vocab_size: int = config.vocab_size
-        names = self.base.family().input_names(config)
+        family = self.base.family()
+        names = family.input_names(config)
+        _check_lengths(options.parsed_shapes(), family.max_length(config), images=names == (PIXELS,))
+        self.vocab_size: int = getattr(config, "vocab_size", 0)
         self.rows: EvaluationRows = evaluation_rows(self.run, names, options.eval_data)
         self.stamp: Stamp = make_stamp(options.threads)
 
@@ -104,8 +106,8 @@ class _Sweep:
         """A line of the report for every model."""
         from finegates_bench.quality import metric_of
 
-        if self.rows.tokens is not None:
-            self.say(f"computing {self.run.info.metric} on {len(self.rows.tokens)} rows")
+        if self.rows.examples is not None:
+            self.say(f"computing {self.run.info.metric} on {len(self.rows.examples)} rows")
         for model in exported:
             metric, source = metric_of(model, self.rows, self.run, self.options.threads)
             timings = tuple(self._timing(model, exported[0], shape, times[shape]) for shape in times)
@@ -152,7 +154,7 @@ class _Sweep:
             yield from baseline_notes(self.run, self.baseline.run)
         else:
             yield NO_BASELINE
-        if self.rows.tokens is None:
+        if self.rows.examples is None:
             yield f"Metrics are {self.rows.words}."
         if any(model.kind == "what-if" for model in models):
             yield (
@@ -169,8 +171,13 @@ class _Sweep:
             yield f"{self.stamp.threads} threads a model were asked for on {self.stamp.cores} available cores."
 
 
-def _check_lengths(shapes: tuple[Shape, ...], longest: int) -> None:
+def _check_lengths(shapes: tuple[Shape, ...], longest: int, *, images: bool) -> None:
     for shape in shapes:
+        if images and shape.sequence != longest:
+            raise InputError(
+                f"shape {shape} has another length than an image has ({longest} tokens, patches and what stands "
+                f"before them); give --shapes {shape.batch}x{longest}"
+            )
         if shape.sequence > longest:
             raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose other --shapes")
 

@@ -34,7 +34,7 @@ class WhatIf:
     def __init__(self, run: Run, base: BaseModel, widths: Widths) -> None:
         self.run, self.widths = run, widths
         self.structure = base.family().structure(base.config())
-        self.scores = magnitude_scores(base.load(run.info.task, run.info.labels), self.structure)
+        self.scores = magnitude_scores(base.load(run.info.task, run.info.labels, run.info.pooled_by()), self.structure)
 
     def write(self, share: float, folder: Path, kind: Kind = "what-if") -> Candidate:
         """Write the run folder of one removed share.

@@ -68,17 +68,21 @@ def _open(path: str, threads: int) -> Any:
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
-def _inputs(session: Any, spec: WorkerSpec) -> dict[str, npt.NDArray[np.int64]]:
-    """Random ids, every token attended to, one segment; the same for every model."""
+def _inputs(session: Any, spec: WorkerSpec) -> dict[str, npt.NDArray[Any]]:
+    """Random ids, every token attended to, one segment, or random pixels; the same for every model."""
     shape = (spec.batch, spec.sequence)
+    generator = np.random.default_rng(spec.seed)
+    images = {value.name: value.shape[1:] for value in session.get_inputs() if value.type == "tensor(float)"}
+    if images:
+        return {name: generator.random((spec.batch, *size), np.float32) for name, size in images.items()}
     made = {
-        "input_ids": np.random.default_rng(spec.seed).integers(0, spec.vocab_size, shape),
+        "input_ids": generator.integers(0, spec.vocab_size, shape),
         "attention_mask": np.ones(shape, np.int64),
     }
     return {value.name: made.get(value.name, np.zeros(shape, np.int64)) for value in session.get_inputs()}
 
 
-def _call(session: Any, inputs: dict[str, npt.NDArray[np.int64]]) -> Any:
+def _call(session: Any, inputs: dict[str, npt.NDArray[Any]]) -> Any:
     return lambda: session.run(None, inputs)
 
 

@@ -7,25 +7,22 @@ Everything is done on a folder: a hub id is first brought into the local cache. 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import inspect
 import json
 import logging
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from finegates_export.errors import InputError, missing_extra
+from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
-
-Task = Literal["classification", "regression"]
-TASKS: tuple[Task, ...] = ("classification", "regression")
+from finegates_export.families.weights import check_fit, hash_tensors, read_header
+from finegates_export.pooling import Pooling
+from finegates_export.tasks import PIXELS, TASKS, Task, task_of
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "LICENSE*", "README.md"]
-LENGTH_FIELD = 8
-"""A safetensors file starts with the length of its header: 8 bytes, little-endian."""
 
 
 @dataclass(frozen=True)
@@ -83,48 +80,66 @@ class BaseModel:
         Raises:
             InputError: a weight file is truncated or not safetensors.
         """
-        return {name: digest for file in self.weight_files() for name, digest in _hash_tensors(file)}
+        return {name: digest for file in self.weight_files() for name, digest in hash_tensors(file)}
 
-    def load(self, task: str, labels: tuple[str, ...]) -> Any:
-        """The model with a head for the task, in float32 and in evaluation mode.
+    def load(self, task: str, labels: tuple[str, ...], pooling: Pooling | None = None) -> Any:
+        """The model for the task, in float32 and in evaluation mode.
 
-        The base's own head is kept where it fits; otherwise transformers draws a new one.
+        The base's own head is kept where it fits; otherwise transformers draws a new one. Tasks without a head get an
+        `EncoderModel`.
+
+        Args:
+            task: a name of `TASKS`.
+            labels: label names in the order of the head's outputs; empty for tasks without.
+            pooling: how an embedding is made of the hidden state.
 
         Raises:
-            InputError: the weights cannot be read.
+            InputError: the weights cannot be read, or do not fit config.json.
+            UnsupportedError: transformers has no such head for this architecture.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification
 
+        kind, config, family = task_of(task), self.config(), self.family()
+        loader = _loader(self.id, kind, config, family)
         for file in self.weight_files():
-            _read_header(file)
-        settings: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
-        if task == "classification":
-            settings = {
-                "num_labels": len(labels),
-                "problem_type": "single_label_classification",
-                "id2label": dict(enumerate(labels)),
-                "label2id": {label: i for i, label in enumerate(labels)},
-            }
+            read_header(file)
         try:
             with _quiet_transformers():
-                model = AutoModelForSequenceClassification.from_pretrained(
+                model, loading = loader.from_pretrained(
                     self.folder,
                     dtype=torch.float32,
                     trust_remote_code=False,
                     ignore_mismatched_sizes=True,
                     use_safetensors=True,
-                    **settings,
+                    output_loading_info=True,
+                    **_settings(kind, labels, loader),
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
+        head = family.head_modules(model) if kind.has_head else ()
+        check_fit(self.id, loading, model, head, config.num_hidden_layers)
         # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
+        if not kind.has_head:
+            from finegates_export.encoder_model import EncoderModel
+
+            model = EncoderModel(model, family.prefix, pooling)
         return model.eval()
 
-    def tokenizer(self) -> Any:
+    def check_task(self, task: str) -> None:
+        """Refuse a task that this base has no head for, without loading anything.
+
+        Raises:
+            UnsupportedError: transformers has no such head for this architecture; the message lists those it has.
+        """
+        _loader(self.id, task_of(task), self.config(), self.family())
+
+    def tokenizer(self, **settings: Any) -> Any:
         """The base's tokenizer.
+
+        Args:
+            settings: what to change in it.
 
         Raises:
             InputError: there is none.
@@ -132,9 +147,45 @@ class BaseModel:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.id}: no usable tokenizer ({_first_line(error)})") from error
+
+    def preprocessor(self, task: str) -> Any:
+        """What makes a model's input for the task: the image processor, or the tokenizer.
+
+        Tokenizers that split at spaces are told that words come one by one where the task has labels for words.
+
+        Raises:
+            InputError: there is none.
+            MissingExtraError: Pillow is not installed.
+        """
+        kind = task_of(task)
+        if kind.images:
+            return self.image_processor()
+        tokenizer = self.tokenizer()
+        if kind.unit == "token" and getattr(tokenizer, "add_prefix_space", True) is False:
+            return self.tokenizer(add_prefix_space=True)
+        return tokenizer
+
+    def image_processor(self) -> Any:
+        """The base's image processor, on Pillow: it computes the same everywhere.
+
+        Raises:
+            InputError: there is none.
+            MissingExtraError: Pillow is not installed.
+        """
+        try:
+            import PIL  # noqa: F401  # transformers would name a dozen packages
+        except ImportError as error:
+            raise missing_extra("PIL", "train") from error
+        from transformers import AutoImageProcessor
+
+        try:
+            with _quiet_transformers():
+                return AutoImageProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.id}: no usable image processor ({_first_line(error)})") from error
 
 
 def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
@@ -165,34 +216,37 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
     return BaseModel(id_or_folder, path.name, path)
 
 
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file and where its data starts (spec: huggingface.co/docs/safetensors)."""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(LENGTH_FIELD), "little")
-        if size < LENGTH_FIELD or length > size - LENGTH_FIELD:
-            raise InputError(f"{file} is truncated or not a safetensors file ({size} bytes); download it again")
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError as error:
-            raise InputError(f"{file} is not a safetensors file: its header is not JSON") from error
-    header.pop("__metadata__", None)
-    start = LENGTH_FIELD + length
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if end > size:
-        raise InputError(f"{file} is truncated: its header asks for {end} bytes, it has {size}; download it again")
-    return header, start
+def _loader(base_id: str, task: Task, config: Any, family: Family) -> Any:
+    """The class of transformers that loads a model for the task.
+
+    Raises:
+        UnsupportedError: there is none for this architecture; the message lists the tasks that it has.
+    """
+    import transformers
+
+    def served(one: Task) -> bool:
+        images = family.input_names(config) == (PIXELS,)
+        fitting = one.images == images or not one.has_head
+        return fitting and type(config) in getattr(transformers, one.auto_class)._model_mapping.keys()  # noqa: SIM118  # not a mapping
+
+    if not served(task):
+        raise UnsupportedError(
+            f"{base_id}: model type {config.model_type!r} has no head for the task {task.name!r}; it has "
+            f"{', '.join(name for name, one in TASKS.items() if served(one))}"
+        )
+    return getattr(transformers, task.auto_class) if task.has_head else transformers.MODEL_MAPPING[type(config)]
 
 
-def _hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
-    header, start = _read_header(file)
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        view = memoryview(data)
-        for name, entry in sorted(header.items()):
-            first, last = entry["data_offsets"]
-            with view[start + first : start + last] as chunk:
-                yield name, hashlib.sha256(chunk).hexdigest()
-        view.release()
+def _settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str, Any]:
+    """What transformers has to know of a task's head."""
+    if not task.has_head:
+        has_pooler = "add_pooling_layer" in inspect.signature(loader.__init__).parameters
+        return {"add_pooling_layer": False} if has_pooler else {}
+    settings: dict[str, Any] = {"problem_type": task.problem_type} if task.problem_type else {}
+    if task.named_labels:
+        names = dict(enumerate(labels))
+        return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    return {**settings, "num_labels": len(task.outputs)}
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     family = base.family()
     if family.name != run.info.family:
         raise RunFolderError(f"the run was made for family {run.info.family!r}, {base.id} is {family.name!r}")
-    model = base.load(run.info.task, run.info.labels)
+    model = base.load(run.info.task, run.info.labels, run.info.pooled_by())
     load_head(model, run.head)
     structure = family.structure(config)
     for name in structure.linears():

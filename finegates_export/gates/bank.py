@@ -78,6 +78,17 @@ class GateBank(nn.Module):
         """The gates of the residual width, shape (R,); None where it is not gated."""
         return gates_N[self._spans[WIDTH_GATE]] if self.layout.has_width else None
 
+    @torch.no_grad()
+    def open_width(self) -> tuple[int, ...] | None:
+        """The dims of the residual width that evaluation leaves open; None where all are, or none is gated.
+
+        Where every one is closed the first stands for them, with nothing but zeros in it.
+        """
+        width_R = self.width(self.values())
+        if width_R is None or bool((width_R > 0).all()):
+            return None
+        return tuple(int(dim) for dim in width_R.nonzero()[:, 0]) or (0,)
+
     def unit_products(self, gates_N: Tensor) -> dict[UnitKey, Tensor]:
         """Per unit group the joint value of all gates that keep a unit, shape (U,)."""
         products = {}

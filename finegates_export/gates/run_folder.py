@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.errors import RunFolderError
-from finegates_export.families.base import TASKS
+from finegates_export.errors import InputError, RunFolderError
 from finegates_export.files import sha256_file, sha256_tree, write_json
 from finegates_export.gates.layout import LAYOUTS
 from finegates_export.options import Options, check
+from finegates_export.pooling import Pooling
+from finegates_export.tasks import POOLINGS, TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,10 @@ class RunInfo(Options):
     steps: int
     licence: str | None = None
     """The base's licence, as its model card states it."""
+    pooling: str | None = None
+    """How an embedding is made of the last hidden state: mean or cls; None for other tasks."""
+    normalize: bool = False
+    """Whether embeddings are brought to length 1."""
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every other file of the folder, levels apart."""
@@ -71,8 +76,14 @@ class RunInfo(Options):
     def __post_init__(self) -> None:
         check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
         check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
+        known = self.pooling is None or self.pooling in POOLINGS
+        check(known, "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
         check(self.max_length > 1, "max_length", f"must be greater than 1, got {self.max_length}")
         check(0 <= self.removed <= 1, "removed", f"must lie in [0, 1], got {self.removed}")
+
+    def pooled_by(self) -> Pooling | None:
+        """How embeddings are made; None for other tasks."""
+        return None if self.pooling is None else Pooling(self.pooling, self.normalize)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON types."""
@@ -106,12 +117,18 @@ def read_run(folder: Path) -> Run:
     """Read a run folder whole and check it against its own record.
 
     Raises:
+        InputError: an embedding that does not say how tokens are pooled.
         RunFolderError: missing, empty, damaged, or of a newer schema.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     info = _read_info(folder)
+    if info.task == "embedding" and info.pooling is None:
+        raise InputError(
+            f"{folder} is an embedding and does not say how its tokens are pooled; train again with --pooling "
+            f"{' or --pooling '.join(POOLINGS)}"
+        )
     for name, digest in info.files.items():
         file = folder / name
         if not file.is_file():

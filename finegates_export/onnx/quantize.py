@@ -7,37 +7,43 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finegates_export.errors import ChainError, missing_extra
-from finegates_export.onnx.inspect import constant_matrix, head_nodes
+from finegates_export.onnx.inspect import constant_matrix
 
 
-def quantize_dynamic_int8(source: Path, target: Path, exclude: list[str]) -> None:
+def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
     """Write the int8 form of a plain (unfused) graph.
 
     The layers' linears become integer products. The head's (pooler, classifier) stay in float: they see one token a
-    row, cost nothing, and decide the answer. Embedding tables stay in float too.
+    row, cost nothing, and decide the answer. Embedding tables and position terms stay in float too.
 
     Args:
         source: file with a plain graph.
         target: file to write.
-        exclude: names of product nodes that stay in float.
+        products: names of the nodes that multiply by the layers' linears.
+        exclude: names of those among them that stay in float.
     """
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
+    chosen = [name for name in products if name not in exclude]
+    if not chosen:  # the quantizer takes an empty list for all nodes
+        shutil.copyfile(source, target)
+        return
     with _quiet():
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=[*_head_products(source), *exclude],
+            nodes_to_quantize=chosen,
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
@@ -62,7 +68,10 @@ def product_nodes(graph: Any, weights: dict[str, Any]) -> dict[str, str]:
             continue
         columns = matrix.const_value.numpy()
         for path, weight in waiting.items():
-            if columns.shape == weight.shape[::-1] and np.array_equal(columns, weight.T):
+            # The first row tells most matrices apart, and comparing whole ones takes seconds.
+            if columns.shape != weight.shape[::-1] or not np.array_equal(columns[0], weight[:, 0]):
+                continue
+            if np.array_equal(columns, weight.T):
                 found[path] = node.name
                 del waiting[path]
                 break
@@ -76,12 +85,6 @@ def load_graph(path: Path) -> Any:
     import onnx_ir
 
     return onnx_ir.load(path)
-
-
-def _head_products(source: Path) -> list[str]:
-    """Names of the head's products, also those the quantizer gives them when it splits a Gemm."""
-    names = [node.name for node in head_nodes(load_graph(source)) if node.op_type in ("MatMul", "Gemm")]
-    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which linears int8 hurts most: each one's quantization error alone, seen in the logits, on real inputs."""
+"""Which linears int8 hurts most: each one's quantization error alone, seen in the outputs, on real inputs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finegates_export.verification.chain import Array, Forward
+from finegates_export.verification.chain import Forward
+from finegates_export.verification.judge import Array, Outputs
 
 WEIGHT_LEVELS = 127
 ACTIVATION_LEVELS = 255
 
 
 def rank_by_sensitivity(
-    model: nn.Module, linears: list[str], forward: Forward, inputs: list[dict[str, Array]]
+    model: nn.Module, linears: list[str], forward: Forward, inputs: list[dict[str, Array]], outputs: tuple[str, ...]
 ) -> list[str]:
-    """Linears by how much quantizing each of them alone moves the logits, most first.
+    """Linears by how much quantizing each of them alone moves the task's outputs, most first.
 
     Quantization is simulated as onnxruntime's dynamic int8 does it: weights signed and per output channel, inputs
     unsigned and per tensor.
@@ -27,8 +28,9 @@ def rank_by_sensitivity(
         linears: paths of the linears to rank.
         forward: runs the model on one batch.
         inputs: batches; a few dozen rows are enough to rank.
+        outputs: the outputs that count.
     """
-    reference = [forward(batch)[0] for batch in inputs]
+    reference = [forward(batch) for batch in inputs]
     error: dict[str, float] = {}
     for path in linears:
         linear: Any = model.get_submodule(path)
@@ -36,12 +38,16 @@ def rank_by_sensitivity(
         linear.weight.data = _quantized_weight(weight)
         handle = linear.register_forward_pre_hook(_quantize_input)
         try:
-            moved = [forward(batch)[0] - logits for batch, logits in zip(inputs, reference, strict=True)]
+            moved = [_moved(forward(batch), before, outputs) for batch, before in zip(inputs, reference, strict=True)]
         finally:
             handle.remove()
             linear.weight.data = weight
-        error[path] = float(np.mean([np.mean(difference**2) for difference in moved]))
+        error[path] = float(np.mean(moved))
     return sorted(linears, key=lambda path: -error[path])
+
+
+def _moved(after: Outputs, before: Outputs, outputs: tuple[str, ...]) -> float:
+    return float(np.mean([np.mean((after[name] - before[name]) ** 2) for name in outputs]))
 
 
 def _quantized_weight(weight_OI: Tensor) -> Tensor:

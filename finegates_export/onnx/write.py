@@ -14,65 +14,77 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.errors import missing_extra
+from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
-LOGITS = "logits"
-HIDDEN = "last_hidden_state"
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
 
 
 class WithHiddenState(nn.Module):
-    """A task model that returns its logits and, beside them, the encoder's last hidden state.
+    """A task model that returns its outputs and, last of them, the encoder's last hidden state.
 
     Args:
         model: the task model.
         encoder: the module in it whose first output is the last hidden state.
         names: the inputs, in order.
+        outputs: the model's outputs by name; its last hidden state is always returned, named or not.
     """
 
-    def __init__(self, model: nn.Module, encoder: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, encoder: nn.Module, names: tuple[str, ...], outputs: tuple[str, ...] = (LOGITS,)
+    ) -> None:
         super().__init__()
         self.model = model
         self.names = names
+        self.outputs = (*(name for name in outputs if name != HIDDEN), HIDDEN)
+        """The names of what is returned, in order."""
         self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, labels) and last hidden state (B, S, D)."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs by `self.outputs`; the last hidden state has the shape (B, S, D)."""
         caught: list[Tensor] = []
         handle = self._encoder[0].register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
         try:
-            logits = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+            result = self.model(**dict(zip(self.names, inputs, strict=True)))
         finally:
             handle.remove()
-        return logits, caught[0]
+        return (*(getattr(result, name) for name in self.outputs[:-1]), caught[0])
 
 
-def write_graph(model: nn.Module, encoder: nn.Module, names: tuple[str, ...], opset: int) -> Any:
-    """Trace a model into an ONNX graph with inputs of int64 and the axes `batch` and `sequence`.
+def write_graph(
+    model: nn.Module, encoder: nn.Module, names: tuple[str, ...], opset: int, outputs: tuple[str, ...] = (LOGITS,)
+) -> Any:
+    """Trace a model into an ONNX graph.
+
+    Text inputs are int64 with the axes `batch` and `sequence`; images are float32 of the size that the model's config
+    names, and only their `batch` is free.
 
     Args:
         model: a task model in evaluation mode.
         encoder: see `WithHiddenState`.
-        names: the inputs, as the tokenizer names them.
+        names: the inputs, as the tokenizer or image processor names them.
         opset: ONNX opset version.
+        outputs: what the graph returns, by the names of the model's outputs.
 
     Returns:
-        The graph as an `onnx_ir.Model` with outputs `logits` and `last_hidden_state`; plain operators only.
+        The graph as an `onnx_ir.Model`; beside `outputs` it returns `last_hidden_state`. Plain operators only.
     """
     try:
         import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
     except ImportError as error:
         raise missing_extra("onnxscript", "export") from error
-    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES)}
-    example = tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    images = names == (PIXELS,)
+    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
+    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    traced = WithHiddenState(model, encoder, names, outputs).eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            WithHiddenState(model, encoder, names).eval(),
+            traced,
             example,
             dynamo=True,
             opset_version=opset,
             input_names=list(names),
-            output_names=[LOGITS, HIDDEN],
+            output_names=list(traced.outputs),
             dynamic_shapes=(tuple(axes for _ in names),),
             verbose=False,
         )
@@ -82,12 +94,12 @@ def write_graph(model: nn.Module, encoder: nn.Module, names: tuple[str, ...], op
     return graph
 
 
-def without_hidden_state(graph: Any) -> Any:
-    """The same graph with logits alone: what is delivered."""
+def keep_outputs(graph: Any, outputs: tuple[str, ...]) -> Any:
+    """The same graph with these outputs alone, in this order: what is delivered."""
     import onnx_ir.passes.common as passes
 
-    outputs = graph.graph.outputs
-    outputs[:] = [output for output in outputs if output.name != HIDDEN]
+    named = {output.name: output for output in graph.graph.outputs}
+    graph.graph.outputs[:] = [named[name] for name in outputs]
     passes.RemoveUnusedNodesPass()(graph)
     return graph
 
@@ -105,6 +117,10 @@ def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None) -
     _strip(graph)
     graph.metadata_props.update(metadata or {})
     onnx_ir.save(graph, path)
+
+
+def _pixels(model: Any) -> Tensor:
+    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
 
 
 def _strip(graph: Any) -> None:

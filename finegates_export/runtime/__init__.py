@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from finegates_export.runtime.predictor import Prediction, Predictor, load
+from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Word
+from finegates_export.runtime.predictor import Predictor, load
 
-__all__ = ["Prediction", "Predictor", "load"]
+__all__ = ["Answer", "LabelSet", "Prediction", "Predictor", "Word", "load"]

@@ -1,13 +1,12 @@
-"""Text in, label and scores out.
+"""A bundle as something that predicts: texts or images in, answers out.
 
-Shapes: B texts, S tokens, C labels.
+Shapes: B rows, C labels.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,13 @@ import numpy.typing as npt
 
 from finegates_export.errors import InputError, missing_extra
 from finegates_export.files import sha256_file
+from finegates_export.pooling import Pooling
+from finegates_export.runtime.decoding import Decoder
+from finegates_export.runtime.predictions import Result
+from finegates_export.runtime.reading import ImageReader, Read, TextReader
+from finegates_export.tasks import LOGITS, PIXELS, task_of
 
 BUNDLE_JSON = "bundle.json"
-Text = str | tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text."""
-
-    label: str | None
-    """The most probable label; None for regression."""
-    score: float
-    """Its probability; the predicted value for regression."""
-    scores: dict[str, float]
-    """Probability of every label; empty for regression."""
 
 
 class Predictor:
@@ -38,53 +29,59 @@ class Predictor:
 
     Args:
         session: an onnxruntime session.
-        tokenizer: a `tokenizers.Tokenizer`, set to truncate and to pad.
-        labels: label names in the order of the logits; empty for regression.
+        reader: makes the graph's inputs.
+        decoder: reads its outputs.
     """
 
-    def __init__(self, session: Any, tokenizer: Any, labels: tuple[str, ...]) -> None:
-        self._session = session
-        self._tokenizer = tokenizer
-        self._inputs = [value.name for value in session.get_inputs()]
-        self.labels = labels
+    def __init__(self, session: Any, reader: TextReader | ImageReader, decoder: Decoder) -> None:
+        self._session, self._reader, self._decoder = session, reader, decoder
+        self._outputs = [value.name for value in session.get_outputs()]
+        self.task = decoder.task.name
+        """What was trained."""
+        self.labels = decoder.labels
+        """Label names in the order of the logits; empty for tasks without."""
         self.providers: list[str] = session.get_providers()
         """The providers onnxruntime really uses."""
 
-    def logits(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
-        """Raw outputs, shape (B, C); one batch, padded to the longest text."""
-        if not texts:
-            return np.zeros((0, max(1, len(self.labels))), np.float32)
-        encoded = self._tokenizer.encode_batch(list(texts))
-        columns = {
-            "input_ids": [row.ids for row in encoded],
-            "attention_mask": [row.attention_mask for row in encoded],
-            "token_type_ids": [row.type_ids for row in encoded],
-        }
-        feed = {name: np.asarray(columns[name], np.int64) for name in self._inputs}
-        return np.asarray(self._session.run(["logits"], feed)[0], np.float32)
+    def logits(self, texts: Sequence[Any]) -> npt.NDArray[np.float32]:
+        """Raw outputs of tasks with a label or score per row, shape (B, C); one batch, padded to the longest text.
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = 32) -> list[Prediction]:
-        """Classify texts, or score them.
+        Raises:
+            InputError: the graph has no logits, or an input is not what it reads.
+        """
+        if LOGITS not in self._outputs:
+            raise InputError(f"a graph for {self.task} has no logits; it returns {', '.join(self._outputs)}")
+        if not len(texts):
+            return np.zeros((0, max(1, len(self.labels))), np.float32)
+        return np.asarray(self._run(self._reader.read(texts))[LOGITS], np.float32)
+
+    def predict(self, inputs: Sequence[Any], *, batch_size: int = 32) -> list[Any]:
+        """An answer for every input.
 
         Args:
-            texts: strings, or pairs of strings where the model was trained on pairs.
-            batch_size: texts a call of the model.
-        """
-        if isinstance(texts, str):
-            raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
-        logits_BC = np.concatenate(
-            [self.logits(texts[start : start + batch_size]) for start in range(0, max(1, len(texts)), batch_size)]
-        )
-        if not self.labels:
-            return [Prediction(None, float(row[0]), {}) for row in logits_BC]
-        shifted_BC = np.exp(logits_BC - logits_BC.max(-1, keepdims=True, initial=-np.inf))
-        probabilities_BC = shifted_BC / shifted_BC.sum(-1, keepdims=True)
-        return [self._prediction(row) for row in probabilities_BC]
+            inputs: texts; pairs of texts where the model was trained on pairs; pairs (question, text) for question
+                answering; texts or lists of words for token classification; for images float arrays of shape
+                (channels, height, width), as the base's image processor makes them.
+            batch_size: inputs a call of the model.
 
-    def _prediction(self, probabilities_C: npt.NDArray[np.float32]) -> Prediction:
-        best = int(probabilities_C.argmax())
-        scores = {label: float(value) for label, value in zip(self.labels, probabilities_C, strict=True)}
-        return Prediction(self.labels[best], float(probabilities_C[best]), scores)
+        Returns:
+            A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
+            tuple of `Word` for token classification, an `Answer` for question answering, a vector for an embedding,
+            a matrix with a row for every token for feature extraction.
+
+        Raises:
+            InputError: an input is not what the task reads.
+        """
+        if isinstance(inputs, str):
+            raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
+        results: list[Result] = []
+        for start in range(0, len(inputs), batch_size):
+            read = self._reader.read(inputs[start : start + batch_size])
+            results += self._decoder.decode(self._run(read), read)
+        return results
+
+    def _run(self, read: Read) -> dict[str, npt.NDArray[Any]]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, read.feed), strict=True))
 
 
 def load(bundle: str | Path, *, quantized: bool = False, threads: int | None = None) -> Predictor:
@@ -98,6 +95,7 @@ def load(bundle: str | Path, *, quantized: bool = False, threads: int | None = N
     Raises:
         InputError: not a bundle, or a file of it is missing or was changed.
         MissingExtraError: onnxruntime is not installed.
+        UnsupportedError: a task that this version does not know.
     """
     folder = Path(bundle)
     info = read_bundle(folder)
@@ -108,17 +106,14 @@ def load(bundle: str | Path, *, quantized: bool = False, threads: int | None = N
         import onnxruntime
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
-    from tokenizers import Tokenizer
 
     settings = onnxruntime.SessionOptions()
     if threads:
         settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(folder / graphs[0], settings, providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(info["max_length"])
-    pad = _pad_token(folder)
-    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad) or 0, pad_token=pad)
-    return Predictor(session, tokenizer, tuple(info["labels"]))
+    pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
+    decoder = Decoder(task_of(info["task"]), tuple(info["labels"]), pooling)
+    return Predictor(session, _reader(folder, info, session, decoder), decoder)
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
@@ -141,6 +136,17 @@ def read_bundle(folder: Path) -> dict[str, Any]:
         if sha256_file(folder / name) != digest:
             raise InputError(f"{folder / name} was changed after the export (its sha256 differs); export again")
     return info
+
+
+def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> TextReader | ImageReader:
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    if PIXELS in inputs:
+        return ImageReader(tuple(inputs[PIXELS][1:]))
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pad_id = tokenizer.token_to_id(_pad_token(folder)) or 0
+    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], pad_id)
 
 
 def _pad_token(folder: Path) -> str:

@@ -1,27 +1,26 @@
-"""Every form of the model against the gated one, on the same inputs.
+"""Every form of the model against the gated one, on the same inputs, output by output.
 
 float32 links are held to a difference of 1e-4 of the scale of the reference; quantized ones to equal predictions and
-to the metric. The scale of a quantity is the largest absolute value the reference has over all inputs.
-
-Shapes: B rows, S tokens, C labels, D hidden size.
+to the metric. The scale of an output is the largest absolute value the reference has over all inputs. Outputs with a
+value for every token count at attended tokens alone, others at rows with an attended token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from finegates_export.errors import ChainError
 from finegates_export.options import Options, check
+from finegates_export.pooling import Pooling
+from finegates_export.tasks import HIDDEN, task_of
 from finegates_export.verification.inputs import Batch
+from finegates_export.verification.judge import Array, Judge, Outputs
 
-Array = npt.NDArray[Any]
-Forward = Callable[[dict[str, Array]], tuple[Array, Array | None]]
-"""From inputs to logits (B, C) and the last hidden state (B, S, D), the latter None where a form has none."""
+Forward = Callable[[dict[str, Array]], Outputs]
+"""From inputs to outputs by name; the last hidden state is among them unless the form has none."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,16 @@ class Link:
 
     name: str
     absolute: float
-    """Largest absolute difference of the logits."""
+    """Largest absolute difference of the task's outputs."""
     relative: float
-    """The same over the logits' scale."""
+    """Largest difference of the task's outputs, each over its own scale."""
     hidden_relative: float | None
-    """Largest difference of the last hidden state over its scale, attended tokens only."""
+    """Largest difference of the last hidden state over its scale; None where the form does not return it."""
     agreement: float | None
-    """Share of rows with the same predicted label; for regression the correlation with the gated model's scores."""
+    """Share of equal predictions; the correlation with the gated model's scores for regression, the mean cosine
+    similarity for embeddings and features."""
     metric: float | None
-    """Accuracy or Pearson correlation on the labelled rows; None without labels."""
+    """On the labelled rows, see `Judge.metric`; None without labels."""
     metric_lost: float | None
     exact: bool
     """Whether the link is held to the float32 tolerance."""
@@ -66,42 +66,49 @@ class Chain:
     """The links of one export, in order.
 
     Args:
-        task: classification or regression.
+        task: a name of `TASKS`.
         batches: the inputs of every link.
         tolerances: what links may differ by.
+        outputs: what every form must return; default: the task's outputs.
+        pooling: how an embedding is made of the last hidden state.
     """
 
     task: str
     batches: list[Batch]
     tolerances: Tolerances
+    outputs: tuple[str, ...] = ()
+    pooling: Pooling | None = None
     links: list[Link] = field(default_factory=list)
-    _logits: list[Array] = field(default_factory=list)
-    _hidden: list[Array] = field(default_factory=list)
+    _reference: list[Outputs] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.outputs = self.outputs or task_of(self.task).outputs
+        self._judge = Judge(task_of(self.task), self.pooling)
 
     @property
     def rows(self) -> int:
         """Rows that every link ran on."""
-        return sum(len(batch.attended) for batch in self.batches)
+        return sum(batch.rows for batch in self.batches)
 
     @property
     def real_rows(self) -> int:
         """Rows of them that are the run's own."""
-        return sum(len(batch.attended) for batch in self.batches if batch.labels is not None)
+        return sum(batch.rows for batch in self.batches if batch.real)
 
     def set_reference(self, forward: Forward) -> None:
         """Run the gated model; everything else is compared with this.
 
         Raises:
-            ChainError: it has no last hidden state, or its outputs are not finite.
+            ChainError: an output or the last hidden state is missing, or values are not finite.
         """
         for batch in self.batches:
-            logits_BC, hidden_BSD = forward(batch.inputs)
-            if hidden_BSD is None:
-                raise ChainError("the reference must return the last hidden state")
-            if not (np.isfinite(logits_BC).all() and np.isfinite(hidden_BSD[batch.attended]).all()):
+            outputs = forward(batch.inputs)
+            missing = [name for name in (*self.outputs, HIDDEN) if name not in outputs]
+            if missing:
+                raise ChainError(f"the reference must return {missing[0]}; it returns {', '.join(outputs)}")
+            if not all(np.isfinite(self._counted(name, array, batch)).all() for name, array in outputs.items()):
                 raise ChainError("the gated model itself gives NaN or infinite values; train again")
-            self._logits.append(logits_BC)
-            self._hidden.append(hidden_BSD[batch.attended])
+            self._reference.append(outputs)
 
     def add(self, name: str, forward: Forward, *, exact: bool = True) -> Link:
         """Run one form and compare it.
@@ -111,33 +118,33 @@ class Chain:
         """
         outputs = [forward(batch.inputs) for batch in self.batches]
         self._check_shapes(name, outputs)
-        logits = [logits_BC for logits_BC, _ in outputs]
-        absolute = _largest_difference(logits, self._logits)
-        relative = absolute / _scale(self._logits)
-        hidden_relative = None
-        if outputs[0][1] is not None:
-            hidden = [h[batch.attended] for (_, h), batch in zip(outputs, self.batches, strict=True) if h is not None]
-            hidden_relative = _largest_difference(hidden, self._hidden) / _scale(self._hidden)
-        before, after = self._metric(self._logits), self._metric(logits)
+        absolute = {output: self._difference(output, outputs) for output in outputs[0]}
+        relative = {output: difference / self._scale(output) for output, difference in absolute.items()}
+        before = self._judge.metric(self._reference, self.batches)
+        after = self._judge.metric(outputs, self.batches)
+        judged = self._judged()
+        own = [output for output in absolute if output != HIDDEN or output in self.outputs]
         link = Link(
             name=name,
-            absolute=absolute,
-            relative=relative,
-            hidden_relative=hidden_relative,
-            agreement=self._agreement(logits),
+            absolute=float(np.max([absolute[output] for output in own])),
+            relative=float(np.max([relative[output] for output in own])),
+            hidden_relative=relative.get(HIDDEN),
+            agreement=self._judge.agreement(
+                [self._reference[i] for i in judged], [outputs[i] for i in judged], [self.batches[i] for i in judged]
+            ),
             metric=after,
             metric_lost=None if before is None or after is None else before - after,
             exact=exact,
         )
         self.links.append(link)
-        self._judge(link)
+        self._check(link)
         return link
 
     def drop(self, prefix: str) -> None:
         """Forget the links whose name starts with `prefix`: that form was given up for another."""
         self.links = [link for link in self.links if not link.name.startswith(prefix)]
 
-    def _judge(self, link: Link) -> None:
+    def _check(self, link: Link) -> None:
         tolerances = self.tolerances
         worst = max(link.relative, link.hidden_relative or 0.0)
         if not np.isfinite([link.relative, link.hidden_relative or 0.0]).all():
@@ -152,12 +159,9 @@ class Chain:
                 )
             return
         if link.agreement is not None and link.agreement < tolerances.agreement:
-            share = f"agrees with the gated model on {link.agreement:.2%} of the predictions"
-            if self.task == "regression":
-                share = f"correlates with the gated model's scores at {link.agreement:.2%}"
             raise ChainError(
-                f"{link.name} {share}, less than {tolerances.agreement:.2%}; nothing was written. Export without "
-                "--quantize, or set --min-agreement"
+                f"{link.name} {self._judge.told(link.agreement)}, less than {tolerances.agreement:.2%}; nothing was "
+                "written. Export without --quantize, or set --min-agreement"
             )
         if link.metric_lost is not None and link.metric_lost * 100 > tolerances.metric_points:
             raise ChainError(
@@ -166,53 +170,43 @@ class Chain:
                 "--max-metric-loss"
             )
 
-    def _check_shapes(self, name: str, outputs: list[tuple[Array, Array | None]]) -> None:
-        for (logits, hidden), expected, hidden_ND, batch in zip(
-            outputs, self._logits, self._hidden, self.batches, strict=True
-        ):
-            wanted = (*batch.attended.shape, hidden_ND.shape[-1])
-            found = [] if hidden is None or hidden.shape == wanted else [(hidden.shape, wanted)]
-            found += [] if logits.shape == expected.shape else [(logits.shape, expected.shape)]
-            if found:
+    def _check_shapes(self, name: str, outputs: list[Outputs]) -> None:
+        for found, expected in zip(outputs, self._reference, strict=True):
+            missing = [output for output in self.outputs if output not in found]
+            if missing:
                 raise ChainError(
-                    f"{name} gives outputs of shape {found[0][0]}, the gated model of shape {found[0][1]}; nothing was "
-                    "written. This is a defect, please report it with the run"
+                    f"{name} does not give the output {missing[0]}; nothing was written. This is a defect, please "
+                    "report it with the run"
                 )
+            for output, array in found.items():
+                if array.shape != expected[output].shape:
+                    raise ChainError(
+                        f"{name} gives {output} of shape {array.shape}, the gated model of shape "
+                        f"{expected[output].shape}; nothing was written. This is a defect, please report it with the "
+                        "run"
+                    )
 
-    def _agreement(self, logits: list[Array]) -> float | None:
-        if self.task == "regression":
-            before, after = (np.concatenate([side[i][:, 0] for i in self._judged()]) for side in (self._logits, logits))
-            return _correlation(after, before)
-        pairs = [(self._logits[i].argmax(-1), logits[i].argmax(-1)) for i in self._judged()]
-        return float(np.concatenate([before == after for before, after in pairs]).mean())
+    def _counted(self, output: str, array: Array, batch: Batch) -> Array:
+        """The values of an output that count."""
+        mask = batch.attended
+        if mask is None:
+            return array
+        return array[mask] if output in self._judge.task.per_token else array[mask.any(1)]
+
+    def _all_counted(self, output: str, outputs: list[Outputs]) -> Iterator[Array]:
+        for one, batch in zip(outputs, self.batches, strict=True):
+            yield self._counted(output, one[output], batch)
+
+    def _difference(self, output: str, outputs: list[Outputs]) -> float:
+        """The largest one; NaN where anything is NaN: Python's max would drop it."""
+        pairs = zip(self._all_counted(output, outputs), self._all_counted(output, self._reference), strict=True)
+        return float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs]))
+
+    def _scale(self, output: str) -> float:
+        largest = [float(np.abs(array).max(initial=0.0)) for array in self._all_counted(output, self._reference)]
+        return max(float(np.finfo(np.float32).tiny), *largest)
 
     def _judged(self) -> list[int]:
         """Batches whose predictions count: the run's own rows where there are any, else the random ones."""
-        real = [i for i, batch in enumerate(self.batches) if batch.labels is not None]
+        real = [i for i, batch in enumerate(self.batches) if batch.real]
         return real or list(range(len(self.batches)))
-
-    def _metric(self, logits: list[Array]) -> float | None:
-        labelled = [(logits[i], batch.labels) for i, batch in enumerate(self.batches) if batch.labels is not None]
-        if not labelled:
-            return None
-        predicted = np.concatenate([outputs for outputs, _ in labelled])
-        truth = np.concatenate([labels for _, labels in labelled if labels is not None])
-        if self.task == "classification":
-            return float((predicted.argmax(-1) == truth).mean())
-        return _correlation(predicted[:, 0], truth)
-
-
-def _correlation(predicted: Array, truth: Array) -> float | None:
-    """Pearson's; 0 for a constant prediction, None where the truth itself is constant."""
-    if np.ptp(truth) == 0:
-        return None
-    return float(np.corrcoef(predicted, truth)[0, 1]) if np.ptp(predicted) > 0 else 0.0
-
-
-def _largest_difference(one: list[Array], other: list[Array]) -> float:
-    """NaN where anything is NaN: Python's max would drop it."""
-    return float(np.max([np.abs(a - b).max(initial=0.0) for a, b in zip(one, other, strict=True)]))
-
-
-def _scale(arrays: list[Array]) -> float:
-    return max(float(np.finfo(np.float32).tiny), *(float(np.abs(array).max(initial=0.0)) for array in arrays))

@@ -10,26 +10,41 @@ import torch
 from torch import nn
 
 from finegates_export.errors import missing_extra
-from finegates_export.onnx.write import HIDDEN, LOGITS, WithHiddenState
-from finegates_export.verification.chain import Array, Forward
+from finegates_export.onnx.write import WithHiddenState
+from finegates_export.tasks import LOGITS, VECTORS
+from finegates_export.verification.chain import Forward
+from finegates_export.verification.judge import Array, Outputs
 
 
-def torch_form(model: nn.Module, encoder: nn.Module, names: tuple[str, ...]) -> Forward:
+def torch_form(
+    model: nn.Module,
+    encoder: nn.Module,
+    names: tuple[str, ...],
+    outputs: tuple[str, ...] = (LOGITS,),
+    dims: tuple[int, ...] | None = None,
+) -> Forward:
     """A torch model, gated or plain.
 
     Args:
-        model: called with named inputs, returns an object with `logits`.
+        model: called with named inputs, returns an object with `outputs` as attributes.
         encoder: the module in it whose first output is the last hidden state.
         names: the inputs, in order.
+        outputs: what to return, beside the last hidden state.
+        dims: of vectors in the residual width those that a width gate left; the others are 0.
     """
-    both = WithHiddenState(model, encoder, names)
+    whole = WithHiddenState(model, encoder, names, outputs)
 
-    def forward(inputs: dict[str, Array]) -> tuple[Array, Array | None]:
+    def forward(inputs: dict[str, Array]) -> Outputs:
         with torch.no_grad():
-            logits_BC, hidden_BSD = both(*(torch.from_numpy(inputs[name]) for name in names))
-        return logits_BC.float().numpy(), hidden_BSD.float().numpy()
+            results = whole(*(torch.from_numpy(inputs[name]) for name in names))
+        named = {name: value.float().numpy() for name, value in zip(whole.outputs, results, strict=True)}
+        return {name: _at(value, dims) if name in VECTORS else value for name, value in named.items()}
 
     return forward
+
+
+def _at(vectors: Array, dims: tuple[int, ...] | None) -> Array:
+    return vectors if dims is None else vectors[..., list(dims)]
 
 
 def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> Forward:
@@ -44,9 +59,9 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) 
     names = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 
-    def forward(inputs: dict[str, Array]) -> tuple[Array, Array | None]:
-        results = dict(zip(outputs, session.run(None, {n: v for n, v in inputs.items() if n in names}), strict=True))
-        return np.asarray(results[LOGITS]), results.get(HIDDEN)
+    def forward(inputs: dict[str, Array]) -> Outputs:
+        results = session.run(outputs, {name: value for name, value in inputs.items() if name in names})
+        return {name: np.asarray(value) for name, value in zip(outputs, results, strict=True)}
 
     return forward
 

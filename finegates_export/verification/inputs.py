@@ -1,4 +1,6 @@
-"""What every link of the chain runs on: the run's own rows where it kept some, and random ids at awkward lengths.
+"""What every link of the chain runs on: the run's own rows where it kept some, and random ones.
+
+Random text has awkward lengths; random images are normal noise.
 
 Shapes: B rows, S tokens.
 """
@@ -11,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.tasks import PIXELS, Task, image_shape
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from finegates_export.families.family import Family
 
 Array = npt.NDArray[Any]
 REAL_BATCH = 16
 RANDOM_BATCH = 2
 ODD_LENGTH = 13
+LONGEST = 512
+"""Random rows of a model that takes more are no longer than this, unless the run's own rows are."""
+MASK = "attention_mask"
+LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -25,57 +35,96 @@ class Batch:
     """One call of the model."""
 
     inputs: dict[str, Array]
-    """int64 arrays of shape (B, S), by input name."""
-    labels: Array | None
-    """Labels of real rows, shape (B,)."""
+    """Arrays by input name: int64 of shape (B, S), or pixels as float32."""
+    labels: Array | None = None
+    """Labels of real rows, in the form of the task: one a row, a vector a row, one a token, or one for two rows."""
+    real: bool = False
+    """Whether the rows are the run's own."""
 
     @property
-    def attended(self) -> npt.NDArray[np.bool_]:
-        """Which tokens count, shape (B, S)."""
-        return self.inputs["attention_mask"].astype(bool)
+    def rows(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def attended(self) -> npt.NDArray[np.bool_] | None:
+        """Which tokens count, shape (B, S); None for images, of which everything counts."""
+        mask = self.inputs.get(MASK)
+        return None if mask is None else mask.astype(bool)
+
+
+def longest_sequence(family: Family, config: Any, max_length: int) -> int:
+    """The length of the longest random rows: what the model takes, within reason.
+
+    Args:
+        family: the model's family.
+        config: its config.
+        max_length: what the run cut its rows to.
+    """
+    return min(family.max_length(config), max(LONGEST, max_length))
 
 
 def make_inputs(
-    samples: dict[str, Tensor] | None, names: tuple[str, ...], vocab_size: int, max_length: int, seed: int = 0
+    samples: dict[str, Tensor] | None, task: Task, config: Any, names: tuple[str, ...], longest: int, seed: int = 0
 ) -> list[Batch]:
     """The batches of a verification.
 
     Args:
-        samples: the run's tokenized rows, right-padded, with `labels`; None where it kept none.
+        samples: the run's rows as tensors, text right-padded, with `labels` if they have some; None where it kept none.
+        task: what the labels are.
+        config: the model's config: how many ids there are, or how large images are.
         names: the model's inputs.
-        vocab_size: random ids lie below it.
-        max_length: the longest sequence the model takes.
-        seed: of the random ids.
+        longest: the longest random row.
+        seed: of what is random.
 
     Returns:
-        Real rows first, sorted by length; then random ones of lengths 1, odd and maximum, partly padded.
+        Real rows first, text sorted by length; then random ones: lengths 1, odd and longest, partly padded.
     """
-    batches = _real(samples, names) if samples else []
     generator = np.random.default_rng(seed)
-    for length in sorted({1, min(ODD_LENGTH, max_length), max_length}):
-        batches.append(_random(generator, names, vocab_size, length))
+    if names == (PIXELS,):
+        return [*(_real_images(samples) if samples else []), _random_images(generator, config)]
+    batches = _real(samples, names, per_token=task.unit == "token") if samples else []
+    for length in sorted({1, min(ODD_LENGTH, longest), longest}):
+        batches.append(_random(generator, names, config.vocab_size, length))
     return batches
 
 
-def _real(samples: dict[str, Tensor], names: tuple[str, ...]) -> list[Batch]:
+def _real(samples: dict[str, Tensor], names: tuple[str, ...], *, per_token: bool) -> list[Batch]:
     arrays = {name: samples[name].numpy().astype(np.int64) for name in names if name in samples}
-    labels = samples["labels"].numpy()
-    lengths = arrays["attention_mask"].sum(1)
-    order = np.argsort(lengths, kind="stable")
+    labels = samples[LABELS].numpy() if LABELS in samples else None
+    lengths = arrays[MASK].sum(1)
+    # Rows that share a label (the two texts of a scored pair) stay together.
+    together = 1 if labels is None else len(lengths) // len(labels)
+    order = np.argsort(lengths.reshape(-1, together).max(1), kind="stable")
     batches = []
-    for start in range(0, len(order), REAL_BATCH):
-        rows = order[start : start + REAL_BATCH]
-        longest = int(lengths[rows].max())
-        inputs = {name: array[rows, :longest] for name, array in arrays.items()}
+    for start in range(0, len(order), REAL_BATCH // together):
+        chosen = order[start : start + REAL_BATCH // together]
+        rows = (chosen[:, None] * together + np.arange(together)).reshape(-1)
+        length = int(lengths[rows].max())
+        inputs = {name: array[rows, :length] for name, array in arrays.items()}
         for name in names:
-            inputs.setdefault(name, np.zeros((len(rows), longest), np.int64))
-        batches.append(Batch(inputs, labels[rows]))
+            inputs.setdefault(name, np.zeros((len(rows), length), np.int64))
+        truth = None if labels is None else labels[chosen]
+        batches.append(Batch(inputs, truth[:, :length] if per_token and truth is not None else truth, real=True))
     return batches
 
 
 def _random(generator: np.random.Generator, names: tuple[str, ...], vocab_size: int, length: int) -> Batch:
     inputs = {name: np.zeros((RANDOM_BATCH, length), np.int64) for name in names}
     inputs["input_ids"] = generator.integers(0, vocab_size, (RANDOM_BATCH, length))
-    inputs["attention_mask"] = np.ones((RANDOM_BATCH, length), np.int64)
-    inputs["attention_mask"][1, max(1, length * 2 // 3) :] = 0
-    return Batch(inputs, None)
+    inputs[MASK] = np.ones((RANDOM_BATCH, length), np.int64)
+    inputs[MASK][1, max(1, length * 2 // 3) :] = 0
+    return Batch(inputs)
+
+
+def _real_images(samples: dict[str, Tensor]) -> list[Batch]:
+    pixels = samples[PIXELS].numpy()
+    labels = samples[LABELS].numpy() if LABELS in samples else None
+    starts = range(0, len(pixels), REAL_BATCH)
+    chunks = [slice(start, start + REAL_BATCH) for start in starts]
+    return [Batch({PIXELS: pixels[c]}, None if labels is None else labels[c], real=True) for c in chunks]
+
+
+def _random_images(generator: np.random.Generator, config: Any) -> Batch:
+    shape = (RANDOM_BATCH, *image_shape(config))
+    return Batch({PIXELS: generator.standard_normal(shape).astype(np.float32)})

@@ -34,18 +34,23 @@ def verify(
     from finegates_export.gates.gated_model import plain_model
     from finegates_export.gates.run_folder import read_run
     from finegates_export.onnx.inspect import inspect_file
+    from finegates_export.tasks import graph_outputs, task_of
     from finegates_export.verification.chain import Chain
     from finegates_export.verification.forms import onnx_form, torch_form
-    from finegates_export.verification.inputs import make_inputs
+    from finegates_export.verification.inputs import longest_sequence, make_inputs
 
     graphs = _graphs(Path(exported))
     run = read_run(Path(ckpt))
     assembled = assemble(run, base_of(run, base))
     family, config, model = assembled.family, assembled.config, plain_model(assembled.gated.model)
     names = family.input_names(config)
-    batches = make_inputs(run.samples, names, config.vocab_size, config.max_position_embeddings)
-    chain = Chain(run.info.task, batches, tolerances or Tolerances())
-    chain.set_reference(torch_form(assembled.gated, family.encoder(model), names))
+    task, pooling = task_of(run.info.task), run.info.pooled_by()
+    longest = longest_sequence(family, config, run.info.max_length)
+    batches = make_inputs(run.samples, task, config, names, longest)
+    chain = Chain(task.name, batches, tolerances or Tolerances(), pooling=pooling)
+    outputs = graph_outputs(task, pooled=pooling is not None)
+    width = assembled.gated.gates.open_width()
+    chain.set_reference(torch_form(assembled.gated, family.encoder(model), names, outputs, width))
     for graph in graphs:
         exact = inspect_file(graph).integer_products == 0
         chain.add(graph.name, onnx_form(graph, threads=threads), exact=exact)

@@ -99,7 +99,7 @@ def test_where_the_rows_are_gone_or_changed_training_s_metric_stands_in(
     data = {**read_run(gated_run).info.data, **record}
     run = read_run(changed_run(gated_run, tmp_path / "run", data=data))
     rows = evaluation_rows(run, NAMES, None)
-    assert rows.tokens is None
+    assert rows.examples is None
     assert "as recorded in training" in rows.words
     same = dataclasses.replace(exported, candidate=dataclasses.replace(exported.candidate, run=run))
     assert metric_of(same, rows, run, threads=1) == (run.info.metrics[run.info.metric], "training")

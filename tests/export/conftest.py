@@ -44,12 +44,15 @@ class Workshop:
         lora: LoraSettings | None = None,
         gates: Mapping[str, float] | None = None,
         samples: int = 24,
+        task: str | None = None,
+        width: bool = False,
         **base: Any,
     ) -> Path:
         """A run of `tiny_run`."""
-        name = _name("run", {"layout": layout, "lora": lora, "gates": gates, "samples": samples, **base})
+        own = {"task": task, "lora": lora, "gates": gates, "samples": samples, "width": width}
+        name = _name("run", {"layout": layout, **own, **base})
         home = self.base(**base)
-        return self.make(name, lambda folder: tiny_run(folder, home, layout, lora=lora, gates=gates, samples=samples))
+        return self.make(name, lambda folder: tiny_run(folder, home, layout, **own))
 
     def bundle(self, run: Path, **options: Any) -> Path:
         """The bundle of a run."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from finegates_export.errors import ChainError
 from finegates_export.exporter import ExportOptions, export
+from finegates_export.tasks import TASKS
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import make_inputs
 from tests.export.compare import NAMES, path_of
@@ -22,26 +25,30 @@ def model_form(inputs):
     position = np.arange(ids.shape[1], dtype=np.float32)[None, :, None]
     hidden = np.sin(ids * np.arange(1, HIDDEN + 1) + position).astype(np.float32)
     masked = hidden * inputs["attention_mask"][..., None]
-    return masked.sum(1)[:, :LABELS] / 2, hidden
+    return {"logits": masked.sum(1)[:, :LABELS] / 2, "last_hidden_state": hidden}
 
 
 def changed(batch_number, what, change):
-    """The same model, but for its logits (0) or hidden state (1) in one batch, or in all where None."""
+    """The same model, but for one of its outputs in one batch, or in all where None."""
     calls = []
 
     def form(inputs):
-        outputs = [array.copy() for array in model_form(inputs)]
+        outputs = {name: array.copy() for name, array in model_form(inputs).items()}
         if batch_number in (None, len(calls)):
             outputs[what] = change(outputs[what])
         calls.append(1)
-        return tuple(outputs)
+        return outputs
 
     return form
 
 
+def inputs_for(rows, task="classification", longest=LONGEST, seed=0):
+    return make_inputs(rows, TASKS[task], SimpleNamespace(vocab_size=VOCABULARY), NAMES, longest, seed)
+
+
 def a_chain(task="classification", samples=True, **tolerances):
-    rows = tiny_samples(40, LABELS if task == "classification" else 0) if samples else None
-    chain = Chain(task, make_inputs(rows, NAMES, VOCABULARY, LONGEST), Tolerances(**tolerances))
+    rows = tiny_samples(TASKS[task], 40) if samples else None
+    chain = Chain(task, inputs_for(rows, task), Tolerances(**tolerances))
     chain.set_reference(model_form)
     return chain
 
@@ -64,7 +71,7 @@ def test_an_equal_form_passes_and_is_recorded():
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "quantized"])
-@pytest.mark.parametrize("what", [0, 1], ids=["logits", "hidden"])
+@pytest.mark.parametrize("what", ["logits", "last_hidden_state"])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "inf"])
 def test_a_value_that_is_not_finite_anywhere_is_refused(value, place, what, exact):
@@ -76,15 +83,15 @@ def test_a_value_that_is_not_finite_anywhere_is_refused(value, place, what, exac
         a_chain().add("broken", changed(PLACES[place], what, spoil), exact=exact)
 
 
-@pytest.mark.parametrize("what", [0, 1], ids=["logits", "hidden"])
+@pytest.mark.parametrize("what", ["logits", "last_hidden_state"])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_reference_that_is_not_finite_is_refused(place, what):
-    chain = Chain("classification", make_inputs(tiny_samples(40, 3), NAMES, VOCABULARY, LONGEST), Tolerances())
+    chain = Chain("classification", inputs_for(tiny_samples(TASKS["classification"], 40)), Tolerances())
     with pytest.raises(ChainError, match="the gated model itself gives NaN"):
         chain.set_reference(changed(PLACES[place], what, nan_inside))
 
 
-@pytest.mark.parametrize("what", [0, 1], ids=["logits", "hidden"])
+@pytest.mark.parametrize("what", ["logits", "last_hidden_state"])
 @pytest.mark.parametrize("place", PLACES)
 def test_one_wrong_value_in_any_batch_fails_the_link_by_name(place, what):
     def shift(array):
@@ -99,8 +106,9 @@ def test_one_wrong_value_in_any_batch_fails_the_link_by_name(place, what):
 
 def test_padding_may_differ():
     def shift_padding(inputs):
-        logits, hidden = model_form(inputs)
-        return logits, np.where(inputs["attention_mask"][..., None] > 0, hidden, 99.0)
+        outputs = model_form(inputs)
+        hidden = outputs["last_hidden_state"]
+        return {**outputs, "last_hidden_state": np.where(inputs["attention_mask"][..., None] > 0, hidden, 99.0)}
 
     assert a_chain().add("other padding", shift_padding).hidden_relative == 0.0
 
@@ -109,12 +117,12 @@ def test_padding_may_differ():
 @pytest.mark.parametrize(
     ("what", "change"),
     [
-        (0, lambda logits: np.concatenate([logits, logits[:, :1]], 1)),
-        (0, lambda logits: logits[:, :1]),
-        (1, lambda hidden: np.concatenate([hidden, hidden], 2)),
-        (1, lambda hidden: hidden[..., :1]),
-        pytest.param(0, lambda logits: logits[:-1]),
-        pytest.param(1, lambda hidden: hidden[:, :-1]),
+        ("logits", lambda logits: np.concatenate([logits, logits[:, :1]], 1)),
+        ("logits", lambda logits: logits[:, :1]),
+        ("last_hidden_state", lambda hidden: np.concatenate([hidden, hidden], 2)),
+        ("last_hidden_state", lambda hidden: hidden[..., :1]),
+        pytest.param("logits", lambda logits: logits[:-1]),
+        pytest.param("last_hidden_state", lambda hidden: hidden[:, :-1]),
     ],
     ids=["a label more", "one label", "wider", "narrower", "a row less", "a token less"],
 )
@@ -130,7 +138,7 @@ def flipped(rows):
         logits[:rows] = -logits[:rows]
         return logits
 
-    return changed(0, 0, flip)
+    return changed(0, "logits", flip)
 
 
 @pytest.mark.parametrize(("rows", "agreement", "passes"), [(0, 1.0, True), (4, 0.9, True), (5, 0.9, False)])
@@ -155,14 +163,14 @@ def test_a_quantized_link_without_real_rows_is_judged_on_the_random_ones():
 
 def truthful(inputs):
     """A model that is right on every row, to be compared with one that is right on fewer."""
-    rows = tiny_samples(40, LABELS)
+    rows = tiny_samples(TASKS["classification"], 40)
     known = {tuple(ids[mask.bool()].tolist()): int(y) for ids, mask, y in zip(
         rows["input_ids"], rows["attention_mask"], rows["labels"], strict=True)}  # fmt: skip
     words = [
         tuple(ids[mask > 0].tolist()) for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
     ]
     logits = np.eye(LABELS, dtype=np.float32)[[known.get(row, 0) for row in words]]
-    return logits, model_form(inputs)[1]
+    return {**model_form(inputs), "logits": logits}
 
 
 @pytest.mark.parametrize(("points", "passes"), [(5.01, True), (4.9, False)])
@@ -172,11 +180,11 @@ def test_a_quantized_link_is_held_to_the_metric(points, passes):
     calls = []
 
     def two_rows_wrong(inputs):
-        logits, hidden = truthful(inputs)
+        outputs = truthful(inputs)
         if not calls:
-            logits[:2] = -logits[:2]
+            outputs["logits"][:2] *= -1
         calls.append(1)
-        return logits, hidden
+        return outputs
 
     if passes:
         assert chain.add("int8", two_rows_wrong, exact=False).metric_lost == pytest.approx(0.05)
@@ -186,8 +194,8 @@ def test_a_quantized_link_is_held_to_the_metric(points, passes):
 
 
 def one_score(inputs, factor=-1.0):  # the sign that goes with the labels
-    logits, hidden = model_form(inputs)
-    return logits[:, :1] * factor, hidden
+    outputs = model_form(inputs)
+    return {**outputs, "logits": outputs["logits"][:, :1] * factor}
 
 
 def regression_chain(samples=True):
@@ -203,7 +211,7 @@ def test_regression_is_held_to_the_correlation_with_the_labels():
     assert link.metric_lost == pytest.approx(0.0, abs=1e-6)
     truth = np.concatenate([b.labels for b in regression_chain().batches if b.labels is not None])
     predicted = np.concatenate(
-        [one_score(b.inputs)[0][:, 0] for b in regression_chain().batches if b.labels is not None]
+        [one_score(b.inputs)["logits"][:, 0] for b in regression_chain().batches if b.labels is not None]
     )
     assert link.metric == pytest.approx(np.corrcoef(predicted, truth)[0, 1], abs=1e-5)
     assert link.metric > 0.01
@@ -231,7 +239,7 @@ def test_links_are_dropped_by_the_start_of_their_names():
 
 @pytest.mark.parametrize("longest", [1, 8, 64])
 def test_random_inputs_have_lengths_one_odd_and_maximum_and_padding(longest):
-    batches = make_inputs(None, NAMES, VOCABULARY, longest)
+    batches = inputs_for(None, longest=longest)
     lengths = [batch.inputs["input_ids"].shape[1] for batch in batches]
     assert lengths == {1: [1], 8: [1, 8], 64: [1, 13, 64]}[longest]
     for batch, length in zip(batches, lengths, strict=True):
@@ -240,13 +248,13 @@ def test_random_inputs_have_lengths_one_odd_and_maximum_and_padding(longest):
         assert batch.attended[0].all()
         assert batch.attended[1].all() == (length == 1)
         assert 0 <= batch.inputs["input_ids"].min() <= batch.inputs["input_ids"].max() < VOCABULARY
-    assert not np.array_equal(make_inputs(None, NAMES, VOCABULARY, 64, seed=1)[2].inputs["input_ids"],
-                              make_inputs(None, NAMES, VOCABULARY, 64, seed=2)[2].inputs["input_ids"])  # fmt: skip
+    one, other = (inputs_for(None, longest=64, seed=seed)[2].inputs["input_ids"] for seed in (1, 2))
+    assert not np.array_equal(one, other)
 
 
 def test_real_rows_come_first_sorted_by_length_each_once_with_its_label():
-    samples = tiny_samples(40, LABELS)
-    batches = [batch for batch in make_inputs(samples, NAMES, VOCABULARY, LONGEST) if batch.labels is not None]
+    samples = tiny_samples(TASKS["classification"], 40)
+    batches = [batch for batch in inputs_for(samples) if batch.labels is not None]
     lengths = np.concatenate([batch.attended.sum(1) for batch in batches])
     assert (np.diff(lengths) >= 0).all()
     assert all(batch.inputs["input_ids"].shape[1] == batch.attended.sum(1).max() for batch in batches)
@@ -283,7 +291,7 @@ WRONG_STEPS = {
     "shrunk torch": ("finegates_export.shrink.shrink", lambda real: after(real, nudge)),
     "ONNX, unoptimized": ("finegates_export.onnx.write.write_graph", lambda real: after(real, nudge_graph)),
     "ONNX, ort-cpu": ("finegates_export.targets.ort_cpu.finish", lambda real: after(real, nudge_graph)),
-    "ONNX, as delivered": ("finegates_export.onnx.write.without_hidden_state", lambda real: after(real, nudge_graph)),
+    "ONNX, as delivered": ("finegates_export.onnx.write.keep_outputs", lambda real: after(real, nudge_graph)),
 }
 
 

@@ -135,9 +135,7 @@ def a_live_query_row_cut(model, layer):
 
 
 @EVERY
-@pytest.mark.parametrize(
-    "mutation", [another_scale, lost_output_bias, live_neurons_cut, a_live_query_row_cut]
-)
+@pytest.mark.parametrize("mutation", [another_scale, lost_output_bias, live_neurons_cut, a_live_query_row_cut])
 def test_a_mutation_of_the_shrunk_model_is_seen(variant, mutation):
     gated, plain = gated_tiny(variant, "coupled")
     reference = torch_outputs(gated, plain)

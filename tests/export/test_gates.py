@@ -81,7 +81,9 @@ def test_noise_depends_on_seed_and_step_and_nothing_else():
 
 
 def logits_at(model, step):
-    batch = {name: torch.from_numpy(value) for name, value in awkward_inputs(plain_model(model.model).config)[1].items()}
+    batch = {
+        name: torch.from_numpy(value) for name, value in awkward_inputs(plain_model(model.model).config)[1].items()
+    }
     with torch.no_grad():
         return model(step=step, **batch).logits
 

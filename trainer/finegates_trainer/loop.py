@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finegates_export.errors import RunFolderError
 from finegates_export.gates.settle import settle, settle_width
 from finegates_export.targets import ort_cpu
-from finegates_trainer.batches import EpochBatches, Tokenized, evaluation_batches
+from finegates_export.tasks import SENTENCE, task_of
+from finegates_trainer.batches import EpochBatches, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from finegates_trainer.examples import Examples
+from finegates_trainer.losses import TaskLoss, score_range
 from finegates_trainer.metrics import compute_metrics, default_metric
+from finegates_trainer.predictions import predictions_of
 from finegates_trainer.pressure import Pressure
 from finegates_trainer.reporter import Reporter, StepReport
 from finegates_trainer.schedule import Phase, Schedule
@@ -50,8 +54,7 @@ class Loop:
         self.training, self.options, self.work, self.reporter = training, options, work, reporter
         self.metric = options.metric or default_metric(options.task)
         self.accelerator = Accelerator(mixed_precision="bf16" if _bfloat16(options.precision) else "no")
-        lengths = [len(row["input_ids"]) for row in training.train_rows.inputs]
-        self.batches = EpochBatches(lengths, options.batch_size, options.seed)
+        self.batches = EpochBatches(training.train_rows.lengths, options.batch_size, options.seed)
         loader: Any = DataLoader(
             range(len(training.train_rows)),  # type: ignore[arg-type]  # a range is a map-style data set of indices
             batch_sampler=self.batches,
@@ -66,6 +69,8 @@ class Loop:
             options.removed_levels, steps, options.free_fraction, options.settle_fraction, options.warmup
         )
         self.pressure = Pressure(options.penalty_sigma)
+        self.task = task_of(options.task)
+        self.outputs = self.task.outputs if training.pooling is None else (SENTENCE,)
         self.loss = self._loss_function()
         self.step = 0
         self.mean_loss = 0.0
@@ -118,16 +123,20 @@ class Loop:
         return True
 
     @torch.no_grad()
-    def evaluate(self, rows: Tokenized) -> dict[str, float]:
-        """All metrics of the task on tokenized rows, gates in evaluation."""
-        logits = np.zeros((len(rows), max(1, len(self.training.labels))), np.float32)
+    def evaluate(self, rows: Examples) -> dict[str, float]:
+        """All metrics of the task on some rows, gates in evaluation."""
+        predicted: list[Any] = [None] * len(rows)
         self.training.gated.eval()
         for indices in evaluation_batches(rows, self.options.batch_size):
             inputs, _ = rows.collate(indices)
             on_device = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
             with self.accelerator.autocast():
-                logits[indices] = self.training.gated(**on_device).logits.float().cpu().numpy()
-        return compute_metrics(self.options.task, logits, rows.labels)
+                result = self.training.gated(**on_device)
+            outputs = {name: getattr(result, name).float().cpu().numpy() for name in self.outputs}
+            mask = inputs["attention_mask"].numpy() if "attention_mask" in inputs else None
+            for i, prediction in zip(indices, predictions_of(self.task.name, outputs, mask), strict=True):
+                predicted[i] = prediction
+        return compute_metrics(self.task.name, predicted, rows.labels)
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()
@@ -135,8 +144,8 @@ class Loop:
         self._set_learning_rates(phase)
         noisy = phase.name != "settled"
         with self.accelerator.autocast():
-            logits = self.model(step=self.step if noisy else None, **inputs).logits
-            task_loss = self.loss(logits.float(), labels)
+            outputs = self.model(step=self.step if noisy else None, **inputs)
+            task_loss = self.loss(outputs, labels)
         pressed = phase.name == "close"
         loss = task_loss + self.pressure.penalty(self.bank, phase.aim) if pressed else task_loss
         self.accelerator.backward(loss)
@@ -224,10 +233,10 @@ class Loop:
                 settled = SETTLED_GATE_RATE * factor if phase.name == "settled" else 1.0
                 group["lr"] = self.options.gate_learning_rate * settled
 
-    def _loss_function(self) -> nn.Module:
-        if self.options.task == "regression":
-            return _SquaredError()
-        return nn.CrossEntropyLoss(weight=self._class_weights())
+    def _loss_function(self) -> TaskLoss:
+        if self.task.unit == "vector":
+            return TaskLoss(self.task.unit, score_range=score_range(self.training.train_rows.labels))
+        return TaskLoss(self.task.unit, self._class_weights() if self.task.unit == "row" else None)
 
     def _class_weights(self) -> Tensor | None:
         count = len(self.training.labels)
@@ -290,8 +299,3 @@ def _bfloat16(precision: str) -> bool:
     if precision == "auto":
         return torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return precision == "bfloat16"
-
-
-class _SquaredError(nn.Module):
-    def forward(self, logits_B1: Tensor, scores_B: Tensor) -> Tensor:
-        return nn.functional.mse_loss(logits_B1[:, 0], scores_B.float())

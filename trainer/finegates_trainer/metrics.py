@@ -1,4 +1,4 @@
-"""The metrics by task; the first of a task is its default. All from scikit-learn and scipy."""
+"""The metrics by task; the first of a task is its default. Correlations and F1 are scikit-learn's and scipy's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.tasks import NO_LABEL, task_of
+
 Array = npt.NDArray[Any]
 MetricFunction = Callable[[Array, Array], float]
 
 
 def _accuracy(truth: Array, predicted: Array) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(truth, predicted))
+    return float((truth == predicted).mean())
 
 
-def _f1(truth: Array, predicted: Array) -> float:
+def _f1(truth: Array, predicted: Array, average: str = "macro") -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, predicted, average="macro", zero_division=0))
+    return float(f1_score(truth, predicted, average=average, zero_division=0))
+
+
+def _micro_f1(truth: Array, predicted: Array) -> float:
+    return _f1(truth, predicted, "micro")
 
 
 def _matthews(truth: Array, predicted: Array) -> float:
@@ -52,11 +56,31 @@ def _negative_rmse(truth: Array, predicted: Array) -> float:
     return -float(np.sqrt(np.mean((truth - predicted) ** 2)))
 
 
+def _exact_match(truth_N2: Array, predicted_N2: Array) -> float:
+    return float((truth_N2 == predicted_N2).all(-1).mean())
+
+
+def _overlap_f1(truth_N2: Array, predicted_N2: Array) -> float:
+    """Mean over the answers of the F1 between their tokens and the predicted ones."""
+    common = np.minimum(truth_N2[:, 1], predicted_N2[:, 1]) - np.maximum(truth_N2[:, 0], predicted_N2[:, 0]) + 1
+    widths = [np.maximum(spans[:, 1] - spans[:, 0] + 1, 0) for spans in (truth_N2, predicted_N2)]
+    return float((2 * np.maximum(common, 0) / (widths[0] + widths[1])).mean())
+
+
+_ONE_LABEL: dict[str, MetricFunction] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
+
 METRICS: dict[str, dict[str, MetricFunction]] = {
-    "classification": {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews},
+    "classification": _ONE_LABEL,
+    "multi-label": {"f1_micro": _micro_f1, "f1_macro": _f1, "accuracy": _accuracy},
     "regression": {"spearman": _spearman, "pearson": _pearson, "negative_rmse": _negative_rmse},
+    "token-classification": {"accuracy": _accuracy, "f1": _f1},
+    "question-answering": {"exact_match": _exact_match, "f1": _overlap_f1},
+    "feature-extraction": {},
+    "embedding": {"spearman": _spearman, "pearson": _pearson},
+    "image-classification": _ONE_LABEL,
 }
-"""For each, greater is better."""
+"""For each, greater is better. Multi-label accuracy is that of single decisions, token metrics are per labelled token,
+F1 without further name is the macro average."""
 
 
 def default_metric(task: str) -> str:
@@ -64,13 +88,20 @@ def default_metric(task: str) -> str:
     return next(iter(METRICS[task]))
 
 
-def compute_metrics(task: str, logits: Array, truth: Sequence[float]) -> dict[str, float]:
+def compute_metrics(task: str, predicted: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
     """All metrics of a task.
 
     Args:
-        task: classification or regression.
-        logits: shape (rows, labels); (rows, 1) for regression.
-        truth: label indices, or scores.
+        task: a name of `TASKS`.
+        predicted: a prediction for every row, of `predictions_of`.
+        truth: the rows' labels, of `Examples.labels`.
     """
-    predicted = logits.argmax(-1) if task == "classification" else logits[:, 0]
-    return {name: function(np.asarray(truth), predicted) for name, function in METRICS[task].items()}
+    if task_of(task).unit == "token":
+        # Predictions are as long as their batch, labels as long as their row.
+        known = [np.asarray(row) for row in truth]
+        guessed = [np.asarray(row)[: len(labels)] for row, labels in zip(predicted, known, strict=True)]
+        one, other = np.concatenate(known), np.concatenate(guessed)
+        one, other = one[one != NO_LABEL], other[one != NO_LABEL]
+    else:
+        one, other = np.asarray(truth), np.asarray(predicted)
+    return {name: function(one, other) for name, function in METRICS[task].items()}

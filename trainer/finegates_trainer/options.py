@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finegates_export.families.base import TASKS
 from finegates_export.gates.layout import LAYOUTS
 from finegates_export.options import Options, check
+from finegates_export.tasks import POOLINGS, TASKS
 from finegates_trainer.metrics import METRICS
 
 LoraTarget = Literal["query", "key", "value", "output", "up", "down"]
@@ -25,8 +25,21 @@ class TrainOptions(Options):
     """Rows: a TSV, CSV, JSONL or Parquet file, a folder with train and dev files, or a `datasets` name."""
     out: Path
     """The run folder to write."""
-    task: Literal["classification", "regression"] = "classification"
-    """What the head predicts."""
+    task: Literal[
+        "classification",
+        "multi-label",
+        "regression",
+        "token-classification",
+        "question-answering",
+        "embedding",
+        "feature-extraction",
+        "image-classification",
+    ] = "classification"
+    """What the model predicts; feature-extraction is exported but not trained."""
+    pooling: Literal["mean", "cls"] | None = None
+    """Embeddings: the mean over the tokens, or the first one; default: what the base says in 1_Pooling/."""
+    normalize: bool | None = None
+    """Embeddings: bring vectors to length 1; default: what the base says in modules.json."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Which gates: `coupled` for speed, `matrix` as in the paper, `none` for the unpruned model."""
     width_gate: bool = False
@@ -87,7 +100,7 @@ class TrainOptions(Options):
     class_weights: str = "none"
     """`none`, `balanced`, or one weight per label in label order: 0.3,0.7."""
     metric: str | None = None
-    """Chooses the best checkpoint; default: accuracy, or spearman for regression."""
+    """Chooses the best checkpoint; default: the task's first (accuracy, spearman, micro F1, exact match)."""
 
     noise_sigma: float = 0.1
     """Standard deviation of the gate noise."""
@@ -115,8 +128,21 @@ class TrainOptions(Options):
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "adapter", Path(self.adapter) if self.adapter else None)
         check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
+        check(
+            bool(METRICS[self.task]),
+            "task",
+            f"{self.task} has no head and no score to train on; train it as an embedding, on scored pairs",
+        )
+        embeds = self.task == "embedding"
+        check(self.pooling is None or embeds, "pooling", f"applies to embeddings, not to {self.task}")
+        check(self.pooling in (None, *POOLINGS), "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
+        check(self.normalize is None or embeds, "normalize", f"applies to embeddings, not to {self.task}")
         check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
-        check(not self.width_gate or self.layout == "coupled", "width-gate", f"needs the layout coupled, not {self.layout}")
+        check(
+            not self.width_gate or self.layout == "coupled",
+            "width-gate",
+            f"needs the layout coupled, not {self.layout}",
+        )
         check(0 <= self.target_removed < 1, "target-removed", f"must lie in [0, 1), got {self.target_removed}")
         check(all(0 <= level < 1 for level in self.levels), "levels", f"must lie in [0, 1), got {self.levels}")
         ascending = all(low < high for low, high in zip(self.levels, self.levels[1:], strict=False))
@@ -143,9 +169,9 @@ class TrainOptions(Options):
             self.metric is None or self.metric in known, "metric", f"{self.metric!r}: {self.task} has {sorted(known)}"
         )
         check(
-            self.class_weights in ("none", "balanced") or self.task == "classification",
+            self.class_weights == "none" or TASKS[self.task].unit == "row",
             "class-weights",
-            "weigh classes; regression has none",
+            f"weigh rows by their one label; {self.task} has none",
         )
 
     @property

@@ -16,9 +16,12 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.adapter import LoraSettings, add_lora, load_adapter, read_adapter
 from finegates_export.gates.assemble import load_head
 from finegates_export.gates.gated_model import GatedModel, plain_model
-from finegates_trainer.batches import Tokenized, tokenize
+from finegates_export.pooling import Pooling, find_pooling
+from finegates_export.tasks import PIXELS, Task, image_shape, task_of
 from finegates_trainer.data import DataSource, LabelledData, encode_labels, label_names, limit_rows, read_data
+from finegates_trainer.examples import Examples
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.tokenizing import make_examples
 
 HUB_LABEL = "LABEL_"
 """transformers names labels LABEL_0, LABEL_1 where nobody named them."""
@@ -32,12 +35,15 @@ class Training:
     base: BaseModel
     family: Family
     structure: Structure
-    tokenizer: Any
+    preprocessor: Any
+    """The base's tokenizer, or its image processor."""
     labels: tuple[str, ...]
+    pooling: Pooling | None
+    """How an embedding is made of the hidden state; None for other tasks."""
     gated: GatedModel
     data: LabelledData
-    train_rows: Tokenized
-    eval_rows: Tokenized
+    train_rows: Examples
+    eval_rows: Examples
     max_length: int
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
@@ -77,20 +83,24 @@ def prepare(options: TrainOptions) -> Training:
     refusal = family.width_refusal(config) if options.width_gate else None
     if refusal:
         raise UnsupportedError(f"{base.id}: the residual width of this model cannot be gated: {refusal}")
-    data = read_data(
-        DataSource(options.data, options.eval_data, options.text_column, options.pair_column, options.label_column)
-    )
+    task = task_of(options.task)
+    base.check_task(task.name)
+    pooling = None
+    if task.name == "embedding":
+        pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
+    data = read_data(_source(options))
     data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
-    labels = label_names(data.train, _base_labels(config)) if options.task == "classification" else ()
-    if options.task == "classification" and not 1 < len(labels) <= len(data.train):
-        raise InputError(f"{len(data.train)} training rows with {len(labels)} labels; classification needs two or more")
+    labels = _labels(task, data, _base_labels(config))
     train_labels = encode_labels(data.train, options.task, labels, "training")
     eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
-    tokenizer = base.tokenizer()
-    max_length = min(options.max_length, config.max_position_embeddings)
+    preprocessor = base.preprocessor(task.name)
+    max_length = min(options.max_length, family.max_length(config))
     names = family.input_names(config)
+    train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
+    if task.images:
+        _check_images(base, config, train_rows)
     torch.manual_seed(options.seed)
-    model = base.load(options.task, labels)
+    model = base.load(task.name, labels, pooling)
     gated = GatedModel(
         _trainable(model, family, structure, options),
         structure,
@@ -104,14 +114,43 @@ def prepare(options: TrainOptions) -> Training:
         base=base,
         family=family,
         structure=structure,
-        tokenizer=tokenizer,
+        preprocessor=preprocessor,
         labels=labels,
+        pooling=pooling,
         gated=gated,
         data=data,
-        train_rows=tokenize(tokenizer, data.train, train_labels, max_length, names),
-        eval_rows=tokenize(tokenizer, data.evaluation, eval_labels, max_length, names),
+        train_rows=train_rows,
+        eval_rows=make_examples(task.name, preprocessor, data.evaluation, eval_labels, max_length, names),
         max_length=max_length,
     )
+
+
+def _source(options: TrainOptions) -> DataSource:
+    names = ("data", "eval_data", "text_column", "pair_column", "label_column", "task")
+    return DataSource(**{name: getattr(options, name) for name in names})
+
+
+def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Label names; empty for tasks without."""
+    if not task.named_labels:
+        return ()
+    labels = label_names(data.train, base_labels)
+    fewest = 1 if task.unit == "label" else 2
+    if len(labels) < fewest or (task.unit == "row" and len(labels) > len(data.train)):
+        raise InputError(
+            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each in "
+            "the rows"
+        )
+    return labels
+
+
+def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
+    made = tuple(rows.collate([0])[0][PIXELS].shape[1:])
+    if made != image_shape(config):
+        raise InputError(
+            f"{base.id}: the image processor makes images of shape {made}, config.json asks for {image_shape(config)}; "
+            "restore the base's own preprocessor_config.json"
+        )
 
 
 def _trainable(model: Any, family: Family, structure: Structure, options: TrainOptions) -> Any:

@@ -14,11 +14,14 @@ from finegates_export.files import check_destination, staged_folder
 from finegates_export.gates.adapter import save_adapter
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, LEVELS_FOLDER, Run, RunInfo, read_run, write_run
 from finegates_export.stamp import command, versions
-from finegates_trainer.batches import pad
+from finegates_export.tasks import task_of
 from finegates_trainer.loop import Loop
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.reporter import Reporter, Silent
 from finegates_trainer.setup import Training, prepare
+
+IMAGE_SAMPLES = 64
+"""Images that a run folder keeps at most: one of 224 x 224 takes 0.6 MB."""
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
@@ -81,7 +84,7 @@ def _write_level(
     with staged_folder(folder, overwrite=True) as stage:
         if training.parameters()["lora"]:
             save_adapter(training.gated.model, stage / ADAPTER_FOLDER)
-        training.tokenizer.save_pretrained(stage)
+        training.preprocessor.save_pretrained(stage)
         info = RunInfo(
             base_id=training.base.id,
             base_revision=training.base.revision,
@@ -101,6 +104,8 @@ def _write_level(
             steps=steps,
             licence=_licence(training.base.folder),
             versions=versions(),
+            pooling=training.pooling.mode if training.pooling else None,
+            normalize=training.pooling is not None and training.pooling.normalize,
         )
         write_run(
             stage,
@@ -127,11 +132,13 @@ def _publish(work: Path, out: Path, options: TrainOptions) -> None:
 
 def _samples(training: Training) -> dict[str, Tensor] | None:
     rows = training.eval_rows
-    count = min(training.options.samples, len(rows))
+    most = IMAGE_SAMPLES if task_of(training.options.task).images else len(rows)
+    count = min(training.options.samples, len(rows), most)
     if not count:
         return None
-    samples = {name: tensor.int() for name, tensor in pad(rows.inputs[:count], rows.pad_token_id).items()}
-    return {**samples, "labels": torch.tensor(rows.labels[:count], dtype=torch.float32)}
+    inputs, labels = rows.collate(range(count))
+    samples = {name: tensor if tensor.is_floating_point() else tensor.int() for name, tensor in inputs.items()}
+    return {**samples, "labels": labels.float()}
 
 
 def _counts(training: Training) -> dict[str, int]:
@@ -144,12 +151,18 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
     base = sum(p.numel() for name, p in training.gated.model.named_parameters() if "lora_" not in name)
     facts = {
         "base": f"{training.base.id} ({training.family.name}, {base / 1e6:.1f} M parameters)",
-        "rows": f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on",
+        "rows": _rows_told(training),
         "steps": f"{loop.schedule.steps}" + (f", going on after {loop.step}" if resumed else ""),
         "trained": f"{trained:,} parameters, {trained / base:.2%} of the base",
     }
     facts |= {f"  {kind}": f"{count:,} ({count / base:.3%})" for kind, count in counts.items() if count}
     return facts
+
+
+def _rows_told(training: Training) -> str:
+    rows = f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on"
+    dropped = training.train_rows.dropped + training.eval_rows.dropped
+    return rows + (f"; {dropped} dropped, their answers were cut off" if dropped else "")
 
 
 def _data_record(training: Training) -> dict[str, Any]:
@@ -163,6 +176,7 @@ def _data_record(training: Training) -> dict[str, Any]:
         **record,
         "train_rows": len(training.train_rows),
         "eval_rows": len(training.eval_rows),
+        "dropped_rows": training.train_rows.dropped + training.eval_rows.dropped,
         "eval_sha256": training.data.evaluation.digest(),
     }
 

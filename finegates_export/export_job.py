@@ -1,0 +1,222 @@
+"""One export on its way: the model is used up step by step, so that memory holds one form at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.errors import ChainError, UnsupportedError
+from finegates_export.export_report import ExportReport, ModelSize
+from finegates_export.memory import peak_bytes, return_freed_memory
+from finegates_export.plan import ShrinkPlan
+from finegates_export.targets import TARGETS
+from finegates_export.tasks import graph_outputs, task_of
+from finegates_export.verification.chain import Chain
+
+if TYPE_CHECKING:
+    from finegates_export.exporter import ExportOptions
+    from finegates_export.families.base import BaseModel
+    from finegates_export.gates.run_folder import Run
+    from finegates_export.shrunk import ShrunkInfo
+
+PLAIN, FUSED, DELIVERED = "plain.onnx", "fused.onnx", "model.onnx"
+
+
+@dataclass
+class Outcome:
+    """What a job has found out so far."""
+
+    before: ModelSize | None = None
+    after: ModelSize | None = None
+    fused: dict[str, int] = dataclasses.field(default_factory=dict)
+    integer_products: int | None = None
+    left_in_float: tuple[str, ...] = ()
+
+
+class ExportJob:
+    """An export of one run, or of one shrunk model that was saved.
+
+    Args:
+        options: the export.
+        run: what is exported; a shrunk model as a run without gates.
+        base: the run's base; None for a shrunk model.
+    """
+
+    def __init__(self, options: ExportOptions, run: Run, base: BaseModel | None) -> None:
+        self.started, self.resident = time.perf_counter(), peak_bytes()
+        self.options, self.run, self.base = options, run, base
+        self.target = TARGETS[options.target]
+        self.task, self.pooling = task_of(run.info.task), run.info.pooled_by()
+        if options.pool_in_graph and self.pooling is None:
+            raise UnsupportedError(
+                f"--pool-in-graph applies to embeddings, and {run.folder} is a run of the task {run.info.task}; leave "
+                "it away"
+            )
+        self.outputs = graph_outputs(self.task, pooled=options.pool_in_graph)
+        self.outcome = Outcome()
+        self.model: Any = None
+        self.chain: Chain
+        self.plan: ShrinkPlan
+        self.products: dict[str, str] = {}
+        """The product node of each linear in the plain graph, by the linear's path."""
+
+    def prepare(self) -> None:
+        """Have the shrunk model, its plan, and the links of the chain up to it."""
+        if self.base is None:
+            self._load_shrunk()
+        else:
+            self._shrink_run(self.base)
+        return_freed_memory()
+
+    def write(self, scratch: Path) -> None:
+        """Write every form of the graph into `scratch`, then check each."""
+        from finegates_export.onnx.gathers import add_gathers
+        from finegates_export.onnx.inspect import inspect_graph
+        from finegates_export.onnx.quantize import product_nodes
+        from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
+
+        opset = self.options.opset or self.target.OPSET
+        graph = write_graph(self.model, self.family.encoder(self.model), self.names, opset, self.outputs)
+        self.products = product_nodes(graph, self._weights())
+        add_gathers(graph, self.products, self.plan.residual)
+        self._check_weights(graph)
+        if self.options.quantize == "none" and not self.options.torch:
+            self.model = None  # the graph has the weights now; int8 may still rank the linears
+        save_graph(graph, scratch / PLAIN)
+        graph = self.target.finish(graph, self.expected_fusions())
+        facts = inspect_graph(graph)
+        self.outcome.fused = facts.fused
+        save_graph(graph, scratch / FUSED)
+        save_graph(keep_outputs(graph, self.outputs), scratch / DELIVERED, self.metadata())
+        self.outcome.after = ModelSize(facts.parameters, (scratch / DELIVERED).stat().st_size)
+        del graph
+        return_freed_memory()
+        self.check("ONNX, unoptimized", scratch / PLAIN, optimize=False)
+        self.check(f"ONNX, {self.target.NAME}", scratch / FUSED)
+        self.check("ONNX, as delivered", scratch / DELIVERED)
+
+    def report(self) -> ExportReport:
+        """What was done so far."""
+        outcome = self.outcome
+        return ExportReport(
+            plan=self.plan,
+            target=self.target.NAME,
+            before=outcome.before or ModelSize.of_parameters(0),
+            after=outcome.after,
+            fused=outcome.fused,
+            integer_products=outcome.integer_products,
+            left_in_float=outcome.left_in_float,
+            links=tuple(self.chain.links),
+            rows=self.chain.rows,
+            real_rows=self.chain.real_rows,
+            seconds=time.perf_counter() - self.started,
+            peak_memory_bytes=peak_bytes() - self.resident,
+        )
+
+    def torch_form(self, model: Any, plain: Any, dims: tuple[int, ...] | None = None) -> Any:
+        """A torch model as a link of the chain; see `verification.forms.torch_form`."""
+        from finegates_export.verification.forms import torch_form
+
+        outputs = graph_outputs(self.task, pooled=self.pooling is not None)
+        return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
+
+    def check(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> None:
+        """Add a graph file to the chain."""
+        from finegates_export.verification.forms import onnx_form
+
+        form = onnx_form(path, threads=self.options.threads, optimize=optimize)
+        self.chain.add(name, form, exact=exact)
+
+    def expected_fusions(self) -> dict[str, int]:
+        """What the target's fusions must find."""
+        return self.family.expected_fusions(self.config, self.plan.attention_layers, self.plan.feed_forward_layers)
+
+    def metadata(self) -> dict[str, str]:
+        """What a delivered file says of itself."""
+        from finegates_export.bundle import graph_metadata
+
+        return graph_metadata(self.run.info, self.plan)
+
+    def shrunk_info(self) -> ShrunkInfo:
+        """What the shrunk torch model is saved with."""
+        from finegates_export.shrunk import ShrunkInfo
+
+        before = self.outcome.before.parameters if self.outcome.before else 0
+        return ShrunkInfo(self.run.info, self.plan, before, self.run.folder)
+
+    def _describe(self, config: Any) -> None:
+        from finegates_export.families import family_of
+        from finegates_export.verification.inputs import longest_sequence, make_inputs
+
+        self.config, self.family = config, family_of(config.model_type)
+        self.structure = self.family.structure(config)
+        self.names = self.family.input_names(config)
+        longest = longest_sequence(self.family, config, self.run.info.max_length)
+        batches = make_inputs(self.run.samples, self.task, config, self.names, longest, self.options.seed)
+        self.chain = Chain(self.task.name, batches, self.options.tolerances(), self.outputs, self.pooling)
+
+    def _shrink_run(self, base: BaseModel) -> None:
+        from finegates_export.fold import fold
+        from finegates_export.gates.assemble import assemble
+        from finegates_export.gates.gated_model import plain_model
+        from finegates_export.planner import make_plan
+        from finegates_export.residual_sides import residual_plans
+        from finegates_export.shrink import shrink
+
+        assembled = assemble(self.run, base)
+        self._describe(assembled.config)
+        gated: Any = assembled.gated
+        del assembled
+        width = gated.gates.open_width()
+        if not self.options.plan_only:
+            self.chain.set_reference(self.torch_form(gated, plain_model(gated.model), width))
+        self.model = fold(gated)
+        del gated
+        self.plan = make_plan(self.model, self.structure, self.target.WIDTHS)
+        self.outcome.before = ModelSize.of_parameters(sum(p.numel() for p in self.model.parameters()))
+        if not self.options.plan_only:
+            self.chain.add("folded", self.torch_form(self.model, self.model, width))
+        shrink(self.model, self.structure, self.plan)
+        residual = residual_plans(self.model, self.structure, self._judge())
+        self.plan = dataclasses.replace(self.plan, residual=residual)
+        if not self.options.plan_only:
+            self.chain.add("shrunk torch", self.torch_form(self.model, self.model))
+
+    def _load_shrunk(self) -> None:
+        from finegates_export.shrunk import ATTRIBUTE, load_torch
+
+        self.model = load_torch(self.run.folder).requires_grad_(False)
+        info = getattr(self.model, ATTRIBUTE)
+        self.plan = info.plan
+        self._describe(self.model.config)
+        self.outcome.before = ModelSize.of_parameters(info.unpruned_parameters)
+        if not self.options.plan_only:
+            self.chain.set_reference(self.torch_form(self.model, self.model))
+
+    def _judge(self) -> Any:
+        from finegates_export.residual_sides import never
+
+        return never
+
+    def _weights(self) -> dict[str, Any]:
+        """The layers' linears that the plan left, as arrays."""
+        from torch import nn
+
+        modules = dict(self.model.named_modules())
+        return {
+            path: modules[path].weight.detach().numpy()
+            for path in self.structure.linears()
+            if isinstance(modules.get(path), nn.Linear)
+        }
+
+    def _check_weights(self, graph: Any) -> None:
+        nodes = {node.name: node for node in graph.graph}
+        found = sum(nodes[name].inputs[1].const_value.size for name in self.products.values())
+        if found != self.plan.kept_weights:
+            raise ChainError(
+                f"the graph holds {found:,} linear weights, the plan says {self.plan.kept_weights:,}; nothing was "
+                "written. This is a defect, please report it with the run"
+            )

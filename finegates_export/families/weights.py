@@ -1,0 +1,93 @@
+"""The weights of a base on disk: safetensors headers, hashes, and whether config.json tells the truth about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError
+
+LENGTH_FIELD = 8
+"""A safetensors file starts with the length of its header: 8 bytes, little-endian."""
+LAYER_NUMBER = re.compile(r"\blayers?\.(\d+)\.")
+
+
+def read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file and where its data starts (spec: huggingface.co/docs/safetensors).
+
+    Raises:
+        InputError: the file is truncated or not safetensors.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(LENGTH_FIELD), "little")
+        if size < LENGTH_FIELD or length > size - LENGTH_FIELD:
+            raise InputError(f"{file} is truncated or not a safetensors file ({size} bytes); download it again")
+        try:
+            header = json.loads(handle.read(length))
+        except ValueError as error:
+            raise InputError(f"{file} is not a safetensors file: its header is not JSON") from error
+    header.pop("__metadata__", None)
+    start = LENGTH_FIELD + length
+    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if end > size:
+        raise InputError(f"{file} is truncated: its header asks for {end} bytes, it has {size}; download it again")
+    return header, start
+
+
+def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of every tensor's bytes as stored.
+
+    Raises:
+        InputError: the file is truncated or not safetensors.
+    """
+    header, start = read_header(file)
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        view = memoryview(data)
+        for name, entry in sorted(header.items()):
+            first, last = entry["data_offsets"]
+            with view[start + first : start + last] as chunk:
+                yield name, hashlib.sha256(chunk).hexdigest()
+        view.release()
+
+
+def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str, ...], layers: int) -> None:
+    """Refuse a base whose config.json and weights disagree: transformers would draw what does not fit anew.
+
+    Args:
+        base_id: the base as messages call it.
+        loading: transformers' account of the loading: missing, mismatched and unexpected keys.
+        model: what was loaded.
+        head: paths of the modules that may be new.
+        layers: how many layers config.json says there are.
+
+    Raises:
+        InputError: a tensor outside the head is missing or has another shape, or the weights hold more layers.
+    """
+    heads = tuple(f"{path}." for path in head)
+    remedy = "Restore the base's own config.json"
+    for name, stored, wanted in sorted(loading["mismatched_keys"], key=lambda entry: str(entry[0])):
+        if not name.startswith(heads):
+            raise InputError(
+                f"{base_id}: config.json and weights disagree: tensor {name} has shape {tuple(stored)}, config.json "
+                f"asks for {tuple(wanted)}. {remedy}"
+            )
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for name in sorted(loading["missing_keys"]):
+        if not name.startswith(heads) and name in shapes:
+            raise InputError(
+                f"{base_id}: config.json and weights disagree: config.json asks for a tensor {name} of shape "
+                f"{shapes[name]}, the weights hold none. {remedy}"
+            )
+    for name in sorted(loading["unexpected_keys"]):
+        number = LAYER_NUMBER.search(name)
+        if number and int(number.group(1)) >= layers:
+            raise InputError(
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, config.json says there are "
+                f"{layers} layers. {remedy}"
+            )

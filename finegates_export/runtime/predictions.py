@@ -1,0 +1,62 @@
+"""What a predictor answers, by task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text or image: a label, or a score."""
+
+    label: str | None
+    """The most probable label; None for regression."""
+    score: float
+    """Its probability; the predicted value for regression."""
+    scores: dict[str, float]
+    """Probability of every label; empty for regression."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The answer for one text that may have any number of labels."""
+
+    labels: tuple[str, ...]
+    """Those of a probability above one half."""
+    scores: dict[str, float]
+    """Probability of every label."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text and its label."""
+
+    text: str
+    label: str
+    score: float
+    """The label's probability at the word's first token."""
+    start: int
+    """Where the word starts, in characters of the text; 0 where the text was given as a list of words."""
+    end: int
+    """Where it ends."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question, as it stands in the text."""
+
+    text: str
+    score: float
+    """Probability of its first token times that of its last."""
+    start: int
+    """Where it starts, in characters of the text."""
+    end: int
+    """Where it ends."""
+
+
+Result = Prediction | LabelSet | tuple[Word, ...] | Answer | npt.NDArray[Any]
+"""One row's answer: of classification and regression, of multi-label, of token classification, of question answering;
+an embedding is a vector, features are a matrix with a row for every token."""

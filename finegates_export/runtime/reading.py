@@ -1,0 +1,119 @@
+"""From texts or images to a graph's inputs, with `tokenizers` alone.
+
+Shapes: B rows, S tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finegates_export.errors import InputError
+from finegates_export.tasks import PIXELS, Unit
+
+Array = npt.NDArray[Any]
+Text = str | tuple[str, str] | list[str]
+"""A text, a pair of texts, or (token classification) a text as a list of words."""
+WINDOW_SHARE = 4
+"""Windows of a text that is too long overlap by this part of the longest row."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The inputs of one call."""
+
+    feed: dict[str, Array]
+    given: list[Any]
+    """What was read, item by item."""
+    owner: list[int]
+    """The item of each row: a long text that is asked about takes several rows."""
+    encodings: list[Any]
+    """The tokens of each row, not padded; empty for images."""
+
+
+class TextReader:
+    """Tokenizes and pads.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
+        names: the graph's inputs.
+        unit: the task's unit of prediction.
+        max_length: tokens of a row at most.
+        pad_id: id of the padding token.
+    """
+
+    def __init__(self, tokenizer: Any, names: Sequence[str], unit: Unit, max_length: int, pad_id: int) -> None:
+        self._tokenizer, self._names, self._unit, self._pad_id = tokenizer, names, unit, pad_id
+        tokenizer.no_padding()
+        if unit == "span":
+            tokenizer.enable_truncation(max_length, stride=max_length // WINDOW_SHARE, strategy="only_second")
+        else:
+            tokenizer.enable_truncation(max_length)
+
+    def read(self, texts: Sequence[Text]) -> Read:
+        """Tokenize one batch.
+
+        Raises:
+            InputError: not what the task reads.
+        """
+        given = list(texts)
+        first = self._encode(given)
+        rows = [[one, *one.overflowing] if self._unit == "span" else [one] for one in first]
+        owner = [number for number, windows in enumerate(rows) for _ in windows]
+        encodings = [one for windows in rows for one in windows]
+        columns = {
+            "input_ids": _padded([one.ids for one in encodings], self._pad_id),
+            "attention_mask": _padded([one.attention_mask for one in encodings], 0),
+            "token_type_ids": _padded([one.type_ids for one in encodings], 0),
+        }
+        return Read({name: columns[name] for name in self._names}, given, owner, encodings)
+
+    def _encode(self, given: list[Any]) -> list[Any]:
+        if self._unit == "span":
+            wrong = next((item for item in given if isinstance(item, str) or len(item) != 2), None)
+            if wrong is not None:
+                raise InputError(f"question answering takes pairs (question, text), got {wrong!r}")
+            try:
+                encoded: list[Any] = self._tokenizer.encode_batch([tuple(item) for item in given])
+            except Exception as error:  # tokenizers raises plain Exception
+                raise InputError(f"a question leaves no room for its text ({error}); ask a shorter one") from error
+            return encoded
+        words = self._unit == "token" and any(not isinstance(item, str) for item in given)
+        if words and any(isinstance(item, str) for item in given):
+            raise InputError("texts and lists of words are mixed; give all texts in one form")
+        return list(self._tokenizer.encode_batch(given, is_pretokenized=words))
+
+
+class ImageReader:
+    """Takes pixels as the base's image processor makes them.
+
+    Args:
+        shape: channels, height and width that the graph asks for.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = tuple(shape)
+
+    def read(self, images: Sequence[Any]) -> Read:
+        """Stack one batch.
+
+        Raises:
+            InputError: an image of another shape.
+        """
+        arrays = [np.asarray(image, np.float32) for image in images]
+        for array in arrays:
+            if array.shape != self._shape:
+                raise InputError(
+                    f"an image has the shape {array.shape}, the model takes {self._shape} (channels, height, width); "
+                    "prepare it with the image processor of the bundle"
+                )
+        return Read({PIXELS: np.stack(arrays)}, list(images), list(range(len(arrays))), [])
+
+
+def _padded(rows: list[list[int]], filler: int) -> npt.NDArray[np.int64]:
+    longest = max(len(row) for row in rows)
+    return np.asarray([row + [filler] * (longest - len(row)) for row in rows], np.int64)

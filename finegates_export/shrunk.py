@@ -1,0 +1,199 @@
+"""The shrunk torch model as a folder: saved, loaded for further fine-tuning, and exported again.
+
+model.safetensors      the weights as they are left
+config.json            the base's config; the layers' own widths are in shrunk.json
+shrunk.json            what the run was, the plan that says every width, sha256 of the other files
+samples.safetensors    the run's tokenized evaluation rows, for the chain of checks (optional)
+tokenizer files
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.errors import InputError, RunFolderError
+from finegates_export.files import sha256_file, sha256_tree, staged_folder, write_json
+from finegates_export.gates.run_folder import SAMPLES_FILE, Run, RunInfo
+from finegates_export.plan import ShrinkPlan
+from finegates_export.pooling import Pooling
+from finegates_export.stamp import versions
+from finegates_export.tasks import task_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEMA_VERSION = 1
+SHRUNK_JSON = "shrunk.json"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+OWN_FILES = (SHRUNK_JSON, WEIGHTS_FILE, CONFIG_FILE)
+ATTRIBUTE = "finegates"
+"""Where a loaded model carries its `ShrunkInfo`."""
+
+
+@dataclass(frozen=True)
+class ShrunkInfo:
+    """What a shrunk model cannot say of itself."""
+
+    run: RunInfo
+    plan: ShrinkPlan
+    unpruned_parameters: int
+    """Parameters of the model before it was cut."""
+    companions: Path
+    """The folder whose tokenizer and samples go with the model when it is saved."""
+
+
+def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Save a shrunk model, as `load_torch` gave it or after more fine-tuning.
+
+    Args:
+        model: carries its `ShrunkInfo`; LoRA on it must have been merged.
+        folder: where to.
+        overwrite: replace what is there.
+
+    Raises:
+        InputError: not a shrunk model, or it still carries an adapter.
+        OutputError: the folder cannot be written.
+    """
+    info = getattr(model, ATTRIBUTE, None)
+    if not isinstance(info, ShrunkInfo):
+        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes what load_torch returned")
+    adapters = [name for name, _ in model.named_parameters() if "lora_" in name]
+    if adapters:
+        raise InputError(f"the model still carries an adapter ({adapters[0]}); merge it first: merge_and_unload()")
+    with staged_folder(Path(folder), overwrite=overwrite) as stage:
+        write_shrunk(model, info, stage)
+
+
+def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
+    """Fill an empty folder; see `save_torch`."""
+    from safetensors.torch import save_file
+
+    config: Any = model.config
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    config.save_pretrained(folder)
+    for file in sorted(info.companions.iterdir()):
+        if file.is_file() and file.name not in (*OWN_FILES, "README.md", "run.json") and _goes_along(file):
+            shutil.copyfile(file, folder / file.name)
+    write_json(
+        folder / SHRUNK_JSON,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "run": info.run.to_json(),
+            "plan": info.plan.to_json(),
+            "unpruned_parameters": info.unpruned_parameters,
+            "versions": versions(),
+            "files": sha256_tree(folder, leave_out=(SHRUNK_JSON,)),
+        },
+    )
+
+
+def load_torch(folder: str | Path) -> nn.Module:
+    """Load a shrunk model: a working `nn.Module` in float32, every parameter trainable, in evaluation mode.
+
+    Linears keep the paths they had before they were cut, so LoRA's `target_modules` are the base's.
+
+    Args:
+        folder: what `finegates-export --torch` (the folder `torch/` of a bundle) or `save_torch` wrote.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+        InputError: the weights do not fit the widths.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    from finegates_export.families import family_of
+    from finegates_export.shrink import shrink
+
+    folder = Path(folder)
+    info = read_shrunk(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = family_of(config.model_type)
+    with torch.random.fork_rng():  # the weights drawn here are thrown away
+        model = _empty_model(config, family.prefix, info.run)
+    shrink(model, family.structure(config), info.plan)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=True, assign=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS_FILE} does not fit the widths in {SHRUNK_JSON} ({error})") from error
+    setattr(model, ATTRIBUTE, info)
+    return model.requires_grad_(True).eval()
+
+
+def is_shrunk(folder: Path) -> bool:
+    """Whether a folder holds a shrunk model and not a run."""
+    return (folder / SHRUNK_JSON).is_file()
+
+
+def read_shrunk(folder: Path) -> ShrunkInfo:
+    """The content of `shrunk.json`, every file checked against its hash.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+    """
+    path = folder / SHRUNK_JSON
+    if not path.is_file():
+        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes a folder that has one")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise RunFolderError(
+                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; update "
+                "finegates-export"
+            )
+        info = ShrunkInfo(
+            RunInfo.from_json(values["run"]),
+            ShrinkPlan.from_json(values["plan"]),
+            values["unpruned_parameters"],
+            folder,
+        )
+        files = values["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); export or save the model again") from error
+    for name, digest in files.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise RunFolderError(f"{folder / name} is missing or was changed after it was saved (its sha256 differs)")
+    return info
+
+
+def run_of(folder: Path) -> Run:
+    """A shrunk model as a run without gates, for what an export asks of a run.
+
+    Raises:
+        RunFolderError: see `read_shrunk`.
+    """
+    from safetensors.torch import load_file
+
+    info = read_shrunk(folder)
+    samples = load_file(folder / SAMPLES_FILE) if (folder / SAMPLES_FILE).is_file() else None
+    return Run(folder, info.run, {}, {}, samples)
+
+
+def _empty_model(config: Any, prefix: str, run: RunInfo) -> nn.Module:
+    import transformers
+
+    task = task_of(run.task)
+    auto = getattr(transformers, task.auto_class)
+    if task.has_head:
+        model: nn.Module = auto.from_config(config)
+        return model
+    from finegates_export.encoder_model import EncoderModel
+
+    encoder = auto.from_config(config)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    pooling = Pooling(run.pooling, run.normalize) if run.pooling else None
+    return EncoderModel(encoder, prefix, pooling)
+
+
+def _goes_along(file: Path) -> bool:
+    """Tokenizer files and samples do; other weights do not."""
+    return file.suffix != ".safetensors" or file.name == SAMPLES_FILE

@@ -1,0 +1,139 @@
+"""From a table's columns to rows, by task: columns are found by their usual names or named by the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from finegates_export.errors import InputError
+from finegates_export.tasks import task_of
+from finegates_trainer.data.rows import DataSource, Rows
+
+TEXT_COLUMNS = ("sentence", "text", "sentence1", "premise", "question1", "question", "content", "review")
+PAIR_COLUMNS = ("sentence2", "hypothesis", "question2", "text2", "text_pair")
+LABEL_COLUMNS = ("label", "labels", "score", "target", "class", "stars", "similarity")
+START_COLUMNS = ("answer_start", "start")
+
+
+@dataclass(frozen=True)
+class UsualColumns:
+    """Where a task's rows usually are."""
+
+    text: tuple[str, ...]
+    pair: tuple[str, ...]
+    label: tuple[str, ...]
+    needs_pair: bool = False
+
+
+PLAIN = UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, LABEL_COLUMNS)
+USUAL = {
+    "multi-label": UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, ("labels", "label", "tags", "classes")),
+    "token-classification": UsualColumns(("tokens", "words"), (), ("tags", "labels", "ner_tags", "pos_tags")),
+    "question-answering": UsualColumns(("question",), ("context", "passage"), ("answers", "answer"), needs_pair=True),
+    "embedding": UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, ("score", "label", "similarity"), needs_pair=True),
+}
+"""For the tasks that differ from plain text with a label."""
+
+
+def rows_of(table: Any, source: DataSource, where: str) -> Rows:
+    """The rows of a table.
+
+    Raises:
+        InputError: a column is missing, a row has no label, or a value is not what the task reads.
+    """
+    usual = USUAL.get(source.task, PLAIN)
+    label = _column(table, source.label_column, usual.label, "label", where)
+    text = _column(table, source.text_column, usual.text, "text", where)
+    pair = _pair_column(table, source, usual, where)
+    empty = table[label].isna()
+    if empty.any():
+        raise InputError(f"{where}: {int(empty.sum())} rows have no label in column {label!r}")
+    pairs = [str(value) for value in table[pair]] if pair is not None else None
+    unit = task_of(source.task).unit
+    if unit == "token":
+        return _tagged_words(_lists(table, text, where), _lists(table, label, where), where)
+    texts = [str(value) for value in table[text]]
+    if unit == "span":
+        return Rows(texts, pairs, _answers(table, label, pairs or [], where))
+    read: Callable[[Any], Any] = _several if unit == "label" else _as_is
+    return Rows(texts, pairs, [read(value) for value in table[label].tolist()])
+
+
+def _pair_column(table: Any, source: DataSource, usual: UsualColumns, where: str) -> str | None:
+    if source.pair_column is not None:
+        return _column(table, source.pair_column, (), "pair", where)
+    if usual.needs_pair:
+        return _column(table, None, usual.pair, "pair", where)
+    if source.text_column is not None:
+        return None
+    return next((name for name in usual.pair if name in table.columns), None)
+
+
+def _column(table: Any, named: str | None, usual: tuple[str, ...], kind: str, where: str) -> str:
+    found = [named] if named is not None else [name for name in usual if name in table.columns]
+    if not found or found[0] not in table.columns:
+        wanted = repr(named) if named is not None else f"{kind} (one of {', '.join(usual)})"
+        raise InputError(
+            f"{where} has no column {wanted}; it has {', '.join(map(str, table.columns))}. Name it with --{kind}-column"
+        )
+    return str(found[0])
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _several(value: Any) -> list[Any]:
+    """The labels of a row: a list, the same written as JSON, or words between commas."""
+    if not isinstance(value, str):
+        return list(value) if hasattr(value, "__iter__") else [value]
+    if value.strip().startswith("["):
+        try:
+            return list(json.loads(value))
+        except ValueError:
+            pass  # a label may begin with a bracket
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _lists(table: Any, column: str, where: str) -> list[list[Any]]:
+    lists = []
+    for number, value in enumerate(table[column]):
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise InputError(
+                f"{where} row {number + 1} has {value!r} in column {column!r}, token classification reads a list "
+                "there; use JSONL or Parquet"
+            )
+        lists.append(list(value))
+    return lists
+
+
+def _tagged_words(words: list[list[Any]], tags: list[list[Any]], where: str) -> Rows:
+    for number, (some, others) in enumerate(zip(words, tags, strict=True)):
+        if len(some) != len(others):
+            raise InputError(f"{where} row {number + 1} has {len(some)} words and {len(others)} tags; give one each")
+    return Rows([[str(word) for word in some] for some in words], None, tags)
+
+
+def _answers(table: Any, column: str, contexts: list[str], where: str) -> list[tuple[str, int]]:
+    """Text and place of every row's first answer, from a text beside a start or from SQuAD's dictionaries."""
+    start = next((name for name in START_COLUMNS if name in table.columns), None)
+    starts = table[start].tolist() if start is not None else [None] * len(table)
+    answers = []
+    for number, (value, place, context) in enumerate(zip(table[column], starts, contexts, strict=True)):
+        text, first = value, place
+        if isinstance(value, dict):
+            texts, places = value.get("text", ()), value.get("answer_start", ())
+            text, first = (texts[0] if len(texts) else ""), (places[0] if len(places) else None)
+        answers.append(_place(str(text), first, context, f"{where} row {number + 1}"))
+    return answers
+
+
+def _place(text: str, start: Any, context: str, where: str) -> tuple[str, int]:
+    if not text:
+        raise InputError(f"{where} has no answer; every question needs one in its text, remove those without")
+    first = context.find(text) if start is None else int(start)
+    if first < 0 or context[first : first + len(text)] != text:
+        raise InputError(f"{where}: the answer {text!r} does not stand at {first} in its text; correct its start")
+    return text, first

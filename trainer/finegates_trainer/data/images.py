@@ -1,0 +1,39 @@
+"""Images in folders named by their class, with or without folders for the splits above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finegates_export.errors import InputError
+from finegates_trainer.data.rows import Rows
+from finegates_trainer.data.tables import EVAL_NAMES
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def read_image_folders(source: str) -> tuple[Rows, Rows | None]:
+    """Rows to train on and rows to evaluate on (None where there is one set alone).
+
+    `source/cat/1.png` or `source/train/cat/1.png` beside `source/dev/cat/2.png`.
+
+    Raises:
+        InputError: no folder, or no images in it.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"data {source} is not a folder; images are read from folders named by their class")
+    train = folder / "train"
+    if not train.is_dir():
+        return _classes(folder), None
+    held_out = next((folder / name for name in EVAL_NAMES if (folder / name).is_dir()), None)
+    return _classes(train), _classes(held_out) if held_out else None
+
+
+def _classes(folder: Path) -> Rows:
+    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(
+            f"folder {folder} holds no images in folders named by their class; read are CLASS/NAME with one of "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
+    return Rows(list(files), None, [path.parent.name for path in files])

@@ -1,0 +1,36 @@
+"""Both splits of a data source, read as its task asks."""
+
+from __future__ import annotations
+
+from finegates_export.errors import InputError
+from finegates_export.tasks import task_of
+from finegates_trainer.data.columns import rows_of
+from finegates_trainer.data.images import read_image_folders
+from finegates_trainer.data.rows import DataSource, LabelledData, Rows
+from finegates_trainer.data.tables import read_tables
+
+
+def read_data(source: DataSource) -> LabelledData:
+    """Read both splits; without evaluation rows a tenth is held out.
+
+    Raises:
+        InputError: nothing found, a column is missing, or no rows.
+        MissingExtraError: a `datasets` name without the `train` extra.
+    """
+    train, evaluation = _splits(source.data, source)
+    if source.eval_data:
+        only, held_out = _splits(source.eval_data, source)
+        evaluation = held_out if held_out is not None else only
+    if evaluation is None:
+        train, evaluation = train.held_out()
+    for name, rows in (("training", train), ("evaluation", evaluation)):
+        if not len(rows):
+            raise InputError(f"{source.data}: no {name} rows; give more data, or --eval-data")
+    return LabelledData(train, evaluation)
+
+
+def _splits(place: str, source: DataSource) -> tuple[Rows, Rows | None]:
+    if task_of(source.task).images:
+        return read_image_folders(place)
+    train, evaluation = read_tables(place)
+    return rows_of(train, source, place), None if evaluation is None else rows_of(evaluation, source, place)

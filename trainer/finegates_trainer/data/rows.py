@@ -1,0 +1,85 @@
+"""Labelled rows, where they come from, and how they are split and limited."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EVAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows, one entry a row in every list."""
+
+    texts: list[Any]
+    """Strings; lists of words for token classification; paths of files for images."""
+    pairs: list[str] | None
+    """The second texts, where rows have two."""
+    labels: list[Any]
+    """As the source has them: strings, ints or floats; lists of them where a row has several labels or one a word;
+    for questions the answer's text and where it starts."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: list[int]) -> Rows:
+        """The rows at these positions."""
+        pairs = [self.pairs[i] for i in indices] if self.pairs is not None else None
+        return Rows([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
+
+    def digest(self) -> str:
+        """SHA-256 over all rows: says whether two runs saw the same."""
+        digest = hashlib.sha256()
+        for i, text in enumerate(self.texts):
+            pair = self.pairs[i] if self.pairs is not None else ""
+            digest.update(f"{_identity(text)}\x1f{pair}\x1f{self.labels[i]}\x1e".encode())
+        return digest.hexdigest()
+
+    def held_out(self) -> tuple[Rows, Rows]:
+        """Nine tenths to train on and a tenth to evaluate on, chosen by a hash of the text alone."""
+        evaluation = [i for i, text in enumerate(self.texts) if _hash_share(_identity(text)) < EVAL_SHARE]
+        chosen = set(evaluation)
+        return self.take([i for i in range(len(self)) if i not in chosen]), self.take(evaluation)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What to read and how; the fields of the same names in `TrainOptions`."""
+
+    data: str
+    eval_data: str | None = None
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    task: str = "classification"
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Rows to train on and rows to evaluate on."""
+
+    train: Rows
+    evaluation: Rows
+
+
+def limit_rows(rows: Rows, count: int | None, seed: int) -> Rows:
+    """At most `count` rows, drawn by the seed, in their old order."""
+    if count is None or count >= len(rows):
+        return rows
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return rows.take(sorted(int(i) for i in drawn))
+
+
+def _identity(text: Any) -> str:
+    """What a row is known by: a file by its name and its folder's, wherever that lies."""
+    return "/".join(text.parts[-2:]) if isinstance(text, Path) else str(text)
+
+
+def _hash_share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

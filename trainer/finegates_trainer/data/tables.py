@@ -1,0 +1,91 @@
+"""Tables from files, folders and `datasets` names; nothing here knows what the columns mean."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError, missing_extra
+
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+EVAL_NAMES = ("dev", "validation", "valid", "eval", "test")
+
+
+def read_tables(source: str) -> tuple[Any, Any]:
+    """The training table and the evaluation table (None where there is only one), as pandas has them.
+
+    Raises:
+        InputError: nothing found, or a file cannot be read.
+        MissingExtraError: the `train` extra is not installed.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _read_table(path), None
+    if path.is_dir():
+        train = _find_file(path, ("train",))
+        if train is None:
+            raise InputError(f"folder {source} holds no train file; expected train with one of {', '.join(SUFFIXES)}")
+        held_out = _find_file(path, EVAL_NAMES)
+        return _read_table(train), _read_table(held_out) if held_out else None
+    if path.suffix in SUFFIXES or path.is_absolute() or source.startswith("."):
+        raise InputError(f"data {source} does not exist")
+    return _hub_tables(source)
+
+
+def _find_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+    candidates = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_table(path: Path) -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise missing_extra("pandas", "train") from error
+    try:
+        if path.suffix == ".tsv":
+            # Tab-separated corpora do not quote: a quote character is data.
+            return pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False)
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        if path.suffix in (".jsonl", ".json"):
+            return pd.read_json(path, lines=path.suffix == ".jsonl", dtype=False)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
+
+
+def _hub_tables(name: str) -> tuple[Any, Any]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_extra("datasets", "train") from error
+    repository, _, config = name.partition(":")
+    try:
+        splits = datasets.load_dataset(repository, config or None)
+    except Exception as error:  # datasets raises a dozen unrelated classes for "not there"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{name} is neither a file or folder nor a data set that `datasets` could load ({reason}); "
+            "a configuration is given as NAME:CONFIG"
+        ) from error
+    if "train" not in splits:
+        raise InputError(f"data set {name} has no train split, only {sorted(splits)}")
+    held_out = next((splits[split] for split in ("validation", *EVAL_NAMES) if split in splits), None)
+    return _named_labels(splits["train"]), _named_labels(held_out) if held_out is not None else None
+
+
+def _named_labels(split: Any) -> Any:
+    """A `datasets` split as a table, class indices replaced by their names, in lists of them too."""
+    table = split.to_pandas()
+    for column, feature in split.features.items():
+        names = getattr(feature, "names", None)
+        if names:
+            table[column] = [names[index] if index >= 0 else None for index in table[column]]
+        inner = getattr(getattr(feature, "feature", None), "names", None)
+        if inner:
+            table[column] = [[inner[index] for index in indices] for indices in table[column]]
+    return table
