@@ -197,9 +197,9 @@ class ExportJob:
             self.chain.set_reference(self.torch_form(self.model, self.model))
 
     def _judge(self) -> Any:
-        from finegates_export.residual_sides import never
+        from finegates_export.residual_sides import always, never
 
-        return never
+        return {"always": always, "never": never, "auto": never}[self.options.gathers]
 
     def _weights(self) -> dict[str, Any]:
         """The layers' linears that the plan left, as arrays."""

@@ -41,7 +41,7 @@ class ExportOptions(Options):
     """Put the graphs of a bundle under onnx/, where some clients look for them."""
     torch: bool = False
     """Put the shrunk torch model into the bundle too, as the folder `torch/`: to fine-tune further, and export again."""
-    gathers: Literal["auto", "never"] = "auto"
+    gathers: Literal["auto", "always", "never"] = "auto"
     """Matrix layout: `auto` asks the table of costs measured on this machine whether a gather pays for closed dims."""
     plan_only: bool = False
     """Print what would go and why, and write nothing."""
@@ -68,7 +68,8 @@ class ExportOptions(Options):
         for name in ("onnx_folder", "torch"):
             asked = getattr(self, name) and single_file
             check(not asked, name.replace("_", "-"), "applies to a bundle, and --out names a file")
-        check(self.gathers in ("auto", "never"), "gathers", f"{self.gathers!r} is neither auto nor never")
+        known = self.gathers in ("auto", "always", "never")
+        check(known, "gathers", f"{self.gathers!r} is none of auto, always, never")
         self.tolerances()
 
     def tolerances(self) -> Tolerances:

@@ -59,6 +59,12 @@ def residual_plans(model: nn.Module, structure: Structure, judge: Judge) -> tupl
     return tuple(plans)
 
 
+def always(uses: Sequence[ResidualUse]) -> tuple[bool, str]:
+    """The judge of those who want gathers wherever they make a matrix smaller."""
+    smaller = all(use.width - len(use.dims) > (use.side == "writes") for use in uses)
+    return smaller, "gathered (asked for)" if smaller else "zeros stay: a gather would make nothing smaller"
+
+
 def never(uses: Sequence[ResidualUse]) -> tuple[bool, str]:
     """The judge of those who want no gathers."""
     _ = uses

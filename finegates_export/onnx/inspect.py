@@ -11,7 +11,7 @@ from finegates_export.onnx.write import HIDDEN
 
 ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-ACTIVATION = ("BiasGelu", "FastGelu", "QuickGelu")
+ACTIVATION = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 INTEGER_PRODUCTS = ("MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", *INTEGER_PRODUCTS)
 CONTRIB_DOMAIN = "com.microsoft"
@@ -41,7 +41,8 @@ def inspect_graph(graph: Any) -> GraphFacts:
     weights: dict[str, int] = {}
     head = {id(node) for node in head_nodes(graph)}
     for node in graph.graph:
-        if node.domain == CONTRIB_DOMAIN or node.op_type in INTEGER_PRODUCTS:
+        fused = node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION)
+        if fused and id(node) not in head:
             operators[node.op_type] += 1
         if id(node) not in head and (matrix := constant_matrix(node)) is not None:
             weights[matrix.name] = matrix.const_value.size

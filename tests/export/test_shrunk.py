@@ -1,4 +1,4 @@
-"""The shrunk torch model: saved and loaded whole, fine-tuned with LoRA, exported again, and refused where it is not one."""
+"""The shrunk torch model: saved, loaded, fine-tuned with LoRA, exported again, and refused where it is not one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from finegates_export import export, load, load_torch, save_torch
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.exporter import ExportOptions
 from finegates_export.gates.assemble import assemble, base_of
+from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.run_folder import read_run
 from finegates_export.plan import ShrinkPlan
 from tests.export.compare import PRACTICE, REJECTED, difference, torch_outputs
@@ -38,7 +39,7 @@ def saved(request, workshop):
 def gated_outputs(run_folder, dims):
     run = read_run(run_folder)
     gated = assemble(run, base_of(run)).gated
-    outputs = torch_outputs(gated)
+    outputs = torch_outputs(gated, plain_model(gated.model))
     return outputs if dims is None else outputs._replace(hidden=outputs.hidden[:, list(dims)])
 
 

@@ -44,13 +44,14 @@ class Pattern:
     layout: str
     adapter: str
     width: bool
+    gathers: str
     layers: int
     activation: str
 
     def words(self) -> str:
         """The pattern in one cell of a table."""
-        width = "+width" if self.width else ""
-        return f"{self.variant} {self.task} {self.layout}{width} {self.adapter} {self.layers}x {self.activation}"
+        more = "+width" if self.width else "+gathers" if self.gathers == "always" else ""
+        return f"{self.variant} {self.task} {self.layout}{more} {self.adapter} {self.layers}x {self.activation}"
 
     @property
     def base(self) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def draw_pattern(seed: int) -> Pattern:
         layout=layout,
         adapter=str(generator.choice(list(ADAPTERS))),
         width=may_narrow and bool(generator.random() < 0.4),
+        gathers="always" if layout == "matrix" and generator.random() < 0.5 else "never",
         layers=layers,
         activation=str(generator.choice(ACTIVATIONS)),
     )

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -83,7 +82,7 @@ def run_pattern(pattern: Pattern, root: Path) -> Outcome:
         )  # fmt: skip
         pooled = pattern.task == "embedding" and pattern.seed % 2 == 0
         out = Path(scratch) / "model.onnx"
-        report = export(ExportOptions(ckpt=run, out=out, threads=1, gathers="never", pool_in_graph=pooled))
+        report = export(ExportOptions(ckpt=run, out=out, threads=1, gathers=pattern.gathers, pool_in_graph=pooled))
     worst = max(report.links, key=_difference)
     plan, fused = report.plan, report.fused
     counts = f"{fused['attention']}/{plan.attention_layers} {fused['activation']}/{plan.feed_forward_layers}"

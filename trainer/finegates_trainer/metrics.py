@@ -73,7 +73,7 @@ METRICS: dict[str, dict[str, MetricFunction]] = {
     "classification": _ONE_LABEL,
     "multi-label": {"f1_micro": _micro_f1, "f1_macro": _f1, "accuracy": _accuracy},
     "regression": {"spearman": _spearman, "pearson": _pearson, "negative_rmse": _negative_rmse},
-    "token-classification": {"accuracy": _accuracy, "f1": _f1},
+    "token-classification": {"f1": _f1, "accuracy": _accuracy},
     "question-answering": {"exact_match": _exact_match, "f1": _overlap_f1},
     "feature-extraction": {},
     "embedding": {"spearman": _spearman, "pearson": _pearson},

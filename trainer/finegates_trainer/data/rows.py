@@ -40,9 +40,14 @@ class Rows:
             digest.update(f"{_identity(text)}\x1f{pair}\x1f{self.labels[i]}\x1e".encode())
         return digest.hexdigest()
 
-    def held_out(self) -> tuple[Rows, Rows]:
-        """Nine tenths to train on and a tenth to evaluate on, chosen by a hash of the text alone."""
-        evaluation = [i for i, text in enumerate(self.texts) if _hash_share(_identity(text)) < EVAL_SHARE]
+    def held_out(self, *, by_pair: bool = False) -> tuple[Rows, Rows]:
+        """Nine tenths to train on and a tenth to evaluate on, chosen by a hash of the text alone.
+
+        Args:
+            by_pair: by a hash of the second text: of questions about one text none may give away another's answer.
+        """
+        known_by = self.pairs if by_pair and self.pairs is not None else self.texts
+        evaluation = [i for i, text in enumerate(known_by) if _hash_share(_identity(text)) < EVAL_SHARE]
         chosen = set(evaluation)
         return self.take([i for i in range(len(self)) if i not in chosen]), self.take(evaluation)
 

@@ -1,0 +1,180 @@
+"""The cost table: what linears really cost on this machine, measured once and kept.
+
+    table = CostTable(threads=2)
+    decision = table.cheaper([LinearShape(1024, 768, 1843)], [LinearShape(1024, 595, 1843, read_from=768)])
+    decision.chosen, decision.why
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+from finegates_export.errors import InputError, OutputError
+from finegates_export.measure.cost_file import Entries, cost_path, make_stamp, read_entries, write_entries
+from finegates_export.measure.linear_times import Measurer, Precision, Question, measure_linears
+from finegates_export.measure.statistics import Interval, median_interval, ratio_interval
+from finegates_export.targets.linear_shape import LinearShape
+
+NANOSECONDS_PER_MS = 1e6
+DEFAULT_PRECISION = Precision()
+
+Way = tuple[LinearShape, ...]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one linear takes, in milliseconds: the median over the rounds and its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which of two ways is faster."""
+
+    ratio: float
+    """Time of the second way over that of the first: the median over rounds that ran both."""
+    low: float
+    """From here ..."""
+    high: float
+    """... to here lie 95 % of the medians that the bootstrap draws."""
+    rounds: int
+    chosen: Literal["a", "b"]
+    """`b` only where the whole interval is below 1."""
+    why: str
+
+
+class CostTable:
+    """Costs by shape, and decisions by pairs of ways; what is missing is measured and kept on disk.
+
+    Args:
+        threads: processor threads.
+        target: whose graphs are measured.
+        precision: when a measurement may stop.
+        measurer: what answers a question; a fresh process unless a caller has something else.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        target: str = "ort-cpu",
+        precision: Precision = DEFAULT_PRECISION,
+        measurer: Measurer = measure_linears,
+    ) -> None:
+        self.threads, self.target, self.precision = threads, target, precision
+        self._measurer = measurer
+        self._stamp = make_stamp(target, threads)
+        self.path = cost_path(self._stamp)
+        """The file that keeps the results."""
+        self._costs: dict[LinearShape, Interval] = {}
+        self._ratios: dict[tuple[Way, Way], Interval] = {}
+        self._read()
+
+    def milliseconds(self, shapes: Sequence[LinearShape]) -> dict[LinearShape, Cost]:
+        """What linears cost; those not known yet are measured side by side.
+
+        Raises:
+            MeasurementError: the process that measures failed.
+        """
+        missing = tuple(shape for shape in dict.fromkeys(shapes) if shape not in self._costs)
+        if missing:
+            times = self._measurer(Question(missing, self.target, self.threads, self.precision))
+            self._costs.update(zip(missing, map(median_interval, times), strict=True))
+            self._write()
+        return {shape: _cost(self._costs[shape]) for shape in shapes}
+
+    def cheaper(self, a: Sequence[LinearShape], b: Sequence[LinearShape]) -> Decision:
+        """Compare two ways to compute the same, in one run that takes turns.
+
+        Args:
+            a: the linears of the way that is taken when in doubt.
+            b: the linears of the other way.
+
+        Raises:
+            InputError: a way without linears, or different numbers of tokens.
+            MeasurementError: the process that measures failed.
+        """
+        ways = (tuple(a), tuple(b))
+        tokens = {shape.tokens for way in ways for shape in way}
+        if not all(ways) or len(tokens) > 1:
+            raise InputError(
+                f"cannot compare {len(ways[0])} with {len(ways[1])} linears at {sorted(tokens)} tokens; give each way "
+                "at least one linear, and all the same number of tokens"
+            )
+        if ways not in self._ratios:
+            shapes = tuple(dict.fromkeys((*a, *b)))
+            first, second = (tuple(shapes.index(shape) for shape in way) for way in ways)
+            question = Question(shapes, self.target, self.threads, self.precision, first, second)
+            self._ratios[ways] = ratio_interval(self._measurer(question), second, first)
+            self._write()
+        return _decide(*ways, self._ratios[ways])
+
+    def _read(self) -> None:
+        """Take in what the file has; results of this process stay as they are."""
+        entries = read_entries(self.path, self._stamp)
+        self._costs = {**_usable(entries, "costs", _read_cost), **self._costs}
+        self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
+
+    def _write(self) -> None:
+        self._read()  # another process may have added to the file meanwhile
+        costs = [{"shape": shape.to_json(), **asdict(cost)} for shape, cost in self._costs.items()]
+        ratios = [
+            {"a": [shape.to_json() for shape in a], "b": [shape.to_json() for shape in b], **asdict(ratio)}
+            for (a, b), ratio in self._ratios.items()
+        ]
+        try:
+            write_entries(self.path, self._stamp, {"costs": costs, "ratios": ratios})
+        except OutputError as error:
+            # A machine without a writable cache folder measures again next time, and that is all.
+            logging.getLogger(__name__).warning("measured costs are not kept: %s", error)
+
+
+def _cost(interval: Interval) -> Cost:
+    median, low, high = (value / NANOSECONDS_PER_MS for value in (interval.median, interval.low, interval.high))
+    return Cost(median, low, high, interval.rounds)
+
+
+def _decide(a: Way, b: Way, ratio: Interval) -> Decision:
+    names = [_name(a), _name(b)]
+    if names[0] == names[1]:
+        names = ["the first way", "the second way"]
+    figures = f"{ratio.median:.2f} of the time ({ratio.low:.2f} to {ratio.high:.2f}) at {a[0].tokens} tokens"
+    if ratio.high < 1.0:
+        return Decision(ratio.median, ratio.low, ratio.high, ratio.rounds, "b", f"{names[1]}: {figures}")
+    why = f"{names[0]}: {names[1]} takes {figures}"
+    return Decision(ratio.median, ratio.low, ratio.high, ratio.rounds, "a", why)
+
+
+def _name(way: Way) -> str:
+    return "gathered" if any(shape.gathered for shape in way) else "zeros stay"
+
+
+def _read_cost(entry: dict[str, Any]) -> LinearShape:
+    return LinearShape.from_json(entry["shape"])
+
+
+def _read_ratio(entry: dict[str, Any]) -> tuple[Way, Way]:
+    a, b = (tuple(map(LinearShape.from_json, entry[way])) for way in ("a", "b"))
+    return a, b
+
+
+def _usable(entries: Entries, kind: str, read: Callable[[dict[str, Any]], Value]) -> dict[Value, Interval]:
+    """The entries of a kind that can be read; each other one is as good as missing."""
+    found = {}
+    for entry in entries.get(kind, []):
+        try:
+            key = read(entry)
+            interval = Interval(*(float(entry[name]) for name in ("median", "low", "high")), int(entry["rounds"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        if all(math.isfinite(value) and value > 0 for value in (interval.median, interval.low, interval.high)):
+            found[key] = interval
+    return found
