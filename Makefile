@@ -9,7 +9,7 @@ REVIEWS := .cache/reviews
 MINILM := .cache/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test lint bench-bert-base clean
+.PHONY: help setup demo demo-full test test-patterns lint bench-bert-base clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -43,6 +43,9 @@ test: $(READY) ## Lint, type check and run all tests (under 6 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal --durations=8
+
+test-patterns: $(READY) ## 2,000 random gate patterns through the export; goes on where its log ends
+	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
 
 lint: $(READY) ## Lint and type check
 	$(BIN)/ruff check .

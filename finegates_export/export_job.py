@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,9 +198,14 @@ class ExportJob:
             self.chain.set_reference(self.torch_form(self.model, self.model))
 
     def _judge(self) -> Any:
+        from finegates_export.measure.cost_table import CostTable
+        from finegates_export.measure.gather_judge import GatherJudge
         from finegates_export.residual_sides import always, never
 
-        return {"always": always, "never": never, "auto": never}[self.options.gathers]
+        if self.options.gathers != "auto":
+            return {"always": always, "never": never}[self.options.gathers]
+        table = CostTable(self.options.threads or os.cpu_count() or 1, self.target.NAME)
+        return GatherJudge(table, self.options.tokens)
 
     def _weights(self) -> dict[str, Any]:
         """The layers' linears that the plan left, as arrays."""

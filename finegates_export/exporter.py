@@ -40,9 +40,11 @@ class ExportOptions(Options):
     onnx_folder: bool = False
     """Put the graphs of a bundle under onnx/, where some clients look for them."""
     torch: bool = False
-    """Put the shrunk torch model into the bundle too, as the folder `torch/`: to fine-tune further, and export again."""
+    """Put the shrunk torch model into the bundle too, as the folder `torch/`, to fine-tune it and export again."""
     gathers: Literal["auto", "always", "never"] = "auto"
     """Matrix layout: `auto` asks the table of costs measured on this machine whether a gather pays for closed dims."""
+    tokens: int = 1024
+    """Batch times sequence at which that table is asked."""
     plan_only: bool = False
     """Print what would go and why, and write nothing."""
     min_agreement: float = 0.99
@@ -63,6 +65,7 @@ class ExportOptions(Options):
         check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
         check(self.quantize in ("none", "int8"), "quantize", f"{self.quantize!r} is neither none nor int8")
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
+        check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
         single_file = self.out is not None and self.out.suffix == ".onnx"
         for name in ("onnx_folder", "torch"):

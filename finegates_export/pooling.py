@@ -79,7 +79,7 @@ def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder
         )
     values = _modes(_read(path))
     modes = [name.removeprefix("pooling_mode_") for name, on in values.items() if on and name in MODE_FIELDS]
-    others = [name for name, on in values.items() if on is True and _is_other_mode(name)]
+    others = [name.removeprefix("pooling_mode_") for name, on in values.items() if on is True and _is_other_mode(name)]
     if len(modes) != 1 or others:
         raise UnsupportedError(
             f"{base_id} pools by {', '.join([*modes, *others]) or 'nothing'} ({POOLING_CONFIG.as_posix()}); supported "

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from finegates_export.families.residual import residual_map
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LinearSide, Structure
-from finegates_export.gates.width import OpenDimsNorm
+from finegates_export.narrow import narrow
 from finegates_export.plan import AttentionPlan, FeedForwardPlan, ShrinkPlan
 from finegates_export.planner import activation_at, rows_of_side
 from finegates_export.ragged import ATTENTION, Heads
@@ -29,7 +28,7 @@ def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Modul
         The same model with smaller layers.
     """
     if plan.width is not None:
-        _narrow(model, structure, list(plan.width))
+        narrow(model, structure, plan.width)
     for layer, layer_plan in zip(structure.layers, plan.layers, strict=True):
         _shrink_attention(model, layer.attention, layer_plan.attention)
         _shrink_feed_forward(model, layer.feed_forward, layer_plan.feed_forward)
@@ -39,8 +38,8 @@ def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Modul
 def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan) -> None:
     output = _linear(model, where.output)
     bias = _bias(output)
-    if plan.constants:
-        value_bias = rows_of_side(model, where.value)[1]
+    value_bias = rows_of_side(model, where.value)[1]
+    if plan.constants and value_bias is not None:
         columns = list(plan.constants)
         bias = bias + output.weight[:, columns] @ value_bias[columns]
     name = _local(where.output, where.module)
@@ -97,51 +96,6 @@ def _shrink_feed_forward(model: nn.Module, where: FeedForwardMap, plan: FeedForw
     _replace(model, where.down, slice_linear(down, columns=neurons))
 
 
-def _narrow(model: nn.Module, structure: Structure, dims: list[int]) -> None:
-    """Take the closed dims of the residual stream out of everything that has it, and make norms ordinary again."""
-    index = torch.tensor(dims)
-    for path, module in [*model.named_modules()]:
-        if isinstance(module, OpenDimsNorm):
-            _replace(model, path, module.norm)
-    where = residual_map(model, structure)
-    for path in where.norms:
-        norm: Any = model.get_submodule(path)
-        norm.normalized_shape = (len(dims),)
-        for name in ("weight", "bias"):
-            if getattr(norm, name) is not None:
-                setattr(norm, name, _parameter(getattr(norm, name)[index]))
-    for path in where.tables:
-        owner, name = _owner(model, path)
-        setattr(owner, name, _parameter(getattr(owner, name).index_select(-1, index)))
-        if isinstance(owner, nn.Embedding):
-            owner.embedding_dim = len(dims)
-    for path in (*where.writers, *where.convolutions):
-        _narrow_rows(_linear(model, path), index)
-    for path in where.readers:
-        _replace(model, path, slice_linear(_linear(model, path), columns=dims))
-    for group in structure.groups():
-        for side in group.sides:
-            linear = _linear(model, side.linear)
-            if side.axis == "column":
-                _narrow_rows(linear, index)
-            elif linear.weight.shape[1] != len(dims):
-                _replace(model, side.linear, slice_linear(linear, columns=dims))
-    for layer in structure.layers:
-        for path in layer.attention.position_linears:
-            _replace(model, path, slice_linear(_linear(model, path), columns=dims))
-
-
-def _narrow_rows(module: Any, index: torch.Tensor) -> None:
-    """Keep the chosen outputs of a linear or a convolution."""
-    module.weight = _parameter(module.weight[index])
-    if module.bias is not None:
-        module.bias = _parameter(module.bias[index])
-    if isinstance(module, nn.Linear):
-        module.out_features = len(index)
-    else:
-        module.out_channels = len(index)
-
-
 def _sliced(model: nn.Module, rows: dict[LinearSide, list[int]]) -> dict[str, nn.Linear]:
     """Linears cut to the chosen rows of their blocks, by path; a fused linear keeps the order of its blocks."""
     chosen: dict[str, list[int]] = {}
@@ -160,19 +114,10 @@ def _bias(linear: Any) -> torch.Tensor:
     return linear.weight.new_zeros(linear.weight.shape[0]) if bias is None else bias.detach()
 
 
-def _parameter(values: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(values.detach().contiguous(), requires_grad=False)
-
-
 def _local(path: str, module: str) -> str:
     return path.removeprefix(f"{module}.")
 
 
-def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), name
-
-
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    owner, name = _owner(model, path)
-    setattr(owner, name, module)
+    owner, _, name = path.rpartition(".")
+    setattr(model.get_submodule(owner), name, module)

@@ -11,9 +11,9 @@ from finegates_export.families.structure import AttentionMap, FeedForwardMap, ro
 class Bert(Family):
     """`BertModel` and its task models (Devlin et al., 2018)."""
 
-    name = "bert"
-    model_types = ("bert",)
-    prefix = "bert"
+    name: str = "bert"
+    model_types: tuple[str, ...] = ("bert",)
+    prefix: str = "bert"
 
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""

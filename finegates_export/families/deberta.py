@@ -1,8 +1,8 @@
 """DeBERTa v2 and v3: post-norm layers whose attention adds content-to-position and position-to-content terms.
 
 He et al., 2020. The position terms read Q and K, or linears of their own: with `share_att_key` the same linears make
-both, and a Q/K dim whose Q row (or K row) is zero is zero in all terms. Without it a dim goes only when Q's and K's rows
-are both zero.
+both, and a Q/K dim whose Q row (or K row) is zero is zero in all terms. Without it a dim goes only when Q's row and K's
+row are both zero.
 """
 
 from __future__ import annotations

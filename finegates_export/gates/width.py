@@ -39,7 +39,7 @@ class OpenDimsNorm(nn.Module):
         open_D: which dims its statistics run over.
     """
 
-    open_D: Tensor
+    open_D: Tensor  # noqa: N815  # a shape suffix
 
     def __init__(self, norm: Any, open_D: Tensor) -> None:
         super().__init__()

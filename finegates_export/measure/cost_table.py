@@ -1,8 +1,8 @@
 """The cost table: what linears really cost on this machine, measured once and kept.
 
-    table = CostTable(threads=2)
-    decision = table.cheaper([LinearShape(1024, 768, 1843)], [LinearShape(1024, 595, 1843, read_from=768)])
-    decision.chosen, decision.why
+table = CostTable(threads=2)
+decision = table.cheaper([LinearShape(1024, 768, 1843)], [LinearShape(1024, 595, 1843, read_from=768)])
+decision.chosen, decision.why
 """
 
 from __future__ import annotations
@@ -124,11 +124,13 @@ class CostTable:
         self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
 
     def _write(self) -> None:
+        """Keep what is known, but for ratios that a busy machine left open: a quieter one may settle them."""
         self._read()  # another process may have added to the file meanwhile
         costs = [{"shape": shape.to_json(), **asdict(cost)} for shape, cost in self._costs.items()]
         ratios = [
             {"a": [shape.to_json() for shape in a], "b": [shape.to_json() for shape in b], **asdict(ratio)}
             for (a, b), ratio in self._ratios.items()
+            if ratio.relative_half_width < self.precision.half_width or not ratio.low < 1.0 <= ratio.high
         ]
         try:
             write_entries(self.path, self._stamp, {"costs": costs, "ratios": ratios})
@@ -172,9 +174,10 @@ def _usable(entries: Entries, kind: str, read: Callable[[dict[str, Any]], Value]
     for entry in entries.get(kind, []):
         try:
             key = read(entry)
-            interval = Interval(*(float(entry[name]) for name in ("median", "low", "high")), int(entry["rounds"]))
+            median, low, high = (float(entry[name]) for name in ("median", "low", "high"))
+            interval = Interval(median, low, high, int(entry["rounds"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        if all(math.isfinite(value) and value > 0 for value in (interval.median, interval.low, interval.high)):
+        if all(math.isfinite(value) and value > 0 for value in (median, low, high)):
             found[key] = interval
     return found

@@ -64,7 +64,7 @@ def time_graphs(spec: CostSpec) -> list[list[int]]:
         done = len(times[0])
         fresh = time_interleaved(calls, Budget(batch, 0.0, 0 if done else WARMUP_ROUNDS), spec.seed + done)
         for number, rounds in enumerate(times):
-            rounds += fresh[str(number)]
+            rounds.extend(fresh[str(number)])
         done += batch
         elapsed = time.perf_counter() - started
         affordable = int((spec.seconds - elapsed) / elapsed * done)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finegates_export.onnx.write import HIDDEN
+from finegates_export.tasks import HIDDEN
 
 ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")

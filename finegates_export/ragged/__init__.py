@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from finegates_export.families.structure import AttentionKind
-from finegates_export.ragged.attention import Heads, RaggedAttention
+from finegates_export.ragged.attention import Heads, PlainAttention, RaggedAttention
 from finegates_export.ragged.disentangled import DisentangledAttention
 from finegates_export.ragged.relative import RelativeAttention
 from finegates_export.ragged.rotary import RotaryAttention
 
 ATTENTION: dict[AttentionKind, type[RaggedAttention]] = {
-    "plain": RaggedAttention,
+    "plain": PlainAttention,
     "relative": RelativeAttention,
     "rotary": RotaryAttention,
     "disentangled": DisentangledAttention,

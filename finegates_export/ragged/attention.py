@@ -59,20 +59,6 @@ class RaggedAttention(nn.Module):
         for name, linear in linears.items():
             self.add_module(name, linear)
 
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_kwargs: Any
-    ) -> tuple[Tensor, None]:
-        """Attend, and project where the projection lies inside.
-
-        Args:
-            hidden_states: x_BSD.
-            attention_mask: additive or boolean, broadcastable to (B, h, S, S).
-
-        Returns:
-            Shape (B, S, h*v), or (B, S, D) behind the projection; and no attention weights.
-        """
-        return self.attend(*self.project(hidden_states), attention_mask), None
-
     def project(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, shapes (B, h, S, q) twice and (B, h, S, v)."""
         heads = self.heads
@@ -98,3 +84,21 @@ class RaggedAttention(nn.Module):
 
     def _linear(self, role: str) -> Any:
         return getattr(self, self.roles[role])
+
+
+class PlainAttention(RaggedAttention):
+    """Softmax attention under a mask: BERT, RoBERTa, ELECTRA, DistilBERT, ViT, DeiT."""
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """Attend, and project where the projection lies inside.
+
+        Args:
+            hidden_states: x_BSD.
+            attention_mask: additive or boolean, broadcastable to (B, h, S, S).
+
+        Returns:
+            Shape (B, S, h*v), or (B, S, D) behind the projection; and no attention weights.
+        """
+        return self.attend(*self.project(hidden_states), attention_mask), None

@@ -55,6 +55,8 @@ def linear_graph(shape: LinearShape, seed: int = 0) -> bytes:
 
 def _add_linear(graph: Any, source: Any, shape: LinearShape, name: str, generator: np.random.Generator) -> None:
     """MatMul, Add or BiasGelu, and a Slice down to one number."""
+    import onnx_ir
+
     matrix = generator.random((shape.width_in, shape.width_out), np.float32) - 0.5
     result = _append(graph, "MatMul", [source, _constant(graph, f"{name}.weight", matrix)], name)
     if shape.bias:
@@ -62,7 +64,9 @@ def _add_linear(graph: Any, source: Any, shape: LinearShape, name: str, generato
         operator, domain = ("BiasGelu", CONTRIB_DOMAIN) if shape.activation else ("Add", "")
         result = _append(graph, operator, [result, bias], f"{name}.bias_node", domain)
     bounds = [_constant(graph, f"{name}.{word}", np.full(3, at)) for word, at in (("start", 0), ("end", 1))]
-    graph.outputs.append(_append(graph, "Slice", [result, *bounds], f"{name}.first"))
+    first = _append(graph, "Slice", [result, *bounds], f"{name}.first")
+    first.shape = onnx_ir.Shape([1, 1, 1])
+    graph.outputs.append(first)
 
 
 def _sides(shape: LinearShape, name: str, generator: np.random.Generator) -> list[ResidualPlan]:

@@ -117,6 +117,31 @@ def test_verify_accepts_the_bundle_and_refuses_another_runs(trained: Trained, ta
         verify(other.folder, trained.bundle(task), threads=1)
 
 
+@pytest.mark.parametrize("task", CHANCE)
+def test_the_bench_scores_a_graph_as_training_scored_the_model(trained: Trained, task: str, tmp_path: Path) -> None:
+    from finegates_bench.quality import _graph_metric, evaluation_rows
+
+    run = trained.run(task)
+    names = base_of(run).family().input_names(base_of(run).config())
+    rows = evaluation_rows(run, names, None)
+    assert rows.examples is not None, rows.words
+    assert len(rows.examples) == run.info.data["eval_rows"]
+    found = _graph_metric(trained.bundle(task) / "model.onnx", rows.examples, run, 1)
+    assert found == pytest.approx(run.info.metrics[run.info.metric], abs=1e-3)
+    other = evaluation_rows(run, names, str(_other_rows(trained.rows[task], tmp_path)))
+    assert other.examples is not None
+    assert len(other.examples) != len(rows.examples)
+
+
+def _other_rows(rows: Path, folder: Path) -> Path:
+    """Fewer rows than a run evaluates on."""
+    if rows.is_dir():
+        return rows / "train"
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(rows.read_text(encoding="utf-8").splitlines()[:3]) + "\n", encoding="utf-8")
+    return path
+
+
 def test_several_labels_are_those_above_one_half(trained: Trained, task_rows: dict[str, Path]) -> None:
     rows = [json.loads(line) for line in task_rows["multi-label"].read_text(encoding="utf-8").splitlines()]
     run = trained.run("multi-label")

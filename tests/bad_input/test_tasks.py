@@ -1,0 +1,214 @@
+"""Rows, bases and options that do not fit a task are refused by name, before anything is trained or written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from finegates_export import ExportOptions, export
+from finegates_export.errors import FineGatesError, InputError, UnsupportedError
+from finegates_export.families.base import find_base
+from finegates_export.files import write_json
+from finegates_export.gates.run_folder import read_run
+from finegates_export.pooling import Pooling, find_pooling
+from finegates_trainer import TrainOptions, train
+from tests.tiny import tiny_base, tiny_run
+
+WORDS = {"tokens": ["a", "film"], "tags": ["O", "B"]}
+QUESTION = {"question": "so ?", "context": "the film was great", "answer": "great", "answer_start": 13}
+PAIR = {"sentence1": "a film", "sentence2": "a play", "score": 1.0}
+
+
+def _train(base: Path, rows: list[dict[str, Any]], folder: Path, task: str, **more: Any) -> None:
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    train(
+        TrainOptions(
+            base=str(base), data=str(data), eval_data=str(data), out=folder / "run", task=task, max_steps=1, **more
+        )
+    )  # type: ignore[arg-type]  # a name of TASKS
+
+
+ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
+    "words and tags differ": (
+        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "row 2 has 2 words and 1 tags",
+    ),
+    "words as a string": ("token-classification", [{"tokens": "a film", "tags": ["O", "B"]}], {}, "reads a list"),
+    "no tags": ("token-classification", [{"tokens": ["a"]}], {}, r"no column label \(one of tags.*--label-column"),
+    "one tag": ("token-classification", [{**WORDS, "tags": ["O", "O"]}], {}, "1 labels.*needs 2 or more"),
+    "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "row 1 has no answer"),
+    "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' does not stand at 2"),
+    "empty SQuAD answer": (
+        "question-answering",
+        [{"question": "so ?", "context": "a film", "answers": {"text": [], "answer_start": []}}],
+        {},
+        "has no answer",
+    ),
+    "answer cut off": ("question-answering", [QUESTION], {"max_length": 7}, "all 1 answers lie behind.*--max-length"),
+    "question too long": ("question-answering", [QUESTION], {"max_length": 5}, "fills the row of 5 tokens"),
+    "no context": ("question-answering", [{"question": "so ?", "answer": "a"}], {}, "no column pair"),
+    "one text": ("embedding", [{"sentence1": "a", "score": 1}], {"pooling": "cls"}, "no column pair"),
+    "one score": ("embedding", [PAIR, PAIR], {"pooling": "mean"}, "all training pairs have the score 1"),
+    "a word for a score": ("embedding", [{**PAIR, "score": "high"}], {"pooling": "mean"}, "row 1 has the score 'high'"),
+    "no pooling": ("embedding", [PAIR], {}, "does not say how its tokens are pooled.*--pooling mean or --pooling cls"),
+    "no image folder": ("image-classification", [PAIR], {}, "has no head for the task 'image-classification'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rows_that_do_not_fit_are_told_in_one_line(base: Path, tmp_path: Path, case: str) -> None:
+    task, rows, more, message = ROWS[case]
+    with pytest.raises(FineGatesError, match=message) as caught:
+        _train(base, rows, tmp_path, task, **more)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "feature-extraction"}, "task: feature-extraction has no head.*embedding"),
+        ({"task": "poetry"}, "task: 'poetry' is not one of classification, multi-label"),
+        ({"task": "regression", "pooling": "mean"}, "pooling: applies to embeddings, not to regression"),
+        ({"task": "regression", "normalize": False}, "normalize: applies to embeddings"),
+        ({"task": "embedding", "pooling": "max"}, "pooling: 'max' is not one of mean, cls"),
+        ({"task": "embedding", "metric": "accuracy"}, "metric: 'accuracy': embedding has"),
+        ({"task": "token-classification", "class_weights": "balanced"}, "class-weights: .* token-classification has"),
+    ],
+)
+def test_options_that_contradict_the_task_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, KeyError), match=message):
+        TrainOptions(base="b", data="d", out=Path("o"), **options)
+
+
+@pytest.mark.parametrize("task", ["classification", "question-answering", "token-classification"])
+def test_a_head_that_a_family_lacks_is_refused_with_those_it_has(tmp_path: Path, task: str) -> None:
+    base = find_base(str(tiny_base(tmp_path / "vit", "vit", layers=1)))
+    with pytest.raises(UnsupportedError, match=f"'vit' has no head for the task '{task}'; it has feature-extraction"):
+        base.check_task(task)
+    base.check_task("image-classification")
+
+
+LIES: dict[str, tuple[dict[str, Any], str]] = {
+    "wider": ({"hidden_size": 64}, r"tensor bert\.\S+ has shape \(32,\), config.json asks for \(64,\)"),
+    "fewer layers": ({"num_hidden_layers": 1}, r"weights hold bert.encoder.layer.1.* says there are 1 layers"),
+    "more layers": ({"num_hidden_layers": 3}, r"asks for a tensor bert.encoder.layer.2\S+ of shape \(32,\)"),
+    "more neurons": (
+        {"intermediate_size": 96},
+        r"intermediate.dense.bias has shape \(64,\), config.json asks for \(96,\)",
+    ),
+    "more words": ({"vocab_size": 99}, r"word_embeddings.weight has shape \(64, 32\).*\(99, 32\)"),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_config_that_lies_about_its_weights_is_refused_and_not_drawn_anew(tmp_path: Path, case: str) -> None:
+    changes, message = LIES[case]
+    base = tiny_base(tmp_path / "base")
+    run = tiny_run(tmp_path / "run", base, "none")
+    find_base(str(base)).load("classification", ("one", "two", "three", "four", "five"))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    write_json(base / "config.json", {**config, **changes})
+    with pytest.raises(InputError, match=message):
+        export(ExportOptions(ckpt=run, out=tmp_path / "out"))
+    with pytest.raises(InputError, match=r"config\.json and weights disagree"):
+        find_base(str(base)).load("embedding", (), Pooling("mean", True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_head_is_drawn_anew(base: Path) -> None:
+    model = find_base(str(base)).load("token-classification", ("O", "B", "I", "E"))
+    stored = load_file(base / "model.safetensors")
+    kept = {name: tensor for name, tensor in model.named_parameters() if not name.startswith("classifier")}
+    assert all(bool((tensor == stored[name]).all()) for name, tensor in kept.items())
+    assert model.classifier.weight.shape[0] == 4 != stored["classifier.weight"].shape[0]
+
+
+def test_an_embedding_run_without_pooling_is_refused_before_its_tensors_are_read(base: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", base, "none", task="embedding")
+    assert read_run(run).info.pooled_by() == Pooling("mean", True)
+    values = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    write_json(run / "run.json", {**values, "pooling": None})
+    (run / "samples.safetensors").write_bytes(b"not read")
+    with pytest.raises(InputError, match=r"does not say how its tokens are pooled; train again with --pooling mean"):
+        export(ExportOptions(ckpt=run, out=tmp_path / "out"))
+
+
+def test_run_folders_of_before_there_were_poolings_are_read(base: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", base, "none")
+    values = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    write_json(
+        run / "run.json", {name: value for name, value in values.items() if name not in ("pooling", "normalize")}
+    )
+    assert read_run(run).info.pooled_by() is None
+
+
+def _pooled_base(base: Path, folder: Path, modes: dict[str, Any], modules: tuple[str, ...]) -> Path:
+    shutil.copytree(base, folder)
+    (folder / "1_Pooling").mkdir()
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 32, **modes})
+    write_json(folder / "modules.json", [{"type": f"sentence_transformers.models.{name}"} for name in modules])
+    return folder
+
+
+POOLINGS: dict[str, tuple[dict[str, Any], tuple[str, ...], Pooling]] = {
+    "mean": ({"pooling_mode_mean_tokens": True}, ("Transformer", "Pooling"), Pooling("mean", False)),
+    "cls": (
+        {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+        ("Transformer", "Pooling", "Normalize"),
+        Pooling("cls", True),
+    ),
+    "by name": ({"pooling_mode": "mean"}, ("Transformer", "Pooling", "Normalize"), Pooling("mean", True)),
+}
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+def test_the_base_says_how_it_pools_and_the_user_has_the_last_word(base: Path, tmp_path: Path, case: str) -> None:
+    modes, modules, expected = POOLINGS[case]
+    folder = _pooled_base(base, tmp_path / "base", modes, modules)
+    assert find_pooling(None, None, "base", folder) == expected
+    other = "cls" if expected.mode == "mean" else "mean"
+    assert find_pooling(other, not expected.normalize, "base", folder) == Pooling(other, not expected.normalize)
+
+
+@pytest.mark.parametrize(
+    ("modes", "modules", "message"),
+    [
+        ({"pooling_mode_max_tokens": True}, ("Transformer", "Pooling"), "pools by max_tokens"),
+        ({"pooling_mode": "lasttoken"}, ("Transformer", "Pooling"), "pools by lasttoken"),
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            ("Transformer", "Pooling"),
+            "pools by mean_tokens, cls_token",
+        ),
+        ({"pooling_mode_mean_tokens": True}, ("Transformer", "Pooling", "Dense"), "Dense module.*would be lost"),
+    ],
+)
+def test_a_pooling_that_is_not_served_is_refused(
+    base: Path, tmp_path: Path, modes: dict[str, Any], modules: tuple[str, ...], message: str
+) -> None:
+    folder = _pooled_base(base, tmp_path / "base", modes, modules)
+    with pytest.raises(UnsupportedError, match=message):
+        find_pooling(None, None, "base", folder)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "vit", "vit", layers=1)
+    for name in ("red", "blue"):
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+        (tmp_path / "images" / "train" / name / "1.png").write_bytes(b"no picture")
+    options = TrainOptions(
+        base=str(base), data=str(tmp_path / "images"), eval_data=str(tmp_path / "images"), out=tmp_path / "run",
+        task="image-classification",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"1\.png cannot be read as an image"):
+        train(options)
+    shutil.rmtree(tmp_path / "images" / "train" / "red")
+    (tmp_path / "images" / "train" / "blue" / "1.png").rename(tmp_path / "images" / "train" / "1.png")
+    with pytest.raises(InputError, match="holds no images in folders named by their class"):
+        train(options)

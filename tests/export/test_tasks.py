@@ -1,0 +1,84 @@
+"""What is delivered for every task: its outputs and nothing else, and the answers that `load` makes of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from finegates_export import ExportOptions, export, load
+from finegates_export.errors import UnsupportedError
+from finegates_export.gates.assemble import assemble, base_of
+from finegates_export.gates.run_folder import read_run
+from finegates_export.tasks import TASKS
+from tests.export.conftest import bundle_info
+from tests.tiny import LORA, labelled_texts, tiny_run, tiny_tokenizer
+
+TEXTS = [text for text, _ in labelled_texts(10)]
+TEXT_TASKS = [name for name, task in TASKS.items() if not task.images]
+OUTPUTS = {
+    "classification": {"logits": ["batch", 3]},
+    "multi-label": {"logits": ["batch", 3]},
+    "regression": {"logits": ["batch", 1]},
+    "token-classification": {"logits": ["batch", "sequence", 3]},
+    "question-answering": {"start_logits": ["batch", "sequence"], "end_logits": ["batch", "sequence"]},
+    "feature-extraction": {"last_hidden_state": ["batch", "sequence", 32]},
+    "embedding": {"last_hidden_state": ["batch", "sequence", 32]},
+}
+
+
+@pytest.fixture(scope="module")
+def run_of(workshop):
+    home = workshop.base(layers=1)
+    return lambda task: workshop.make(f"run-{task}", lambda out: tiny_run(out, home, "coupled", task=task, lora=LORA))
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+def test_a_delivered_graph_returns_the_tasks_outputs_and_no_others(workshop, run_of, task):
+    bundle = workshop.bundle(run_of(task))
+    session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    assert {value.name: value.shape for value in session.get_outputs()} == OUTPUTS[task]
+    info = bundle_info(bundle)
+    assert info["task"] == task
+    assert (info["pooling"], info["normalize"]) == (("mean", True) if task == "embedding" else (None, False))
+    assert all(link["relative"] < 1e-4 for link in info["report"]["links"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata.get("finegates.pooling") == ("mean" if task == "embedding" else None)
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == [f"Bert{TASKS[task].architecture}"]
+
+
+def test_int8_is_held_to_the_tasks_predictions(workshop, run_of):
+    """Per-token labels and vectors survive int8 as labels of rows do; the links say how well."""
+    for task in ("token-classification", "feature-extraction"):
+        bundle = workshop.bundle(run_of(task), quantize="int8", min_agreement=0.6, max_metric_loss=60.0)
+        last = bundle_info(bundle)["report"]["links"][-1]
+        assert last["name"] == "int8, as delivered"
+        assert 0.6 <= last["agreement"] <= 1.0
+        assert last["relative"] > 1e-4
+
+
+def test_features_are_the_hidden_states_of_the_texts_own_tokens(workshop, run_of):
+    run = read_run(run_of("feature-extraction"))
+    gated = assemble(run, base_of(run)).gated
+    found = load(workshop.bundle(run.folder), threads=1).predict(TEXTS, batch_size=4)
+    for text, features in zip(TEXTS, found, strict=True):
+        with torch.no_grad():
+            expected = gated(**tiny_tokenizer()(text, return_tensors="pt")).last_hidden_state[0]
+        assert features.shape == expected.shape
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert len({features.shape for features in found}) > 1
+
+
+def test_pooling_in_the_graph_adds_an_output_and_needs_an_embedding(workshop, run_of, tmp_path):
+    export(ExportOptions(ckpt=run_of("embedding"), out=tmp_path / "pooled.onnx", pool_in_graph=True, threads=1))
+    session = onnxruntime.InferenceSession(tmp_path / "pooled.onnx", providers=["CPUExecutionProvider"])
+    assert [(value.name, value.shape) for value in session.get_outputs()] == [
+        ("last_hidden_state", ["batch", "sequence", 32]), ("sentence_embedding", ["batch", 32]),
+    ]  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"--pool-in-graph applies to embeddings.*feature-extraction"):
+        export(ExportOptions(ckpt=run_of("feature-extraction"), out=tmp_path / "no.onnx", pool_in_graph=True))
+    assert not (tmp_path / "no.onnx").exists()
