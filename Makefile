@@ -7,9 +7,10 @@ DEMO := runs/demo
 FULL := runs/demo-full
 REVIEWS := .cache/reviews
 MINILM := .cache/all-MiniLM-L6-v2
+MPNET := .cache/all-mpnet-base-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test test-patterns lint bench-bert-base clean
+.PHONY: help setup demo demo-full test test-patterns lint bench-chains bench-bert-base clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +35,11 @@ demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned model
 		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
 	$(BIN)/finegates-bench --ckpt $(FULL)/pruned-0 --baseline $(FULL)/unpruned-0 --what-if 0.2,0.6,0.8 \
 		--eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out benchmarks/results/minilm --overwrite
+
+bench-chains: $(READY) ## The chain of checks on MPNet's and MiniLM's real weights (downloads 490 MB)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET)
+	$(BIN)/python benchmarks/real_weights.py --bases $(MINILM) $(MPNET) --sentences $(REVIEWS)/test.tsv \
+		--out benchmarks/results/chains
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
