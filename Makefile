@@ -10,7 +10,7 @@ MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test test-patterns lint bench-chains bench-bert-base clean
+.PHONY: help setup demo demo-full test test-patterns lint bench-chains bench-matrix bench-bert-base clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -40,6 +40,9 @@ bench-chains: $(READY) ## The chain of checks on MPNet's and MiniLM's real weigh
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET)
 	$(BIN)/python benchmarks/real_weights.py --bases $(MINILM) $(MPNET) --sentences $(REVIEWS)/test.tsv \
 		--out benchmarks/results/chains
+
+bench-matrix: $(READY) ## Latency of the matrix layout on a random-weight BERT of 12 x 768
+	$(BIN)/python benchmarks/matrix_layout.py --work runs/matrix-layout --out benchmarks/results/matrix-layout
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base

@@ -58,7 +58,7 @@ def metric_of(
     if not exported.candidate.trained:
         return None, None
     if rows.examples is not None:
-        return _graph_metric(exported.graph, rows.examples, run, threads), "graph"
+        return graph_metric(exported.graph, rows.examples, run, threads), "graph"
     theirs = exported.candidate.run.info
     same_rows = theirs.data.get("eval_sha256") == run.info.data.get("eval_sha256")
     recorded = theirs.metrics.get(run.info.metric) if same_rows and exported.precision == "float32" else None
@@ -108,7 +108,8 @@ def _preprocessor(run: Run) -> Any:
         raise RunFolderError(f"{error}; copy the run folder whole") from error
 
 
-def _graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
+def graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
+    """The run's metric of a graph on some rows, computed as training computes it."""
     from finegates_export.verification.forms import onnx_form
     from finegates_trainer.batches import evaluation_batches
     from finegates_trainer.metrics import compute_metrics

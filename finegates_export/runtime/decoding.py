@@ -14,15 +14,13 @@ import numpy.typing as npt
 
 from finegates_export.pooling import Pooling, pool
 from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Result, Word
-from finegates_export.runtime.reading import Read
+from finegates_export.runtime.reading import CONTEXT, Read
 from finegates_export.tasks import END, HIDDEN, LOGITS, SENTENCE, START, Task, Unit
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 LONGEST_ANSWER = 30
 """Tokens of an answer at most."""
-CONTEXT = 1
-"""The second of the two texts that a question's tokens are numbered by."""
 
 
 @dataclass(frozen=True)

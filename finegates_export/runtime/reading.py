@@ -18,8 +18,21 @@ from finegates_export.tasks import PIXELS, Unit
 Array = npt.NDArray[Any]
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or (token classification) a text as a list of words."""
+CONTEXT = 1
+"""The second of the two texts that a question's tokens are numbered by."""
 WINDOW_SHARE = 4
-"""Windows of a text that is too long overlap by this part of the longest row."""
+"""Windows of a text that is too long overlap by this part of their room."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A question and a part of its text; the fields are those of a tokenizer's encoding that are read later."""
+
+    ids: list[int]
+    type_ids: list[int]
+    attention_mask: list[int]
+    sequence_ids: list[int | None]
+    offsets: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,9 @@ class TextReader:
     def __init__(self, tokenizer: Any, names: Sequence[str], unit: Unit, max_length: int, pad_id: int) -> None:
         self._tokenizer, self._names, self._unit, self._pad_id = tokenizer, names, unit, pad_id
         tokenizer.no_padding()
+        self._max_length = max_length
         if unit == "span":
-            tokenizer.enable_truncation(max_length, stride=max_length // WINDOW_SHARE, strategy="only_second")
+            tokenizer.no_truncation()  # its own windows end the process where a question leaves little room
         else:
             tokenizer.enable_truncation(max_length)
 
@@ -61,8 +75,8 @@ class TextReader:
             InputError: not what the task reads.
         """
         given = list(texts)
-        first = self._encode(given)
-        rows = [[one, *one.overflowing] if self._unit == "span" else [one] for one in first]
+        whole = self._encode(given)
+        rows = [windows_of(one, self._max_length) if self._unit == "span" else [one] for one in whole]
         owner = [number for number, windows in enumerate(rows) for _ in windows]
         encodings = [one for windows in rows for one in windows]
         columns = {
@@ -77,15 +91,12 @@ class TextReader:
             wrong = next((item for item in given if isinstance(item, str) or len(item) != 2), None)
             if wrong is not None:
                 raise InputError(f"question answering takes pairs (question, text), got {wrong!r}")
-            try:
-                encoded: list[Any] = self._tokenizer.encode_batch([tuple(item) for item in given])
-            except Exception as error:  # tokenizers raises plain Exception
-                raise InputError(f"a question leaves no room for its text ({error}); ask a shorter one") from error
-            return encoded
+            return list(self._tokenizer.encode_batch([tuple(item) for item in given]))
         words = self._unit == "token" and any(not isinstance(item, str) for item in given)
         if words and any(isinstance(item, str) for item in given):
             raise InputError("texts and lists of words are mixed; give all texts in one form")
-        return list(self._tokenizer.encode_batch(given, is_pretokenized=words))
+        plain = [list(item) for item in given] if words else given
+        return list(self._tokenizer.encode_batch(plain, is_pretokenized=words))
 
 
 class ImageReader:
@@ -112,6 +123,36 @@ class ImageReader:
                     "prepare it with the image processor of the bundle"
                 )
         return Read({PIXELS: np.stack(arrays)}, list(images), list(range(len(arrays))), [])
+
+
+def windows_of(encoding: Any, max_length: int) -> list[Window]:
+    """A question and its text as rows of at most `max_length` tokens: the whole question, and the text part by part.
+
+    Raises:
+        InputError: the question leaves no room for its text.
+    """
+    own = [token for token, sequence in enumerate(encoding.sequence_ids) if sequence == CONTEXT]
+    first, end = (own[0], own[-1] + 1) if own else (len(encoding.ids), len(encoding.ids))
+    around = len(encoding.ids) - (end - first)
+    room = max_length - around
+    if room < 1:
+        raise InputError(
+            f"a question and its marks take {around} tokens of {max_length} and leave no room for a text; ask a "
+            "shorter one"
+        )
+    step = room - room // WINDOW_SHARE
+    starts = range(first, max(first + 1, end - (room - step)), step)
+    parts = [[*range(first), *range(start, min(start + room, end)), *range(end, len(encoding.ids))] for start in starts]
+    return [
+        Window(
+            ids=[encoding.ids[i] for i in part],
+            type_ids=[encoding.type_ids[i] for i in part],
+            attention_mask=[1] * len(part),
+            sequence_ids=[encoding.sequence_ids[i] for i in part],
+            offsets=[encoding.offsets[i] for i in part],
+        )
+        for part in parts
+    ]
 
 
 def _padded(rows: list[list[int]], filler: int) -> npt.NDArray[np.int64]:

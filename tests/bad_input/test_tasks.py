@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from safetensors.torch import load_file
@@ -16,7 +16,9 @@ from finegates_export.families.base import find_base
 from finegates_export.files import write_json
 from finegates_export.gates.run_folder import read_run
 from finegates_export.pooling import Pooling, find_pooling
+from finegates_export.tasks import TASKS
 from finegates_trainer import TrainOptions, train
+from finegates_trainer.metrics import METRICS
 from tests.tiny import tiny_base, tiny_run
 
 WORDS = {"tokens": ["a", "film"], "tags": ["O", "B"]}
@@ -84,6 +86,10 @@ def test_rows_that_do_not_fit_are_told_in_one_line(base: Path, tmp_path: Path, c
 def test_options_that_contradict_the_task_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, KeyError), match=message):
         TrainOptions(base="b", data="d", out=Path("o"), **options)
+
+
+def test_the_tasks_that_options_offer_are_those_there_are() -> None:
+    assert set(get_args(get_type_hints(TrainOptions)["task"])) == set(TASKS) == set(METRICS)
 
 
 @pytest.mark.parametrize("task", ["classification", "question-answering", "token-classification"])

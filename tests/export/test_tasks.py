@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from finegates_export import ExportOptions, export, load
-from finegates_export.errors import UnsupportedError
+from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import read_run
+from finegates_export.runtime.reading import windows_of
 from finegates_export.tasks import TASKS
 from tests.export.conftest import bundle_info
 from tests.tiny import LORA, labelled_texts, tiny_run, tiny_tokenizer
@@ -82,3 +83,26 @@ def test_pooling_in_the_graph_adds_an_output_and_needs_an_embedding(workshop, ru
     with pytest.raises(UnsupportedError, match=r"--pool-in-graph applies to embeddings.*feature-extraction"):
         export(ExportOptions(ckpt=run_of("feature-extraction"), out=tmp_path / "no.onnx", pool_in_graph=True))
     assert not (tmp_path / "no.onnx").exists()
+
+
+@pytest.mark.parametrize("question", [1, 5, 20, 27, 28])
+@pytest.mark.parametrize("text", [0, 1, 3, 24, 25, 26, 100])
+def test_windows_hold_the_question_and_every_token_of_the_text(question, text):
+    encoding = tiny_tokenizer()("so " * question, "film a " * (text // 2) + "the" * (text % 2))[0]
+    longest = 32
+    windows = windows_of(encoding, longest)
+    context = [[i for i, number in enumerate(window.sequence_ids) if number == 1] for window in windows]
+    assert all(len(window.ids) <= longest for window in windows)
+    assert all(window.ids[1 : 1 + question] == encoding.ids[1 : 1 + question] for window in windows)
+    seen = [window.offsets[i] for window, own in zip(windows, context, strict=True) for i in own]
+    wanted = [o for o, number in zip(encoding.offsets, encoding.sequence_ids, strict=True) if number == 1]
+    assert len(wanted) == text
+    assert sorted(set(seen)) == wanted
+    room = longest - question - 3
+    assert len(windows) == 1 if text <= room else all(len(own) == room for own in context[:-1])
+    assert len({tuple(window.offsets) for window in windows}) == len(windows)
+
+
+def test_a_question_that_fills_the_row_is_refused():
+    with pytest.raises(InputError, match="take 32 tokens of 32 and leave no room"):
+        windows_of(tiny_tokenizer()("so " * 29, "film")[0], 32)

@@ -119,14 +119,14 @@ def test_verify_accepts_the_bundle_and_refuses_another_runs(trained: Trained, ta
 
 @pytest.mark.parametrize("task", CHANCE)
 def test_the_bench_scores_a_graph_as_training_scored_the_model(trained: Trained, task: str, tmp_path: Path) -> None:
-    from finegates_bench.quality import _graph_metric, evaluation_rows
+    from finegates_bench.quality import evaluation_rows, graph_metric
 
     run = trained.run(task)
     names = base_of(run).family().input_names(base_of(run).config())
     rows = evaluation_rows(run, names, None)
     assert rows.examples is not None, rows.words
     assert len(rows.examples) == run.info.data["eval_rows"]
-    found = _graph_metric(trained.bundle(task) / "model.onnx", rows.examples, run, 1)
+    found = graph_metric(trained.bundle(task) / "model.onnx", rows.examples, run, 1)
     assert found == pytest.approx(run.info.metrics[run.info.metric], abs=1e-3)
     other = evaluation_rows(run, names, str(_other_rows(trained.rows[task], tmp_path)))
     assert other.examples is not None
@@ -202,8 +202,9 @@ def test_an_answer_behind_the_longest_row_is_found(trained: Trained) -> None:
     predictor = load(trained.bundle("question-answering"), threads=1)
     question, filler = "so was the film ?", "the song was told and the play is "
     for repeats in (0, 2, 8):
-        text = filler * repeats + "awful"
-        assert predictor.predict([(question, text)])[0].text.endswith("awful")
+        for behind in (0, 30):
+            text = filler * repeats + "awful" + " the" * behind
+            assert predictor.predict([(question, text)])[0].text.endswith("awful")
 
 
 def test_what_is_no_question_is_refused(trained: Trained) -> None:
