@@ -1,4 +1,4 @@
-"""Graphs that hold one linear, and the fresh process that times them."""
+"""Graphs that hold linears of one shape, the fresh process that times them, and the intervals of its rounds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from finegates_export.errors import MeasurementError
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.linear_times import Precision, Question, measure_linears
+from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.targets.linear_shape import LinearShape
 from finegates_export.targets.ort_cpu import linear_graph
 
@@ -146,3 +147,14 @@ def test_when_the_process_dies_the_error_says_how_on_one_line(monkeypatch) -> No
     with pytest.raises(MeasurementError, match=r"timed 1 linears of up to 64 tokens ended with status 1 \(") as error:
         CostTable(1, precision=QUICK).milliseconds([ZEROS])
     assert "\n" not in str(error.value)
+
+
+# the intervals
+
+
+def test_intervals_hold_the_median_and_narrow_with_more_rounds() -> None:
+    few, many = (median_interval([8.0, 9.0, 10.0, 11.0, 12.0] * times) for times in (2, 200))
+    assert few.low < few.median == many.median == 10.0 < few.high
+    assert many.relative_half_width < few.relative_half_width
+    pair = ratio_interval([[10.0, 20.0], [5.0, 10.0]], numerator=[1, 1], denominator=[0])
+    assert (pair.median, pair.low, pair.high) == (1.0, 1.0, 1.0)

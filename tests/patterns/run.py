@@ -154,6 +154,9 @@ def _start() -> None:
     logging.disable(logging.WARNING)
     disable_progress_bar()
     gc.disable()  # tracing makes millions of small objects; collected once a pattern, they cost a fifth less time
+    with tempfile.TemporaryDirectory() as root:
+        run_pattern(draw_pattern(0), Path(root))
+    gc.freeze()  # what the libraries hold by now stays, and need not be looked through each time
 
 
 def _run_seed(seed: int, root: Path) -> Outcome:
