@@ -7,7 +7,6 @@ Everything is done on a folder: a hub id is first brought into the local cache. 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import logging
 from collections.abc import Iterator
@@ -15,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finegates_export.errors import InputError, UnsupportedError, missing_extra
+from finegates_export.errors import InputError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
+from finegates_export.families.heads import head_settings, loader_of
 from finegates_export.families.weights import check_fit, hash_tensors, read_header
 from finegates_export.pooling import Pooling
-from finegates_export.tasks import PIXELS, TASKS, Task, task_of
+from finegates_export.tasks import task_of
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "LICENSE*", "README.md"]
 
@@ -100,7 +100,7 @@ class BaseModel:
         import torch
 
         kind, config, family = task_of(task), self.config(), self.family()
-        loader = _loader(self.id, kind, config, family)
+        loader = loader_of(self.id, kind, config, family)
         for file in self.weight_files():
             read_header(file)
         try:
@@ -112,7 +112,7 @@ class BaseModel:
                     ignore_mismatched_sizes=True,
                     use_safetensors=True,
                     output_loading_info=True,
-                    **_settings(kind, labels, loader),
+                    **head_settings(kind, labels, loader),
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
@@ -133,7 +133,7 @@ class BaseModel:
         Raises:
             UnsupportedError: transformers has no such head for this architecture; the message lists those it has.
         """
-        _loader(self.id, task_of(task), self.config(), self.family())
+        loader_of(self.id, task_of(task), self.config(), self.family())
 
     def tokenizer(self, **settings: Any) -> Any:
         """The base's tokenizer.
@@ -214,39 +214,6 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
             f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
-
-
-def _loader(base_id: str, task: Task, config: Any, family: Family) -> Any:
-    """The class of transformers that loads a model for the task.
-
-    Raises:
-        UnsupportedError: there is none for this architecture; the message lists the tasks that it has.
-    """
-    import transformers
-
-    def served(one: Task) -> bool:
-        images = family.input_names(config) == (PIXELS,)
-        fitting = one.images == images or not one.has_head
-        return fitting and type(config) in getattr(transformers, one.auto_class)._model_mapping.keys()  # noqa: SIM118  # not a mapping
-
-    if not served(task):
-        raise UnsupportedError(
-            f"{base_id}: model type {config.model_type!r} has no head for the task {task.name!r}; it has "
-            f"{', '.join(name for name, one in TASKS.items() if served(one))}"
-        )
-    return getattr(transformers, task.auto_class) if task.has_head else transformers.MODEL_MAPPING[type(config)]
-
-
-def _settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str, Any]:
-    """What transformers has to know of a task's head."""
-    if not task.has_head:
-        has_pooler = "add_pooling_layer" in inspect.signature(loader.__init__).parameters
-        return {"add_pooling_layer": False} if has_pooler else {}
-    settings: dict[str, Any] = {"problem_type": task.problem_type} if task.problem_type else {}
-    if task.named_labels:
-        names = dict(enumerate(labels))
-        return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
-    return {**settings, "num_labels": len(task.outputs)}
 
 
 @contextlib.contextmanager

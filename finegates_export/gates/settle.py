@@ -25,6 +25,8 @@ Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 BISECTIONS = 100
+ROUNDING = 1e-6
+"""Weights that a budget may be off by because shares are floating-point numbers."""
 LEAST_WORTH = 1e-6
 """Of the highest score; the score of a unit that has none."""
 
@@ -78,7 +80,7 @@ def settle(
     scores = {key: np.maximum(values, floor) for key, values in scores.items()}
     width = structure.hidden_size if residual_width is None else residual_width
     layers = [_Layer(structure, index, width, scores, widths) for index in range(len(structure.layers))]
-    budget = (1.0 - removed) * structure.linear_weights
+    budget = (1.0 - removed) * structure.linear_weights + ROUNDING
     # No unit is worth more than the highest score, and each costs at least two weights per dim.
     low, high = 0.0, max(float(values.max(initial=0.0)) for values in scores.values()) + 1.0
     for _ in range(BISECTIONS):
@@ -89,6 +91,7 @@ def settle(
             high = price
     choices = [layer.choose(high) for layer in layers]
     _spend_rest(layers, choices, budget)
+    _trade_neurons_for_a_dim(layers, choices, budget)
     keep: dict[UnitKey, Mask] = {}
     for layer, choice in zip(layers, choices, strict=True):
         keep.update(layer.masks(choice))
@@ -196,6 +199,34 @@ def _spend_rest(layers: list[_Layer], choices: list[_Choice], budget: float) -> 
             return
         choices[best[1]].ffn += best[2]
         rest -= layers[best[1]].ffn_cost * best[2]
+
+
+def _trade_neurons_for_a_dim(layers: list[_Layer], choices: list[_Choice], budget: float) -> None:
+    """Where every neuron is open and some budget is left: widen the heads of a layer, and pay the rest with neurons.
+
+    A dim more in all heads of a layer costs more than a neuron; in a small model that is a visible share.
+    """
+    rest = budget - sum(layer.cost(choice) for layer, choice in zip(layers, choices, strict=True))
+    steps = [step for pair in zip(layers, choices, strict=True) for step in _head_steps(*pair)]
+    saturated = all(choice.ffn == layer.ffn_widths[-1] for layer, choice in zip(layers, choices, strict=True))
+    if not steps or not saturated or rest < min(layer.ffn_cost for layer in layers):
+        return
+    cost, layer, choice, kind, width = min(steps, key=lambda step: step[0])
+    narrower = layer.ffn_widths[layer.ffn_widths <= choice.ffn - (cost - rest) / layer.ffn_cost]
+    if narrower.size:
+        setattr(choice, kind, width)
+        choice.ffn = int(narrower[-1])
+
+
+def _head_steps(layer: _Layer, choice: _Choice) -> list[tuple[float, _Layer, _Choice, str, int]]:
+    """What the next wider Q/K or V/O width of a layer's heads would cost."""
+    steps = []
+    for kind, widths, cost in (("qk", layer.qk_widths, layer.qk_cost), ("vo", layer.vo_widths, layer.vo_cost)):
+        wider = widths[widths > getattr(choice, kind)]
+        if choice.heads and wider.size:
+            more = choice.heads * cost * int(wider[0] - getattr(choice, kind))
+            steps.append((float(more), layer, choice, kind, int(wider[0])))
+    return steps
 
 
 def _best_dims(scores_hd: Scores, kept_heads: npt.NDArray[np.int64], width: int) -> Mask:

@@ -21,6 +21,8 @@ from finegates_export.targets.linear_shape import LinearShape
 
 NANOSECONDS_PER_MS = 1e6
 DEFAULT_PRECISION = Precision()
+KEPT_HALF_WIDTH = 0.05
+"""Ratios whose interval is wider, as a share of the median, serve this process and are not kept on disk."""
 
 Way = tuple[LinearShape, ...]
 Value = TypeVar("Value")
@@ -124,13 +126,13 @@ class CostTable:
         self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
 
     def _write(self) -> None:
-        """Keep what is known, but for ratios that a busy machine left open: a quieter one may settle them."""
+        """Keep what is known, but for ratios that a busy machine left vague: a quieter hour settles them better."""
         self._read()  # another process may have added to the file meanwhile
         costs = [{"shape": shape.to_json(), **asdict(cost)} for shape, cost in self._costs.items()]
         ratios = [
             {"a": [shape.to_json() for shape in a], "b": [shape.to_json() for shape in b], **asdict(ratio)}
             for (a, b), ratio in self._ratios.items()
-            if ratio.relative_half_width < self.precision.half_width or not ratio.low < 1.0 <= ratio.high
+            if ratio.relative_half_width < KEPT_HALF_WIDTH
         ]
         try:
             write_entries(self.path, self._stamp, {"costs": costs, "ratios": ratios})

@@ -39,11 +39,14 @@ class GatherJudge:
 
 
 def _linear(use: ResidualUse, tokens: int, dims: int, units: int) -> LinearShape:
-    """The linear on so many dims of the residual stream, gathered where they are not all."""
+    """The linear on so many dims of the residual stream, gathered where they are not all.
+
+    Only the activation takes its bias in an operator of its own; attention and norms take the others in.
+    """
     through = None if dims == use.width else use.width
     if use.side == "reads":
-        return LinearShape(tokens, dims, units, read_from=through, activation=use.activated)
-    return LinearShape(tokens, units, dims, write_to=through)
+        return LinearShape(tokens, dims, units, read_from=through, bias=use.activated, activation=use.activated)
+    return LinearShape(tokens, units, dims, write_to=through, bias=False)
 
 
 def _rounded(size: float, width: int, steps: int) -> int:

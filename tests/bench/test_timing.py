@@ -85,7 +85,7 @@ def test_timing_puts_work_beside_time() -> None:
 
 def half_plan() -> ShrinkPlan:
     """One layer of hidden size 4, two heads of width 2 and 8 neurons, half of each gone: 128 weights, 64 kept."""
-    attention = AttentionPlan(2, 2, (0,), ((0, 1),), ((0, 1),), 0, "")
+    attention = AttentionPlan(2, 2, (0,), ((0, 1),), ((0, 1),), (), 0, "")
     return ShrinkPlan(4, (LayerPlan(0, attention, FeedForwardPlan(8, (0, 1, 2, 3), (), 0, "")),), 128)
 
 

@@ -170,8 +170,8 @@ def test_two_tables_that_share_a_file_lose_nothing() -> None:
     assert set(table(nobody).milliseconds([ZEROS, SPREAD])) == {ZEROS, SPREAD}
 
 
-def test_a_ratio_that_a_busy_machine_left_open_is_measured_again_next_time() -> None:
-    busy = Rounds({ZEROS: [10.0] * 20, GATHERED: [5.0, 15.0] * 10})
+def test_a_ratio_that_a_busy_machine_left_vague_is_measured_again_next_time() -> None:
+    busy = Rounds({ZEROS: [10.0] * 20, GATHERED: [11.0, 19.0] * 10})
     first = table(busy)
     assert first.cheaper([ZEROS], [GATHERED]) == first.cheaper([ZEROS], [GATHERED])
     assert len(busy.questions) == 1

@@ -67,7 +67,9 @@ def full_outputs(shape) -> onnxruntime.InferenceSession:
     ends = [node for node in model.graph.node if node.op_type == "Slice"]
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(node.input[0], 1, None) for node in ends)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("shape", [ZEROS, GATHERED, SPREAD, BOTH, ACTIVATED])

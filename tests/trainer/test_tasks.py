@@ -15,6 +15,7 @@ from finegates_export.errors import ChainError, InputError
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import Run, read_run
 from finegates_export.runtime import Answer, LabelSet
+from finegates_export.runtime.reading import windows_of
 from finegates_export.tasks import NO_LABEL
 from finegates_trainer import TrainOptions, train
 from tests.tiny import LABELS, OPINIONS, labelled_texts, tiny_tokenizer
@@ -198,13 +199,33 @@ def test_answers_are_the_best_in_the_text_and_stand_where_they_say(trained: Trai
     assert opinions > len(texts) / 3, "the model has learned nothing that could be compared"
 
 
-def test_an_answer_behind_the_longest_row_is_found(trained: Trained) -> None:
-    predictor = load(trained.bundle("question-answering"), threads=1)
-    question, filler = "so was the film ?", "the song was told and the play is "
-    for repeats in (0, 2, 8):
-        for behind in (0, 30):
-            text = filler * repeats + "awful" + " the" * behind
-            assert predictor.predict([(question, text)])[0].text.endswith("awful")
+def test_the_best_answer_of_all_windows_of_a_long_text_is_given(trained: Trained) -> None:
+    predictor, run = load(trained.bundle("question-answering"), threads=1), trained.run("question-answering")
+    gated = assemble(run, base_of(run)).gated
+    question, behind = "so was the film ?", 0
+    for word in ("awful", "usual", "lovely"):
+        text = "the song was told and the play is " * 8 + word
+        candidates = []
+        for window in windows_of(tiny_tokenizer()(question, text)[0], 32):
+            with torch.no_grad():
+                outputs = gated(**{name: torch.tensor([ids]) for name, ids in inputs_of(window).items()})
+            own = [i for i, number in enumerate(window.sequence_ids) if number == 1]
+            start, end = outputs.start_logits[0].double(), outputs.end_logits[0].double()
+            candidates += [
+                (float(start[i] + end[j]), window.offsets[i][0], window.offsets[j][1])
+                for i in own
+                for j in own
+                if i <= j
+            ]
+        found = predictor.predict([(question, text)])[0]
+        assert (found.start, found.end) == max(candidates)[1:]
+        behind += found.start > len("the song was told and the play is " * 3)
+    assert behind, "no answer stands behind the first window"
+
+
+def inputs_of(window: Any) -> dict[str, list[int]]:
+    """A window as a model reads it."""
+    return {"input_ids": window.ids, "attention_mask": window.attention_mask, "token_type_ids": window.type_ids}
 
 
 def test_what_is_no_question_is_refused(trained: Trained) -> None:
