@@ -67,7 +67,7 @@ def measure_base(base: Path, sentences: list[str], threads: int) -> Iterator[dic
                 with tempfile.TemporaryDirectory() as scratch:
                     run, out = Path(scratch) / "run", Path(scratch) / "model.onnx"
                     write_run(run, base, layout, way, share, sentences)
-                    report = export(ExportOptions(ckpt=run, out=out, threads=threads))
+                    report = export(ExportOptions(ckpt=run, out=out, threads=threads, gathers="always"))
                 result = {
                     "base": base.name, "layout": layout, "closed": way, "share": share,
                     "removed": report.plan.removed, "rows": report.rows, "real_rows": report.real_rows,
