@@ -8,9 +8,13 @@ FULL := runs/demo-full
 REVIEWS := .cache/reviews
 MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
+CLIENTS := .cache/clients
+CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
+CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
+NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test test-patterns lint bench-chains bench-matrix bench-bert-base clean
+.PHONY: help setup demo demo-full test test-patterns test-clients lint bench-chains bench-matrix bench-bert-base clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,6 +59,20 @@ test: $(READY) ## Lint, type check and run all tests (under 6 minutes)
 
 test-patterns: $(READY) ## 2,000 random gate patterns through the export; goes on where its log ends
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
+
+$(CLIENTS)/node/.ready: tests/clients/node/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	cd $(@D) && ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install --no-audit --no-fund
+	touch $@
+
+$(CLIENTS)/%/.ready: tests/clients/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-clients: $(READY) $(CLIENTS_READY) $(NODE_READY) ## Bundles in Optimum, sentence-transformers, OpenVINO, Node (2 GB)
+	FINEGATES_CLIENTS_REQUIRED=1 $(BIN)/pytest tests/clients -v -s --timeout 600
 
 lint: $(READY) ## Lint and type check
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 model.onnx               the graph, weights inside (under onnx/ by option)
 model_quantized.onnx     its int8 form, where asked for
 config.json, tokenizer   as transformers writes them
+export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
 torch/                   the shrunk torch model, by option (see shrunk.py)
 README.md                a model card
@@ -19,7 +20,8 @@ from finegates_export.export_report import MIB, ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.plan import ShrinkPlan
 from finegates_export.stamp import versions
-from finegates_export.tasks import task_of
+from finegates_export.tasks import graph_outputs, task_of
+from finegates_export.tokenizer_files import copy_tokenizer_file
 from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def write_bundle(
     report: ExportReport,
     *,
     onnx_folder: bool,
+    pooled: bool = False,
     torch_model: tuple[Any, ShrunkInfo] | None = None,
 ) -> None:
     """Fill an empty folder with a bundle, `bundle.json` last.
@@ -69,6 +72,7 @@ def write_bundle(
         config: the base's transformers config.
         report: the export's outcome.
         onnx_folder: put the graphs under `onnx/`.
+        pooled: whether the graphs pool the sentence embedding themselves.
         torch_model: the shrunk torch model and what describes it, to be put under `torch/`.
     """
     place = folder / ONNX_FOLDER if onnx_folder else folder
@@ -77,8 +81,13 @@ def write_bundle(
         shutil.move(graph, place / graph.name)
     for file in sorted(run.folder.iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_TOKENIZER:
-            shutil.copyfile(file, folder / file.name)
+            copy_tokenizer_file(file, folder, run.info.max_length)
     write_json(folder / "config.json", _config(run.info, config))
+    from finegates_export.families import family_of
+    from finegates_export.transformers_manifest import write_manifest
+
+    task, names = task_of(run.info.task), family_of(config.model_type).input_names(config)
+    write_manifest(folder, place / graphs[0].name, task, names, graph_outputs(task, pooled=pooled))
     if run.info.pooling is not None:
         from finegates_export.pooling_files import write_pooling_files
 
@@ -135,6 +144,8 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
         values["label2id"] = {label: i for i, label in enumerate(labels)}
     if task.problem_type:
         values["problem_type"] = task.problem_type
+    if task.unit == "score":  # sentence-transformers would squeeze a single output between 0 and 1
+        values["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
     return values
 
 

@@ -144,5 +144,12 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> 
     with staged_folder(out, overwrite=options.overwrite) as folder:
         torch_model = (job.model, job.shrunk_info()) if options.torch else None
         write_bundle(
-            folder, graphs, job.run, job.config, report, onnx_folder=options.onnx_folder, torch_model=torch_model
+            folder,
+            graphs,
+            job.run,
+            job.config,
+            report,
+            onnx_folder=options.onnx_folder,
+            pooled=options.pool_in_graph,
+            torch_model=torch_model,
         )

@@ -30,6 +30,7 @@ from tests.tiny import LABELS, MEAN, tiny_base, tiny_run
 HEAD = ("seed", "pattern", "removed", "worst", "link", "fused")
 LIMIT = 1e-4
 REPORT_EVERY = 25
+RENEW_EVERY = 140
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,13 @@ def main() -> None:
 
 
 def _run_all(seeds: list[int], workers: int) -> Iterator[Outcome]:
-    with (
-        tempfile.TemporaryDirectory() as root,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool,
-    ):
-        waiting = {pool.submit(_run_seed, seed, Path(root)): seed for seed in seeds}
-        for done in as_completed(waiting):
-            yield done.result()
+    """All patterns, in fresh processes every `RENEW_EVERY`: what torch keeps of each trace slows the next ones down."""
+    with tempfile.TemporaryDirectory() as root:
+        for start in range(0, len(seeds), RENEW_EVERY):
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
+                chosen = seeds[start : start + RENEW_EVERY]
+                for done in as_completed([pool.submit(_run_seed, seed, Path(root)) for seed in chosen]):
+                    yield done.result()
 
 
 def _start() -> None:
@@ -161,6 +162,7 @@ def _start() -> None:
 
 def _run_seed(seed: int, root: Path) -> Outcome:
     gc.collect()
+    gc.freeze()
     try:
         return run_pattern(draw_pattern(seed), root)
     except Exception as error:
