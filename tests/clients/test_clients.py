@@ -122,12 +122,12 @@ def test_openvino_reads_every_fused_operator(form, workshop, tmp_path, record_pr
 
 @pytest.mark.parametrize(
     "client",
-    [OLDER, Client(TRANSFORMERS_JS, "node", "sequence-classification")],
-    ids=["onnxruntime", "transformers.js"],
+    [OLDER, Client(NODE, "node", "graph"), Client(TRANSFORMERS_JS, "node", "sequence-classification")],
+    ids=["onnxruntime", "onnxruntime-node", "transformers.js"],
 )
 def test_a_client_takes_the_int8_graph_where_asked(client, workshop, tmp_path):
     client.command()
-    layout = "two graphs" if client is OLDER else "two under onnx/"
+    layout = "two under onnx/" if client.script == TRANSFORMERS_JS else "two graphs"
     run = workshop.run("coupled", LORA)
     bundle = workshop.bundle(run, **BUNDLES[layout])
     question = tokenized(run, PAIRS, MAX_LENGTH)
