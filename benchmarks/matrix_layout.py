@@ -101,18 +101,19 @@ def time_shape(
     graphs: dict[str, Path], reports: dict[str, Any], shape: str, seconds: float, threads: int
 ) -> Iterable[dict[str, Any]]:
     """All graphs at one shape, interleaved in a fresh process."""
-    from finegates_bench.latency import make_timing, run_worker, summarize
-    from finegates_bench.shapes import Shape
-    from finegates_bench.worker import WorkerSpec
+    from finegates_bench.latency import make_timing, summarize
+    from finegates_export.measure.model_times import time_models
+    from finegates_export.measure.model_worker import ModelSpec
+    from finegates_export.measure.shapes import Shape
     from finegates_export.measure.timer import Budget
 
     parsed = Shape.parse(shape)
     with tempfile.TemporaryDirectory() as scratch:
-        spec = WorkerSpec(
+        spec = ModelSpec(
             graphs={name: str(graph) for name, graph in graphs.items()}, batch=parsed.batch, sequence=parsed.sequence,
             vocab_size=VOCABULARY, threads=threads, seed=0, budget=Budget(20, seconds),
         )  # fmt: skip
-        times = run_worker(spec, Path(scratch))
+        times = time_models(spec, Path(scratch))
     for name, report in reports.items():
         timing = make_timing(summarize(times[name], times["unpruned"]), report.plan, parsed)
         yield {"model": name, **dataclasses.asdict(timing)}

@@ -1,20 +1,14 @@
-"""From ONNX files to timings: a fresh process per shape, then medians and bootstrap intervals."""
+"""From rounds to timings: medians and bootstrap intervals, with the work that a plan left beside them."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from finegates_bench.results import Timing
-from finegates_bench.shapes import Shape
-from finegates_bench.worker import WorkerSpec
-from finegates_export.errors import MeasurementError
+from finegates_export.measure.shapes import Shape
 from finegates_export.plan import ShrinkPlan
 
 NANOSECONDS_PER_MS = 1e6
@@ -33,34 +27,6 @@ class Summary:
     ratio: float
     ratio_low: float
     ratio_high: float
-
-
-def run_worker(spec: WorkerSpec, folder: Path) -> dict[str, list[int]]:
-    """Measure in a fresh process.
-
-    Args:
-        spec: what to measure.
-        folder: where the two processes leave each other messages.
-
-    Returns:
-        Nanoseconds per round by model id.
-
-    Raises:
-        MeasurementError: the process failed.
-    """
-    spec_file, result_file = folder / "spec.json", folder / "result.json"
-    spec_file.write_text(json.dumps(spec.to_json()), encoding="utf-8")
-    result_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "finegates_bench.worker", str(spec_file), str(result_file)]
-    finished = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if finished.returncode or not result_file.is_file():
-        last_words = finished.stderr.strip().splitlines()[-1:] or ["it said nothing; out of memory?"]
-        raise MeasurementError(
-            f"the process that measured {len(spec.graphs)} models at {spec.batch}x{spec.sequence} ended with status "
-            f"{finished.returncode} ({last_words[0]}); measure fewer levels at once, or smaller --shapes"
-        )
-    times: dict[str, list[int]] = json.loads(result_file.read_text(encoding="utf-8"))
-    return times
 
 
 def summarize(times_ns: Sequence[int], reference_ns: Sequence[int], seed: int = 0) -> Summary:

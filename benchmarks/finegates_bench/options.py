@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from finegates_bench.shapes import Shape
+from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget
 from finegates_export.options import Options, check
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_bench.exports import Exported, export_candidate
-from finegates_bench.latency import make_timing, run_worker, summarize
+from finegates_bench.latency import make_timing, summarize
 from finegates_bench.levels import Candidate, baseline_notes, own_levels, read_baseline
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
-from finegates_bench.shapes import Shape
 from finegates_bench.stamp import make_stamp
-from finegates_bench.worker import WorkerSpec
 from finegates_export.errors import InputError
 from finegates_export.files import check_destination, scratch_folder
 from finegates_export.gates.run_folder import Run, read_run
+from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_worker import ModelSpec
+from finegates_export.measure.shapes import Shape
 from finegates_export.tasks import PIXELS
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class _Sweep:
 
     def time(self, exported: list[Exported], shape: Shape, scratch: Path) -> Times:
         """Nanoseconds per round of every model at one shape, by its id."""
-        spec = WorkerSpec(
+        spec = ModelSpec(
             graphs={model.id: str(model.graph) for model in exported},
             batch=shape.batch,
             sequence=shape.sequence,
@@ -100,7 +101,7 @@ class _Sweep:
             budget=self.options.budget(),
         )
         self.say(f"timing {len(exported)} models at {shape}")
-        return run_worker(spec, scratch)
+        return time_models(spec, scratch)
 
     def results(self, exported: list[Exported], times: dict[Shape, Times]) -> Iterator[ModelResult]:
         """A line of the report for every model."""

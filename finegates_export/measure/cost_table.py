@@ -1,4 +1,4 @@
-"""The cost table: what linears really cost on this machine, measured once and kept.
+"""The cost table: what linears and whole sublayers really cost on this machine, measured once and kept.
 
 table = CostTable(threads=2)
 decision = table.cheaper([LinearShape(1024, 768, 1843)], [LinearShape(1024, 595, 1843, read_from=768)])
@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from finegates_export.errors import InputError, OutputError
+from finegates_export.measure.block_times import Measurer, Precision, Question, measure_blocks
 from finegates_export.measure.cost_file import Entries, cost_path, make_stamp, read_entries, write_entries
-from finegates_export.measure.linear_times import Measurer, Precision, Question, measure_linears
 from finegates_export.measure.statistics import Interval, median_interval, ratio_interval
+from finegates_export.targets.block_shape import BlockShape
+from finegates_export.targets.block_shapes import read_shape, shape_to_json
 from finegates_export.targets.linear_shape import LinearShape
 
 NANOSECONDS_PER_MS = 1e6
@@ -26,11 +28,12 @@ KEPT_HALF_WIDTH = 0.05
 
 Way = tuple[LinearShape, ...]
 Value = TypeVar("Value")
+ShapeT = TypeVar("ShapeT", bound=BlockShape)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one linear takes, in milliseconds: the median over the rounds and its 95 % interval."""
+    """What one block takes, in milliseconds: the median over the rounds and its 95 % interval."""
 
     median: float
     low: float
@@ -69,19 +72,19 @@ class CostTable:
         threads: int,
         target: str = "ort-cpu",
         precision: Precision = DEFAULT_PRECISION,
-        measurer: Measurer = measure_linears,
+        measurer: Measurer = measure_blocks,
     ) -> None:
         self.threads, self.target, self.precision = threads, target, precision
         self._measurer = measurer
         self._stamp = make_stamp(target, threads)
         self.path = cost_path(self._stamp)
         """The file that keeps the results."""
-        self._costs: dict[LinearShape, Interval] = {}
+        self._costs: dict[BlockShape, Interval] = {}
         self._ratios: dict[tuple[Way, Way], Interval] = {}
         self._read()
 
-    def milliseconds(self, shapes: Sequence[LinearShape]) -> dict[LinearShape, Cost]:
-        """What linears cost; those not known yet are measured side by side.
+    def milliseconds(self, shapes: Sequence[ShapeT]) -> dict[ShapeT, Cost]:
+        """What blocks cost; those not known yet are measured side by side.
 
         Raises:
             MeasurementError: the process that measures failed.
@@ -128,9 +131,9 @@ class CostTable:
     def _write(self) -> None:
         """Keep what is known, but for ratios that a busy machine left vague: a quieter hour settles them better."""
         self._read()  # another process may have added to the file meanwhile
-        costs = [{"shape": shape.to_json(), **asdict(cost)} for shape, cost in self._costs.items()]
+        costs = [{"shape": shape_to_json(shape), **asdict(cost)} for shape, cost in self._costs.items()]
         ratios = [
-            {"a": [shape.to_json() for shape in a], "b": [shape.to_json() for shape in b], **asdict(ratio)}
+            {"a": [shape_to_json(shape) for shape in a], "b": [shape_to_json(shape) for shape in b], **asdict(ratio)}
             for (a, b), ratio in self._ratios.items()
             if ratio.relative_half_width < KEPT_HALF_WIDTH
         ]
@@ -161,13 +164,20 @@ def _name(way: Way) -> str:
     return "gathered" if any(shape.gathered for shape in way) else "zeros stay"
 
 
-def _read_cost(entry: dict[str, Any]) -> LinearShape:
-    return LinearShape.from_json(entry["shape"])
+def _read_cost(entry: dict[str, Any]) -> BlockShape:
+    return read_shape(entry["shape"])
 
 
 def _read_ratio(entry: dict[str, Any]) -> tuple[Way, Way]:
-    a, b = (tuple(map(LinearShape.from_json, entry[way])) for way in ("a", "b"))
+    a, b = (tuple(map(_read_linear, entry[way])) for way in ("a", "b"))
     return a, b
+
+
+def _read_linear(values: dict[str, Any]) -> LinearShape:
+    shape = read_shape(values)
+    if not isinstance(shape, LinearShape):
+        raise TypeError(f"{values} is no linear")
+    return shape
 
 
 def _usable(entries: Entries, kind: str, read: Callable[[dict[str, Any]], Value]) -> dict[Value, Interval]:

@@ -1,4 +1,4 @@
-"""The fresh process that times single linears: onnxruntime and numpy, nothing else.
+"""The fresh process that times single blocks: onnxruntime and numpy, nothing else.
 
     python -m finegates_export.measure.cost_worker SPEC.json RESULT.json
 
@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from finegates_export.measure.sessions import open_session, share_memory
 from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.measure.timer import Budget, time_interleaved
+from finegates_export.measure.timer import Budget, time_until
 from finegates_export.options import Options
 
 FIRST_ROUNDS = 16
 WARMUP_ROUNDS = 3
+
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,9 @@ class CostSpec(Options):
     """What one process times, and when it may stop."""
 
     graphs: tuple[str, ...]
-    """ONNX files with one input `x`."""
-    tokens: tuple[int, ...]
-    """Of each graph's input."""
-    widths: tuple[int, ...]
-    """Of each graph's input."""
+    """ONNX files whose inputs are float32."""
+    inputs: tuple[dict[str, list[int]], ...]
+    """The shapes of each graph's inputs, by name."""
     threads: int
     first: tuple[int, ...] = ()
     """Graphs, by number, whose summed time `second` is compared with; empty where each stands for itself."""
@@ -55,21 +56,15 @@ def main() -> None:
 
 def time_graphs(spec: CostSpec) -> list[list[int]]:
     """Nanoseconds of every graph in every round, all sessions open at once and run in turns."""
-    generator = np.random.default_rng(spec.seed)
-    calls = {str(number): _call(spec, number, generator) for number in range(len(spec.graphs))}
-    times: list[list[int]] = [[] for _ in calls]
-    started = time.perf_counter()
-    batch = FIRST_ROUNDS
-    while batch > 0:
-        done = len(times[0])
-        fresh = time_interleaved(calls, Budget(batch, 0.0, 0 if done else WARMUP_ROUNDS), spec.seed + done)
-        for number, rounds in enumerate(times):
-            rounds.extend(fresh[str(number)])
-        done += batch
-        elapsed = time.perf_counter() - started
-        affordable = int((spec.seconds - elapsed) / elapsed * done)
-        batch = 0 if _precise(spec, times) else min(done, affordable)
-    return times
+    share_memory()
+    inputs = _draw_inputs(spec)
+    calls = {str(number): _call(spec, number, inputs) for number in range(len(spec.graphs))}
+
+    def precise(times: dict[str, list[int]]) -> bool:
+        return _precise(spec, list(times.values()))
+
+    times = time_until(calls, Budget(FIRST_ROUNDS, 0.0, WARMUP_ROUNDS), spec.seconds, precise, spec.seed)
+    return [times[str(number)] for number in range(len(spec.graphs))]
 
 
 def _precise(spec: CostSpec, times: list[list[int]]) -> bool:
@@ -80,17 +75,17 @@ def _precise(spec: CostSpec, times: list[list[int]]) -> bool:
     return all(interval.relative_half_width < spec.precision for interval in intervals)
 
 
-def _call(spec: CostSpec, number: int, generator: np.random.Generator) -> Callable[[], Any]:
-    import onnxruntime
+def _draw_inputs(spec: CostSpec) -> dict[tuple[str, tuple[int, ...]], Array]:
+    """One array for each name and shape, whichever graphs read it."""
+    generator = np.random.default_rng(spec.seed)
+    wanted = dict.fromkeys((name, tuple(dims)) for shapes in spec.inputs for name, dims in shapes.items())
+    return {(name, dims): generator.standard_normal(dims, np.float32) for name, dims in wanted}
 
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = spec.threads
-    settings.inter_op_num_threads = 1
-    # Else a session's idle threads would go on spinning into the next graph's turn.
-    settings.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(spec.graphs[number], settings, providers=["CPUExecutionProvider"])
-    x_BSD = generator.standard_normal((1, spec.tokens[number], spec.widths[number]), np.float32)
-    return lambda: session.run(None, {"x": x_BSD})
+
+def _call(spec: CostSpec, number: int, inputs: dict[tuple[str, tuple[int, ...]], Array]) -> Callable[[], Any]:
+    session = open_session(spec.graphs[number], spec.threads, shared=True)
+    feed = {name: inputs[name, tuple(dims)] for name, dims in spec.inputs[number].items()}
+    return lambda: session.run(None, feed)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,39 @@ def time_interleaved(calls: Mapping[str, Callable[[], object]], budget: Budget, 
     return times
 
 
+def time_until(
+    calls: Mapping[str, Callable[[], object]],
+    first: Budget,
+    seconds: float,
+    precise: Callable[[dict[str, list[int]]], bool],
+    seed: int = 0,
+) -> dict[str, list[int]]:
+    """Run rounds until they are precise enough, or until the time is over.
+
+    Args:
+        calls: what to time, by name.
+        first: the rounds that are finished in any case.
+        seconds: no round is begun that would end behind them, warm-up and first rounds included.
+        precise: judges the rounds so far; asked again whenever their number has doubled.
+        seed: of the orders.
+
+    Returns:
+        As `time_interleaved`.
+    """
+    started = time.perf_counter()
+    times = time_interleaved(calls, first, seed)
+    while not precise(times):
+        done = len(next(iter(times.values())))
+        elapsed = time.perf_counter() - started
+        batch = min(done, int((seconds - elapsed) / elapsed * done))
+        if batch <= 0:
+            break
+        fresh = time_interleaved(calls, Budget(batch, 0.0, 0), seed + done)
+        for name, rounds in fresh.items():
+            times[name].extend(rounds)
+    return times
+
+
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     """A collection would land on whichever call happens to run."""

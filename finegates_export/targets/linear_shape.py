@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from finegates_export.options import Options, check
+from finegates_export.targets.block_shape import Feeds
 
 MOST_COPIES = 4
 MOST_COPIED_ELEMENTS = 1 << 26
@@ -14,6 +16,8 @@ MOST_COPIED_ELEMENTS = 1 << 26
 @dataclass(frozen=True)
 class LinearShape(Options):
     """A linear, with a gather in front or behind where it reads or writes less than the residual width."""
+
+    kind: ClassVar[str] = "linear"
 
     tokens: int
     """Rows of the product: batch times sequence."""
@@ -51,6 +55,11 @@ class LinearShape(Options):
     def width_out(self) -> int:
         """Dims of the tensor that goes out."""
         return self.outputs if self.write_to is None else self.write_to
+
+    @property
+    def feeds(self) -> Feeds:
+        """One sequence of all tokens: a product does not tell rows from sequences."""
+        return {"x": (1, self.tokens, self.width_in)}
 
     @property
     def copies(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finegates_bench.options import BenchOptions
-from finegates_bench.shapes import Shape
+from finegates_export.measure.shapes import Shape
 
 
 @pytest.mark.parametrize(

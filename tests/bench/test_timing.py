@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from finegates_bench.latency import make_timing, summarize
-from finegates_bench.shapes import Shape
+from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget, time_interleaved
 from finegates_export.plan import AttentionPlan, FeedForwardPlan, LayerPlan, ShrinkPlan
 

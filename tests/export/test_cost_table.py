@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from finegates_export.errors import InputError
+from finegates_export.measure.block_times import Question
 from finegates_export.measure.cost_file import cost_path, make_stamp
 from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.linear_times import Question
 from finegates_export.measure.statistics import median_interval
 from finegates_export.targets.linear_shape import LinearShape
 

@@ -1,6 +1,6 @@
-"""The fresh process that measures one input shape: onnxruntime and numpy, nothing else.
+"""The fresh process that times whole models at one input shape: onnxruntime and numpy, nothing else.
 
-    python -m finegates_bench.worker SPEC.json RESULT.json
+    python -m finegates_export.measure.model_worker SPEC.json RESULT.json
 
 It imports neither torch nor transformers, whose threads and memory would be measured along.
 """
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.measure.timer import Budget, time_interleaved
+from finegates_export.measure.sessions import open_session
+from finegates_export.measure.statistics import ratio_interval
+from finegates_export.measure.timer import Budget, time_interleaved, time_until
 
 
 @dataclass(frozen=True)
-class WorkerSpec:
+class ModelSpec:
     """What one process measures."""
 
     graphs: dict[str, str]
@@ -32,13 +34,18 @@ class WorkerSpec:
     threads: int
     seed: int
     budget: Budget
+    reference: str = ""
+    """The model whose time all others are compared with; where none is named the budget is used up as it stands."""
+    half_width: float = 0.01
+    """With a reference: the budget's rounds are the first ones, its seconds the last, and rounds go on until the half
+    width of every ratio's 95 % interval is under this share of the ratio."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> WorkerSpec:
+    def from_json(cls, values: dict[str, Any]) -> ModelSpec:
         """Rebuild from `to_json`."""
         return cls(**{**values, "budget": Budget(**values["budget"])})
 
@@ -46,29 +53,27 @@ class WorkerSpec:
 def main() -> None:
     """Read the spec named by the first argument, write nanoseconds by model id to the second."""
     spec_file, result_file = map(Path, sys.argv[1:3])
-    spec = WorkerSpec.from_json(json.loads(spec_file.read_text(encoding="utf-8")))
+    spec = ModelSpec.from_json(json.loads(spec_file.read_text(encoding="utf-8")))
     result_file.write_text(json.dumps(measure_shape(spec)), encoding="utf-8")
 
 
-def measure_shape(spec: WorkerSpec) -> dict[str, list[int]]:
+def measure_shape(spec: ModelSpec) -> dict[str, list[int]]:
     """Nanoseconds of every model in every round, all sessions open at once and run in turns."""
-    sessions = {name: _open(path, spec.threads) for name, path in spec.graphs.items()}
+    sessions = {name: open_session(path, spec.threads) for name, path in spec.graphs.items()}
     calls = {name: _call(session, _inputs(session, spec)) for name, session in sessions.items()}
-    return time_interleaved(calls, spec.budget, spec.seed)
+    if not spec.reference:
+        return time_interleaved(calls, spec.budget, spec.seed)
+    first = Budget(spec.budget.rounds, 0.0, spec.budget.warmup)
+    return time_until(calls, first, spec.budget.seconds, lambda times: _precise(spec, times), spec.seed)
 
 
-def _open(path: str, threads: int) -> Any:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    # Else a session's idle threads would go on spinning into the next model's turn.
-    settings.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+def _precise(spec: ModelSpec, times: dict[str, list[int]]) -> bool:
+    reference = times[spec.reference]
+    others = [rounds for name, rounds in times.items() if name != spec.reference]
+    return all(ratio_interval([rounds, reference], [0], [1]).relative_half_width < spec.half_width for rounds in others)
 
 
-def _inputs(session: Any, spec: WorkerSpec) -> dict[str, npt.NDArray[Any]]:
+def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     """Random ids, every token attended to, one segment, or random pixels; the same for every model."""
     shape = (spec.batch, spec.sequence)
     generator = np.random.default_rng(spec.seed)

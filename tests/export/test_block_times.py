@@ -1,4 +1,4 @@
-"""Graphs that hold linears of one shape, the fresh process that times them, and the intervals of its rounds."""
+"""Graphs that hold blocks of one shape, the fresh process that times them, and the intervals of its rounds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import onnxruntime
 import pytest
 
 from finegates_export.errors import MeasurementError
+from finegates_export.measure.block_times import Precision, Question, measure_blocks
 from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.linear_times import Precision, Question, measure_linears
 from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.targets.linear_shape import LinearShape
-from finegates_export.targets.ort_cpu import linear_graph
+from finegates_export.targets.ort_cpu import block_graph
 
 ZEROS = LinearShape(64, 20, 30)
 GATHERED = LinearShape(64, 15, 30, read_from=20)
@@ -63,7 +63,7 @@ def test_shapes_go_to_json_and_back() -> None:
 
 def full_outputs(shape) -> onnxruntime.InferenceSession:
     """The graph without the cut down to one number behind each linear."""
-    model = onnx.load_from_string(linear_graph(shape))
+    model = onnx.load_from_string(block_graph(shape))
     ends = [node for node in model.graph.node if node.op_type == "Slice"]
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(node.input[0], 1, None) for node in ends)
@@ -96,13 +96,13 @@ def test_every_linear_reads_and_writes_as_many_dims_as_its_shape_says(shape) -> 
     ("shape", "matrix"), [(ZEROS, (20, 30)), (GATHERED, (15, 30)), (SPREAD, (30, 16)), (BOTH, (9, 8))]
 )
 def test_a_gathered_matrix_is_smaller(shape, matrix) -> None:
-    graph = onnx.load_from_string(linear_graph(shape)).graph
+    graph = onnx.load_from_string(block_graph(shape)).graph
     sizes = {value.name: tuple(value.dims) for value in graph.initializer}
     assert [sizes[node.input[1]] for node in graph.node if node.op_type == "MatMul"] == [matrix] * shape.copies
 
 
 def test_an_activation_is_fused_with_the_bias() -> None:
-    graph = onnx.load_from_string(linear_graph(LinearShape(6, 9, 7, activation=True))).graph
+    graph = onnx.load_from_string(block_graph(LinearShape(6, 9, 7, activation=True))).graph
     operators = [node.op_type for node in graph.node]
     assert "BiasGelu" in operators
     assert "Add" not in operators
@@ -128,15 +128,15 @@ def test_a_real_process_finds_finite_positive_costs_and_the_file_keeps_them(monk
 
 def test_a_real_comparison_runs_both_ways_in_the_same_rounds() -> None:
     question = Question((ZEROS, GATHERED), "ort-cpu", 1, QUICK, first=(0,), second=(1,))
-    times = measure_linears(question)
+    times = measure_blocks(question)
     assert [len(rounds) for rounds in times] == [16, 16]
     assert min(min(rounds) for rounds in times) > 0.0
 
 
 def test_the_process_imports_neither_torch_nor_onnx(tmp_path) -> None:
-    (tmp_path / "linear.onnx").write_bytes(linear_graph(ZEROS))
+    (tmp_path / "linear.onnx").write_bytes(block_graph(ZEROS))
     spec, result = tmp_path / "spec.json", tmp_path / "result.json"
-    graphs = {"graphs": [str(tmp_path / "linear.onnx")], "tokens": [64], "widths": [20], "threads": 1, "seconds": 0.0}
+    graphs = {"graphs": [str(tmp_path / "linear.onnx")], "inputs": [{"x": [1, 64, 20]}], "threads": 1, "seconds": 0.0}
     spec.write_text(json.dumps(graphs))
     command = [sys.executable, "-c", REPORT_MODULES, str(spec), str(result)]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -145,8 +145,8 @@ def test_the_process_imports_neither_torch_nor_onnx(tmp_path) -> None:
 
 
 def test_when_the_process_dies_the_error_says_how_on_one_line(monkeypatch) -> None:
-    monkeypatch.setattr("finegates_export.targets.ort_cpu.linear_graph", lambda shape, seed: b"no graph")
-    with pytest.raises(MeasurementError, match=r"timed 1 linears of up to 64 tokens ended with status 1 \(") as error:
+    monkeypatch.setattr("finegates_export.targets.ort_cpu.block_graph", lambda shape, seed: b"no graph")
+    with pytest.raises(MeasurementError, match=r"timed 1 blocks of up to 64 tokens ended with status 1 \(") as error:
         CostTable(1, precision=QUICK).milliseconds([ZEROS])
     assert "\n" not in str(error.value)
 

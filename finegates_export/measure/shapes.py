@@ -1,4 +1,4 @@
-"""The shape of an input: how many rows of how many tokens."""
+"""The shape of an input: how many rows of how many tokens. Light: the processes that measure import it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ class Shape:
         if not found:
             raise ValueError(f"{text!r} is not a shape; write BATCHxSEQUENCE, as in 8x128")
         return cls(int(found[1]), int(found[2]))
+
+    @property
+    def tokens(self) -> int:
+        """Rows of every product: batch times sequence."""
+        return self.batch * self.sequence
 
     def __str__(self) -> str:
         return f"{self.batch}x{self.sequence}"

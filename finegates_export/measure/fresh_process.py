@@ -1,0 +1,40 @@
+"""A measurement in a process of its own: its spec goes in as a file, its result comes back as one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import MeasurementError
+
+
+def run_fresh(worker: str, spec: dict[str, Any], folder: Path, what: str, remedy: str) -> Any:
+    """Run a module that reads the spec named by its first argument and writes its result to the second.
+
+    Args:
+        worker: the module.
+        spec: what it measures, as JSON types.
+        folder: where the two processes leave each other messages.
+        what: what the process did, for the message when it dies.
+        remedy: what to do about it then.
+
+    Returns:
+        The result, from JSON.
+
+    Raises:
+        MeasurementError: the process failed.
+    """
+    spec_file, result_file = folder / "spec.json", folder / "result.json"
+    spec_file.write_text(json.dumps(spec), encoding="utf-8")
+    result_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", worker, str(spec_file), str(result_file)]
+    finished = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if finished.returncode or not result_file.is_file():
+        last_words = finished.stderr.strip().splitlines()[-1:] or ["it said nothing; out of memory?"]
+        raise MeasurementError(
+            f"the process that {what} ended with status {finished.returncode} ({last_words[0]}); {remedy}"
+        )
+    return json.loads(result_file.read_text(encoding="utf-8"))
