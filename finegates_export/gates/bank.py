@@ -5,8 +5,6 @@ Shapes: N gates in all, U units of a group, R residual width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +12,7 @@ from finegates_export.errors import InputError
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.gate import CLOSED_MU, OPEN_MU, evaluation_gate, gate_noise, open_probability, training_gate
 from finegates_export.gates.layout import WIDTH_GATE, Factor, GateLayout, UnitKey, residual_factors
-
-Join = Callable[[Tensor], Tensor]
-"""Joins gates along the first axis into one."""
+from finegates_export.gates.products import GateProducts, Row, each_half
 
 LEAST_OPEN = 0.05
 """A gate that was kept when the structure was settled never falls under this value, so that it stays kept."""
@@ -35,6 +31,12 @@ class GateBank(nn.Module):
     """False for a gate that was closed for good when the structure was settled."""
     keeps_units: Tensor
     """True for a gate on the side of a linear that holds units, False on the residual side."""
+    unit_weights: Tensor
+    """Weights of each unit per dim of the residual stream, in the order of the unit products."""
+    side_units: Tensor
+    side_residual: Tensor
+    side_weights: Tensor
+    """For each side that holds units: its row of unit products, its row of residual products, its rows per unit."""
 
     def __init__(self, layout: GateLayout, structure: Structure) -> None:
         super().__init__()
@@ -45,7 +47,8 @@ class GateBank(nn.Module):
         for gate in layout.gates:
             self._spans[gate.name] = slice(start, start + gate.size)
             start += gate.size
-        self.mu = nn.Parameter(torch.full((start,), OPEN_MU))
+        # Without gates there is nothing to learn, and a distributed run would wait for a gradient that never comes.
+        self.mu = nn.Parameter(torch.full((start,), OPEN_MU), requires_grad=start > 0)
         self.register_buffer("alive", torch.ones(start, dtype=torch.bool))
         keeps_units = torch.zeros(start, dtype=torch.bool)
         for factors in layout.units.values():
@@ -53,10 +56,11 @@ class GateBank(nn.Module):
                 keeps_units[self._spans[factor.gate]] = True
         if layout.has_width:
             keeps_units[self._spans[WIDTH_GATE]] = True
-        self._blocks: dict[LinearSide, dict[int, LinearSide]] = {}
-        for side in layout.scales:
-            self._blocks.setdefault(side.whole, {})[side.block] = side
         self.register_buffer("keeps_units", keeps_units, persistent=False)
+        self._scales = GateProducts(self._scale_rows(), self._spans, start)
+        self._units = GateProducts(self._unit_rows(), self._spans, start)
+        self._residual = GateProducts(self._residual_rows(), self._spans, start)
+        self._count_sides()
 
     def __len__(self) -> int:
         return self.mu.numel()
@@ -70,9 +74,13 @@ class GateBank(nn.Module):
         noise_N = gate_noise(len(self), sigma, seed, step).to(self.mu.device)
         return training_gate(self.mu, noise_N) * self.alive
 
+    def split(self, values_N: Tensor) -> tuple[Tensor, ...]:
+        """Something that every gate has, by gate vector: views, in the layout's order."""
+        return values_N.split([gate.size for gate in self.layout.gates])
+
     def scales(self, gates_N: Tensor) -> dict[LinearSide, Tensor]:
         """What to multiply each gated side of a linear by, given all gates; blocks of a fused linear side by side."""
-        return {whole: self._whole(gates_N, blocks) for whole, blocks in self._blocks.items()}
+        return self._scales.by_key(self._scales(gates_N))
 
     def width(self, gates_N: Tensor) -> Tensor | None:
         """The gates of the residual width, shape (R,); None where it is not gated."""
@@ -91,11 +99,7 @@ class GateBank(nn.Module):
 
     def unit_products(self, gates_N: Tensor) -> dict[UnitKey, Tensor]:
         """Per unit group the joint value of all gates that keep a unit, shape (U,)."""
-        products = {}
-        for key, factors in self.layout.units.items():
-            entering = torch.stack([self._entering(gates_N, factor, _either) for factor in factors])
-            products[key] = _either(entering) if key in self.layout.any_keeps else entering.prod(dim=0)
-        return products
+        return self._units.by_key(self._units(gates_N))
 
     def kept_share(self, gates_N: Tensor) -> Tensor:
         """The share of the layers' linear weights that gates keep; a weight counts once, whoever closes it.
@@ -105,15 +109,10 @@ class GateBank(nn.Module):
         """
         if not self.layout.units:
             return torch.ones((), device=self.mu.device)
-        kept = torch.zeros((), device=self.mu.device)
-        products = self.unit_products(gates_N)
-        for group in self.structure.groups():
-            rows = products[group.layer, group.kind].sum() * group.rows_per_unit
-            for side in group.sides:
-                factors = residual_factors(self.layout, side)
-                residual = self._product(gates_N, factors).sum() if factors else self.structure.hidden_size
-                kept = kept + rows * residual
-        return kept / self.structure.linear_weights
+        rows_R = self._units.sums(self._units(gates_N))
+        residual_R = self._residual.sums(self._residual(gates_N))
+        kept_S = rows_R[self.side_units] * residual_R[self.side_residual] * self.side_weights
+        return kept_S.sum() / self.structure.linear_weights
 
     def expected_kept_share(self, sigma: float) -> Tensor:
         """The penalty: the kept share under P(w > 0) = Phi((mu + 0.5) / sigma); gates closed for good count 0."""
@@ -124,14 +123,12 @@ class GateBank(nn.Module):
         """The share of weights whose unit is closed in evaluation: removed, before any padding."""
         if not self.layout.units:
             return 0.0
-        kept = 0
         gates_N = self.values()
-        products, width_R = self.unit_products(gates_N), self.width(gates_N)
-        width = self.structure.hidden_size if width_R is None else int((width_R > 0).sum())
-        for group in self.structure.groups():
-            open_units = int((products[group.layer, group.kind] > 0).sum())
-            kept += open_units * group.unit_weights * width
-        return 1.0 - kept / self.structure.linear_weights
+        # In whole numbers: a share of many weights is more than float32 counts.
+        kept = ((self._units(gates_N) > 0) * self.unit_weights).sum()
+        width_R = self.width(gates_N)
+        kept = kept * (self.structure.hidden_size if width_R is None else (width_R > 0).sum())
+        return 1.0 - int(kept) / self.structure.linear_weights
 
     @torch.no_grad()
     def unit_scores(self) -> dict[UnitKey, Tensor]:
@@ -141,11 +138,7 @@ class GateBank(nn.Module):
         a single gate.
         """
         openness_N = (self.mu + 0.5).clamp(min=0.0) * self.alive
-        scores = {}
-        for key, factors in self.layout.units.items():
-            entering = torch.stack([self._entering(openness_N, factor, _most) for factor in factors])
-            scores[key] = _most(entering) if key in self.layout.any_keeps else entering.amin(dim=0)
-        return scores
+        return self._units.by_key(self._units.least(openness_N))
 
     @torch.no_grad()
     def width_scores(self) -> Tensor | None:
@@ -165,7 +158,7 @@ class GateBank(nn.Module):
             for factor in factors:
                 # A gate over several dims (a head's) closes when all of them go.
                 kept_gates = kept_U.view(-1, factor.repeat).any(dim=1)
-                kept_gates = _each_half(kept_gates, factor.halves) if factor.halves else kept_gates
+                kept_gates = each_half(kept_gates, factor.halves) if factor.halves else kept_gates
                 self.alive[self._spans[factor.gate]] &= kept_gates
         if width is not None:
             self.alive[self._spans[WIDTH_GATE]] &= width.to(self.mu.device)
@@ -203,41 +196,47 @@ class GateBank(nn.Module):
             self.mu[span] = vector.to(self.mu)
         self.alive.fill_(True)
 
-    def _whole(self, gates_N: Tensor, blocks: dict[int, LinearSide]) -> Tensor:
-        scaled = {number: self._product(gates_N, self.layout.scales[side]) for number, side in blocks.items()}
-        first = next(iter(blocks.values()))
-        rest = torch.ones_like(scaled[first.block])
-        return torch.cat([scaled.get(number, rest) for number in range(first.blocks)])
+    def _scale_rows(self) -> dict[LinearSide, Row]:
+        blocks: dict[LinearSide, dict[int, LinearSide]] = {}
+        for side in self.layout.scales:
+            blocks.setdefault(side.whole, {})[side.block] = side
+        rows = {}
+        for whole, gated in blocks.items():
+            first = next(iter(gated.values()))
+            parts = [self.layout.scales[gated[number]] if number in gated else () for number in range(first.blocks)]
+            rows[whole] = Row(tuple(parts), self._length(self.layout.scales[first][0]))
+        return rows
 
-    def _product(self, gates_N: Tensor, factors: Iterable[Factor]) -> Tensor:
-        product: Tensor | None = None
-        for factor in factors:
-            gate = self._entering(gates_N, factor, _either)
-            product = gate if product is None else product * gate
-        if product is None:
-            raise InputError("a product of gates needs at least one factor")
-        return product
+    def _unit_rows(self) -> dict[UnitKey, Row]:
+        return {
+            key: Row((factors,), self._length(factors[0]), any_keeps=key in self.layout.any_keeps)
+            for key, factors in self.layout.units.items()
+        }
 
-    def _entering(self, gates_N: Tensor, factor: Factor, join: Join) -> Tensor:
-        gate = gates_N[self._spans[factor.gate]]
-        if factor.repeat > 1:
-            return gate.repeat_interleave(factor.repeat)
-        if factor.pairs:
-            return _each_half(gate, factor.pairs)
-        if factor.halves:
-            return join(gate.view(-1, 2, factor.halves).transpose(0, 1)).reshape(-1)
-        return gate
+    def _residual_rows(self) -> dict[tuple[Factor, ...], Row]:
+        sides = [side for group in self.structure.groups() for side in group.sides]
+        different = dict.fromkeys(residual_factors(self.layout, side) for side in sides)
+        return {factors: Row((factors,), self.structure.hidden_size) for factors in different}
 
+    def _length(self, factor: Factor) -> int:
+        span = self._spans[factor.gate]
+        size = (span.stop - span.start) * factor.repeat
+        return size * 2 if factor.pairs else size // 2 if factor.halves else size
 
-def _each_half(gate: Tensor, width: int) -> Tensor:
-    """From one per rotary pair to one per row: a head's pairs, twice."""
-    return gate.view(-1, 1, width).expand(-1, 2, -1).reshape(-1)
-
-
-def _either(gates: Tensor) -> Tensor:
-    """Open while any is; of open probabilities the probability of that."""
-    return 1.0 - (1.0 - gates).prod(dim=0)
-
-
-def _most(gates: Tensor) -> Tensor:
-    return gates.amax(dim=0)
+    def _count_sides(self) -> None:
+        """What a unit weighs, and for every side that holds units which unit row and which residual row it has."""
+        unit_rows = {key: row for row, key in enumerate(self._units.keys)}
+        residual_rows = {factors: row for row, factors in enumerate(self._residual.keys)}
+        groups = {(group.layer, group.kind): group for group in self.structure.groups()} if unit_rows else {}
+        sides = [(key, side) for key, group in groups.items() for side in group.sides]
+        weights = [torch.full((groups[key].size,), groups[key].unit_weights) for key in self._units.keys]
+        numbers = {
+            "unit_weights": torch.cat([torch.empty(0, dtype=torch.int64), *weights]),
+            "side_units": torch.tensor([unit_rows[key] for key, _ in sides], dtype=torch.int64),
+            "side_residual": torch.tensor(
+                [residual_rows[residual_factors(self.layout, side)] for _, side in sides], dtype=torch.int64
+            ),
+            "side_weights": torch.tensor([float(groups[key].rows_per_unit) for key, _ in sides]),
+        }
+        for name, tensor in numbers.items():
+            self.register_buffer(name, tensor, persistent=False)

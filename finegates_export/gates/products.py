@@ -1,0 +1,151 @@
+"""Products of gates, all of a model's at once.
+
+Which gates a product multiplies is looked up once, when the model is made. A step then costs one gather and one
+multiplication per factor, however many layers there are.
+
+Shapes: N gates, P elements of all rows, F factors of the row that has the most, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.gates.layout import Factor
+
+Key = TypeVar("Key", bound=Hashable)
+Join = Callable[[Tensor], Tensor]
+"""Joins gates along the first axis into one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vector of products: parts of equal size, one behind the other."""
+
+    parts: tuple[tuple[Factor, ...], ...]
+    """What each part multiplies; a part without factors is ones."""
+    size: int
+    """Elements of a part."""
+    any_keeps: bool = False
+    """Joined as "any is open" instead of "all are"."""
+
+    @property
+    def length(self) -> int:
+        """Elements in all."""
+        return len(self.parts) * self.size
+
+
+class GateProducts(nn.Module, Generic[Key]):
+    """Rows of products over one flat vector of gates.
+
+    Args:
+        rows: the rows by key.
+        spans: where each gate vector lies in the flat one.
+        gates: length of the flat one, N.
+    """
+
+    index: Tensor
+    """Which gate each factor is, shape (F * P,); behind the N gates follow the two constants, then the joined pairs."""
+    pairs: Tensor
+    """Gates that enter joined, shape (2, pairs)."""
+    any_keeps: Tensor
+    """True for the elements of rows that any factor keeps, shape (P,)."""
+
+    def __init__(self, rows: Mapping[Key, Row], spans: Mapping[str, slice], gates: int) -> None:
+        super().__init__()
+        # Rows of one length lie together, so that a sum over each of them is one operation per length.
+        self.keys = sorted(rows, key=lambda key: rows[key].length)
+        self.lengths = [rows[key].length for key in self.keys]
+        index, pairs = _Index(spans, gates), [torch.empty(2, 0, dtype=torch.int64)]
+        factors = max((len(part) for row in rows.values() for part in row.parts), default=0)
+        columns = [torch.empty(max(1, factors), 0, dtype=torch.int64)]
+        for key in self.keys:
+            row = rows[key]
+            for part in row.parts:
+                neutral = index.zero if row.any_keeps else index.one
+                entering = [index.of(factor, pairs) for factor in part]
+                rest = [torch.full((row.size,), neutral)] * (max(1, factors) - len(part))
+                columns.append(torch.stack([*entering, *rest]))
+        index_FP = torch.cat(columns, 1)
+        kept = [torch.full((rows[key].length,), rows[key].any_keeps) for key in self.keys]
+        self._factors = len(index_FP)
+        self._extended = bool((index_FP >= gates).any())
+        self._any = any(row.any_keeps for row in rows.values())
+        self.register_buffer("index", index_FP.flatten(), persistent=False)
+        self.register_buffer("pairs", torch.cat(pairs, 1), persistent=False)
+        self.register_buffer("any_keeps", torch.cat([torch.empty(0, dtype=torch.bool), *kept]), persistent=False)
+
+    def forward(self, gates_N: Tensor) -> Tensor:
+        """The products, shape (P,): of gates as they are, of open probabilities the probability that a unit is open."""
+        entering = self._entering(gates_N, 1.0, either)
+        product_P = reduce(torch.mul, entering)
+        return torch.where(self.any_keeps, either(torch.stack(entering)), product_P) if self._any else product_P
+
+    def least(self, openness_N: Tensor) -> Tensor:
+        """The least factor in place of the product, and the greatest in place of "any"; shape (P,)."""
+        entering = self._entering(openness_N, torch.inf, _most)
+        least_P = reduce(torch.minimum, entering)
+        return torch.where(self.any_keeps, _most(torch.stack(entering)), least_P) if self._any else least_P
+
+    def by_key(self, values_P: Tensor) -> dict[Key, Tensor]:
+        """One view per row."""
+        return dict(zip(self.keys, values_P.split(self.lengths), strict=True))
+
+    def sums(self, values_P: Tensor) -> Tensor:
+        """The sum of each row, shape (R,), in the order of `keys`."""
+        counts = {length: self.lengths.count(length) for length in self.lengths}
+        blocks = values_P.split([length * count for length, count in counts.items()])
+        return torch.cat([block.view(count, -1).sum(1) for block, count in zip(blocks, counts.values(), strict=True)])
+
+    def _entering(self, gates_N: Tensor, one: float, join: Join) -> tuple[Tensor, ...]:
+        if self._extended:
+            constants = torch.tensor([one, 0.0], dtype=gates_N.dtype, device=gates_N.device)
+            joined = join(gates_N[self.pairs]) if self.pairs.numel() else gates_N[:0]
+            gates_N = torch.cat([gates_N, constants, joined])
+        return gates_N.index_select(0, self.index).view(self._factors, -1).unbind()
+
+
+class _Index:
+    """Positions in the flat vector and behind it."""
+
+    def __init__(self, spans: Mapping[str, slice], gates: int) -> None:
+        self._spans = spans
+        self.one, self.zero = gates, gates + 1
+        self._next = gates + 2
+        self._joined: dict[Factor, Tensor] = {}
+
+    def of(self, factor: Factor, pairs: list[Tensor]) -> Tensor:
+        """Where each element of a factor is found; pairs that it joins are added to `pairs`."""
+        span = self._spans[factor.gate]
+        own = torch.arange(span.start, span.stop)
+        if factor.repeat > 1:
+            return own.repeat_interleave(factor.repeat)
+        if factor.pairs:
+            return each_half(own, factor.pairs)
+        if not factor.halves:
+            return own
+        if factor not in self._joined:
+            halves = own.view(-1, 2, factor.halves).transpose(0, 1).reshape(2, -1)
+            self._joined[factor] = torch.arange(self._next, self._next + halves.shape[1])
+            self._next += halves.shape[1]
+            pairs.append(halves)
+        return self._joined[factor]
+
+
+def each_half(gate: Tensor, width: int) -> Tensor:
+    """From one per rotary pair to one per row: a head's pairs, twice."""
+    return gate.view(-1, 1, width).expand(-1, 2, -1).reshape(-1)
+
+
+def either(gates: Tensor) -> Tensor:
+    """Open while any is; of open probabilities the probability of that."""
+    return 1.0 - reduce(torch.mul, (1.0 - gates).unbind())
+
+
+def _most(gates: Tensor) -> Tensor:
+    return gates.amax(dim=0)
