@@ -129,7 +129,7 @@ def draw(size: int, share: float, scores: Any, generator: np.random.Generator) -
 
 def magnitudes(model: Any, structure: Any, layout: str) -> dict[str, Any]:
     """Per gate vector how large the weights behind each gate are; heads of the coupled layout are drawn at random."""
-    from finegates_bench.what_if import magnitude_scores
+    from finegates_export.magnitude import magnitude_scores
     from finegates_export.planner import rows_of_side
 
     if layout == "coupled":

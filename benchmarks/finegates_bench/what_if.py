@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_bench.levels import Candidate
 from finegates_bench.results import Kind
@@ -15,9 +15,7 @@ from finegates_export.gates.run_folder import Run, read_run, write_run
 
 if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
-    from finegates_export.families.structure import Structure
-    from finegates_export.gates.layout import UnitKey
-    from finegates_export.gates.settle import Scores, Widths
+    from finegates_export.gates.settle import Widths
 
 LAYOUT = "coupled"
 
@@ -32,6 +30,8 @@ class WhatIf:
     """
 
     def __init__(self, run: Run, base: BaseModel, widths: Widths) -> None:
+        from finegates_export.magnitude import magnitude_scores
+
         self.run, self.widths = run, widths
         self.structure = base.family().structure(base.config())
         self.scores = magnitude_scores(base.load(run.info.task, run.info.labels, run.info.pooled_by()), self.structure)
@@ -70,24 +70,3 @@ class WhatIf:
         write_run(folder, info, gates=gates.vectors(), head=self.run.head, samples=self.run.samples)
         name = "unpruned" if kind == "unpruned" else f"what-if-{share:g}"
         return Candidate(name, kind, False, read_run(folder), asked=share)
-
-
-def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
-    """Per unit group the L2 norm of each unit's rows and columns together, shape (units,)."""
-    import numpy as np
-
-    from finegates_export.planner import rows_of_side
-
-    scores: dict[UnitKey, Scores] = {}
-    for group in structure.groups():
-        squares = np.zeros(group.rows)
-        for side in group.sides:
-            if side.axis == "row":
-                weight = rows_of_side(model, side)[0].detach().double().numpy()
-                squares += np.square(weight).sum(axis=1)
-            else:
-                weight = model.get_submodule(side.linear).weight.detach().double().numpy()
-                squares += np.square(weight).sum(axis=0)
-        per_unit = squares.reshape(group.heads, group.rows_per_unit, group.width).sum(1)
-        scores[group.layer, group.kind] = np.sqrt(per_unit.reshape(-1))
-    return scores

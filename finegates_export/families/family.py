@@ -46,12 +46,15 @@ class Family(ABC):
 
     def structure(self, config: Any) -> Structure:
         """Where the linears are and how they are coupled, from the config alone."""
-        paths = [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
         layers = tuple(
             LayerMap(index, self.attention(config, path, index), self.feed_forward(config, path))
-            for index, path in enumerate(paths)
+            for index, path in enumerate(self.layer_paths(config))
         )
         return Structure(config.hidden_size, layers)
+
+    def layer_paths(self, config: Any) -> list[str]:
+        """The layers' paths in a task model, in order."""
+        return [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
         """Paths of the modules outside the layers that are trained with the task: pooler and classifier.

@@ -6,6 +6,7 @@ adapter/              LoRA in peft's own format, where LoRA was on
 head.safetensors      task head and trained biases: their one home
 samples.safetensors   tokenized evaluation rows with labels, for the chain of checks (optional)
 tokenizer files
+base/NAME/            the whole model, where the base itself was trained (full fine-tuning)
 levels/0.40/ ...      every settled level of a walk, in the same form
 """
 
@@ -33,6 +34,7 @@ GATES_FILE = "gates.safetensors"
 HEAD_FILE = "head.safetensors"
 SAMPLES_FILE = "samples.safetensors"
 ADAPTER_FOLDER = "adapter"
+BASE_FOLDER = "base"
 LEVELS_FOLDER = "levels"
 
 
@@ -68,6 +70,10 @@ class RunInfo(Options):
     """How an embedding is made of the last hidden state: mean or cls; None for other tasks."""
     normalize: bool = False
     """Whether embeddings are brought to length 1."""
+    own_base: bool = False
+    """Whether the base itself was trained: it lies in the run folder, and `base_id` is its path there."""
+    settled: dict[str, Any] = field(default_factory=dict)
+    """What was measured when the structure was settled: of a speed-up, what was asked for and what was reached."""
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every other file of the folder, levels apart."""
@@ -123,7 +129,7 @@ def read_run(folder: Path) -> Run:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    info = _read_info(folder)
+    info = read_info(folder)
     if info.task == "embedding" and info.pooling is None:
         raise InputError(
             f"{folder} is an embedding and does not say how its tokens are pooled; train again with --pooling "
@@ -166,7 +172,12 @@ def write_run(
     write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())
 
 
-def _read_info(folder: Path) -> RunInfo:
+def read_info(folder: Path) -> RunInfo:
+    """The content of a run folder's `run.json`; its other files are not looked at.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+    """
     path = folder / RUN_JSON
     if not folder.is_dir():
         raise RunFolderError(f"run folder {folder} does not exist; finegates-train --out {folder} makes one")
@@ -183,6 +194,7 @@ def _read_info(folder: Path) -> RunInfo:
             + ("update finegates-export" if version > SCHEMA_VERSION else "train again with this version")
         )
     try:
-        return RunInfo.from_json(values)
+        info = RunInfo.from_json(values)
+        return dataclasses.replace(info, base_id=str(folder / info.base_id)) if info.own_base else info
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error

@@ -1,14 +1,9 @@
-"""The steps of a run: free, close, settled, level by level; and the pressure that follows them."""
+"""The steps of a run: free, close, settled, level by level."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from finegates_export.families.bert import Bert
-from finegates_export.gates.bank import GateBank
-from finegates_export.gates.layout import build_layout
-from finegates_trainer.pressure import Pressure
 from finegates_trainer.schedule import Schedule
 
 
@@ -43,23 +38,3 @@ def test_the_learning_rate_rises_falls_and_starts_again_with_a_level() -> None:
     assert max(rates) == 1.0
     assert rates[99] < 0.05
     assert rates[110] > 0.9
-
-
-@pytest.mark.parametrize("layout", ["coupled", "matrix"])
-def test_pressure_alone_closes_the_share_that_it_aims_for(layout: str) -> None:
-    from transformers import BertConfig
-
-    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
-    structure = Bert().structure(config)
-    bank = GateBank(build_layout(layout, structure), structure)
-    with torch.no_grad():
-        bank.mu.add_(torch.randn(len(bank), generator=torch.Generator().manual_seed(0)) * 0.3)
-    pressure = Pressure(sigma=0.5)
-    optimizer = torch.optim.AdamW([bank.mu], lr=0.02, weight_decay=0.0)
-    for step in range(400):
-        aim = min(0.4, step / 200 * 0.4)
-        pressure.penalty(bank, aim).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        pressure.correct(bank.closed_share(), aim)
-    assert bank.closed_share() == pytest.approx(0.4, abs=0.08)

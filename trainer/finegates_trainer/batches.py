@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from finegates_trainer.examples import Examples
+from finegates_trainer.processes import Processes
 
 POOL_BATCHES = 32
 """Rows are shuffled, then sorted by length within pools of this many batches, so that little is padding."""
@@ -18,16 +19,19 @@ class EpochBatches:
 
     Args:
         lengths: tokens of each row.
-        batch_size: rows a batch; the last may be smaller.
+        batch_size: rows a batch, over all processes; the last may be smaller.
         seed: the run's seed.
+        processes: who shares the rows; this process gets its part of every batch.
     """
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, processes: Processes | None = None) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
+        self.processes = processes or Processes()
         self.epoch = 0
-        self.drop_last = False
+        self.done = 0
+        """Batches at the start of the epoch that were seen before."""
 
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size)
@@ -41,8 +45,8 @@ class EpochBatches:
             rows = order[start : start + pool]
             rows = rows[np.argsort(self.lengths[rows], kind="stable")]
             batches += [rows[i : i + self.batch_size].tolist() for i in range(0, len(rows), self.batch_size)]
-        for i in generator.permutation(len(batches)):
-            yield batches[i]
+        for i in generator.permutation(len(batches))[self.done :]:
+            yield self.processes.part(batches[i])
 
 
 def evaluation_batches(rows: Examples, batch_size: int) -> Iterator[list[int]]:

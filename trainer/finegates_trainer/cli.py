@@ -16,11 +16,14 @@ def main() -> None:
 
 
 def _train(options: TrainOptions, output: Output) -> None:
+    from finegates_trainer.processes import join_processes
     from finegates_trainer.progress import TerminalReporter
     from finegates_trainer.reporter import Silent
     from finegates_trainer.training import train
 
     run = train(options, Silent() if output.quiet else TerminalReporter())
+    if not join_processes().is_main:
+        return
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in run.info.metrics.items())
     output.result(
         f"wrote {options.out}: removed {run.info.removed:.1%}, {metrics}",

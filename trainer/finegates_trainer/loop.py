@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from finegates_export.errors import RunFolderError
-from finegates_export.gates.settle import settle, settle_width
-from finegates_export.targets import ort_cpu
 from finegates_export.tasks import SENTENCE, task_of
 from finegates_trainer.batches import EpochBatches, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from finegates_trainer.examples import Examples
 from finegates_trainer.losses import TaskLoss, score_range
 from finegates_trainer.metrics import compute_metrics, default_metric
+from finegates_trainer.objectives.make import make_objective
+from finegates_trainer.objectives.objective import settle_bank
 from finegates_trainer.predictions import predictions_of
-from finegates_trainer.pressure import Pressure
+from finegates_trainer.processes import join_processes
 from finegates_trainer.reporter import Reporter, StepReport
 from finegates_trainer.schedule import Phase, Schedule
 from finegates_trainer.setup import Training
@@ -32,7 +32,10 @@ CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
 """Options that may differ between a run and the one that resumes it."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
+PROCESS_STRIDE = 500_009
+"""Between the seeds of two processes' dropout in one step."""
 
+Decided = TypeVar("Decided")
 OnLevel = Callable[[int, dict[str, float], int], None]
 """Called when a level's stretch ends, its best state restored: level index, its metrics, steps done."""
 
@@ -47,28 +50,33 @@ class Loop:
     """
 
     def __init__(self, training: Training, work: Path, reporter: Reporter) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from torch.utils.data import DataLoader
 
         options = training.options
         self.training, self.options, self.work, self.reporter = training, options, work, reporter
         self.metric = options.metric or default_metric(options.task)
-        self.accelerator = Accelerator(mixed_precision="bf16" if _bfloat16(options.precision) else "no")
-        self.batches = EpochBatches(training.train_rows.lengths, options.batch_size, options.seed)
-        loader: Any = DataLoader(
+        self.processes = join_processes()
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if _bfloat16(options.precision) else "no",
+            # Every process computes them alike.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.batches = EpochBatches(training.train_rows.lengths, options.batch_size, options.seed, self.processes)
+        self.loader: Any = DataLoader(
             range(len(training.train_rows)),  # type: ignore[arg-type]  # a range is a map-style data set of indices
             batch_sampler=self.batches,
             collate_fn=training.train_rows.collate,
         )
         self.named = [pair for pairs in training.parameters().values() for pair in pairs]
         self.optimizer = self._optimizer()
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(training.gated, self.optimizer, loader)
+        self.model, self.optimizer = self.accelerator.prepare(training.gated, self.optimizer)
         per_epoch = len(self.batches)
         steps = options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
-        self.schedule = Schedule(
-            options.removed_levels, steps, options.free_fraction, options.settle_fraction, options.warmup
-        )
-        self.pressure = Pressure(options.penalty_sigma)
+        self.schedule = Schedule(options.aims, steps, options.free_fraction, options.settle_fraction, options.warmup)
+        self.objective = make_objective(training)
+        self.settled: dict[str, Any] = {}
+        """What the latest settling recorded."""
         self.task = task_of(options.task)
         self.outputs = self.task.outputs if training.pooling is None else (SENTENCE,)
         self.loss = self._loss_function()
@@ -85,6 +93,11 @@ class Loop:
 
     def run(self, on_level: OnLevel) -> None:
         """Train to the end, handing every finished level to `on_level`."""
+        for _ in self.steps(on_level):
+            pass
+
+    def steps(self, on_level: OnLevel) -> Iterator[None]:
+        """`run`, a step at a time."""
         try:
             for inputs, labels in self._batches_from_here():
                 phase = self.schedule.phase(self.step)
@@ -92,6 +105,7 @@ class Loop:
                     self._settle(phase)
                 self._train_step(inputs, labels, phase)
                 self._after_step(phase, on_level)
+                yield
                 if self.step == self.schedule.steps:
                     break
         finally:
@@ -119,7 +133,8 @@ class Loop:
         restore_optimizer(self._inner_optimizer(), self._names(), tensors)
         self.step, self.mean_loss = scalars["step"], scalars["mean_loss"]
         self.latest, self.best = scalars["latest"], scalars["best"]
-        self.pressure.multiplier, self.pressure.offset = scalars["multiplier"], scalars["offset"]
+        self.settled = scalars["settled"]
+        self.objective.restore(scalars["objective"])
         return True
 
     @torch.no_grad()
@@ -140,14 +155,16 @@ class Loop:
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()
-        torch.manual_seed(self.options.seed * SEED_STRIDE + self.step)
+        torch.manual_seed(self.options.seed * SEED_STRIDE + self.step + PROCESS_STRIDE * self.processes.index)
         self._set_learning_rates(phase)
         noisy = phase.name != "settled"
         with self.accelerator.autocast():
             outputs = self.model(step=self.step if noisy else None, **inputs)
             task_loss = self.loss(outputs, labels)
+            teacher = self.training.teacher
+            loss = task_loss if teacher is None else task_loss + teacher.loss(inputs, outputs)
         pressed = phase.name == "close"
-        loss = task_loss + self.pressure.penalty(self.bank, phase.aim) if pressed else task_loss
+        loss = loss + self.objective.penalty(phase.aim) if pressed else loss
         self.accelerator.backward(loss)
         if self.options.max_grad_norm:
             self.accelerator.clip_grad_norm_([parameter for _, parameter in self.named], self.options.max_grad_norm)
@@ -156,20 +173,19 @@ class Loop:
         if phase.name == "settled" and self.schedule.levels:
             self.bank.hold()
         if pressed:
-            self.pressure.correct(self.bank.closed_share(), phase.aim)
-        value = float(task_loss.detach())
+            self.objective.correct(phase.aim)
+        value = float(self.processes.average(task_loss.detach()))
         self.mean_loss = value if self.step == 0 else LOSS_MEMORY * self.mean_loss + (1 - LOSS_MEMORY) * value
         self.step += 1
 
     def _after_step(self, phase: Phase, on_level: OnLevel) -> None:
-        removed = self.bank.closed_share()
         ends = self.step == self.schedule.end(phase.level)
-        if ends or self.step % len(self.batches) == 0:
-            self.latest = self.evaluate(self.training.eval_rows)
+        if ends or self.step % (self.options.eval_steps or len(self.batches)) == 0:
+            self.latest = self._on_main_process(lambda: self.evaluate(self.training.eval_rows))
             better = phase.name == "settled" and self.latest[self.metric] > self.best.get(self.metric, -math.inf)
             if better:
                 self.best, self.best_state = dict(self.latest), self._state()
-            self.reporter.evaluated(self.step, self.latest, removed, best=better)
+            self.reporter.evaluated(self.step, self.latest, self.bank.closed_share(), best=better)
         self.reporter.stepped(
             StepReport(
                 step=self.step,
@@ -178,8 +194,7 @@ class Loop:
                 loss=self.mean_loss,
                 metric_name=self.metric,
                 metric=self.latest.get(self.metric),
-                removed=removed,
-                aim=phase.aim,
+                standing=self.objective.standing(phase.aim) if self.schedule.levels else "",
             )
         )
         if ends:
@@ -192,31 +207,31 @@ class Loop:
             self._save()
 
     def _settle(self, phase: Phase) -> None:
-        scores = {key: values.double().cpu().numpy() for key, values in self.bank.unit_scores().items()}
-        width_scores = self.bank.width_scores()
-        width = None if width_scores is None else settle_width(width_scores.double().cpu().numpy(), phase.aim)
-        keep = settle(
-            scores, self.training.structure, phase.aim, ort_cpu.WIDTHS,
-            residual_width=None if width is None else int(width.sum()),
-        )  # fmt: skip
-        self.bank.settle(
-            {key: torch.from_numpy(mask) for key, mask in keep.items()},
-            None if width is None else torch.from_numpy(width),
-        )
-        self.reporter.settled(phase.aim, self.bank.closed_share())
+        settlement = self._on_main_process(lambda: self.objective.settle(phase.aim))
+        settle_bank(self.bank, settlement)
+        self.settled = settlement.facts
+        self.reporter.settled(self.bank.closed_share(), settlement.words)
+
+    def _on_main_process(self, decide: Callable[[], Decided]) -> Decided:
+        """One process decides, all do the same: what is measured differs from process to process."""
+        from accelerate.utils import broadcast_object_list
+
+        decided = [decide() if self.processes.is_main else None]
+        told: Decided = broadcast_object_list(decided)[0]
+        return told
 
     def _batches_from_here(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        per_epoch = len(self.batches)
+        from accelerate.utils import send_to_device
+
         while True:
-            epoch, done = divmod(self.step, per_epoch)
-            self.batches.epoch = epoch
-            loader = self.accelerator.skip_first_batches(self.loader, done) if done else self.loader
-            yield from loader
+            self.batches.epoch, self.batches.done = divmod(self.step, len(self.batches))
+            for batch in self.loader:
+                yield send_to_device(batch, self.accelerator.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options, kinds = self.options, self.training.parameters()
         gates = [parameter for _, parameter in kinds["gates"]]
-        rest = [parameter for kind in ("lora", "head", "biases") for _, parameter in kinds[kind]]
+        rest = [parameter for kind in ("lora", "head", "biases", "base") for _, parameter in kinds[kind]]
         groups: list[dict[str, Any]] = [
             {"params": rest, "lr": options.learning_rate, "weight_decay": options.weight_decay, "kind": "rest"}
         ]
@@ -235,8 +250,10 @@ class Loop:
 
     def _loss_function(self) -> TaskLoss:
         if self.task.unit == "vector":
-            return TaskLoss(self.task.unit, score_range=score_range(self.training.train_rows.labels))
-        return TaskLoss(self.task.unit, self._class_weights() if self.task.unit == "row" else None)
+            scores = score_range(self.training.train_rows.labels)
+            return TaskLoss(self.task.unit, score_range=scores, average=self.processes.average)
+        weights = self._class_weights() if self.task.unit == "row" else None
+        return TaskLoss(self.task.unit, weights, average=self.processes.average)
 
     def _class_weights(self) -> Tensor | None:
         count = len(self.training.labels)
@@ -266,7 +283,7 @@ class Loop:
         self.bank.alive.copy_(state["gates.alive"])
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.processes.is_main:
             return
         tensors = {f"state/{name}": tensor for name, tensor in self._state().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_state.items()}
@@ -276,8 +293,8 @@ class Loop:
             "mean_loss": self.mean_loss,
             "latest": self.latest,
             "best": self.best,
-            "multiplier": self.pressure.multiplier,
-            "offset": self.pressure.offset,
+            "objective": self.objective.state(),
+            "settled": self.settled,
             "fingerprint": self._fingerprint(),
         }
         save_checkpoint(self.work, tensors, scalars)

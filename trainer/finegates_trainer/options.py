@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from finegates_export.gates.layout import LAYOUTS
+from finegates_export.measure.shapes import Shape
 from finegates_export.options import Options, check
+from finegates_export.targets import TARGETS
 from finegates_export.tasks import POOLINGS, TASKS
 from finegates_trainer.metrics import METRICS
 
 LoraTarget = Literal["query", "key", "value", "output", "up", "down"]
+OBJECTIVES = ("share", "target", "penalty", "magnitude")
+PENALTY_WEIGHTS = {"target": 50.0, "penalty": 1.0}
 LORA_TARGETS: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "up", "down")
 
 
@@ -48,6 +53,25 @@ class TrainOptions(Options):
     """Share of the layers' linear weights to remove, padding included."""
     levels: tuple[float, ...] = ()
     """Several removed shares in one run, ascending; each is settled and saved. Overrides --target-removed."""
+    target_speedup: tuple[float, ...] = ()
+    """How many times as fast as unpruned, measured on this machine; several ascend in one run, each a level."""
+    target: Literal["ort-cpu"] = "ort-cpu"
+    """Whose kernels --target-speedup is measured on, and which widths they like."""
+    shape: str = "8x128"
+    """Batch x sequence at which --target-speedup is measured."""
+    objective: Literal["share", "target", "penalty", "magnitude"] = "share"
+    """`share` holds the removed share; `target` and `penalty` are the paper's; `magnitude` learns no gates."""
+    penalty_weight: float | None = None
+    """Weight of the objectives `target` (default 50) and `penalty` (default 1)."""
+
+    teacher: Path | None = None
+    """Learn from this run's outputs as well: an unpruned model trained on the same task and labels."""
+    distill_logits: float = 1.0
+    """Weight of the distance to the teacher's logits."""
+    distill_hidden: float = 0.0
+    """Weight of the distance to the hidden states behind each of the teacher's layers."""
+    distill_temperature: float = 2.0
+    """Temperature at which logits are compared."""
 
     eval_data: str | None = None
     """Evaluation rows; default: the folder's dev file, else a tenth of the rows, chosen by a hash of the text."""
@@ -80,6 +104,8 @@ class TrainOptions(Options):
     """Start from this peft LoRA adapter instead of a new one."""
     train_biases: bool = False
     """Train the biases of the gated linears as well."""
+    train_base: bool = False
+    """Train all weights (layout `none`, without LoRA); the whole model is then part of the run folder."""
 
     epochs: float = 5.0
     """Passes over the training rows, all levels together."""
@@ -111,6 +137,8 @@ class TrainOptions(Options):
     settle_fraction: float = 0.4
     """Share of a level's steps with the structure settled."""
 
+    eval_steps: int | None = None
+    """Steps between evaluations; default: one after every pass over the rows."""
     save_steps: int = 100
     """Steps between checkpoints for --resume."""
     resume: bool = False
@@ -125,8 +153,15 @@ class TrainOptions(Options):
     """Processor threads; default: torch's."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "adapter", Path(self.adapter) if self.adapter else None)
+        for name in ("out", "adapter", "teacher"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, Path(value) if value else None)
+        self._check_task()
+        self._check_gates()
+        self._check_objective()
+        self._check_learning()
+
+    def _check_task(self) -> None:
         check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
         check(
             bool(METRICS[self.task]),
@@ -137,33 +172,6 @@ class TrainOptions(Options):
         check(self.pooling is None or embeds, "pooling", f"applies to embeddings, not to {self.task}")
         check(self.pooling in (None, *POOLINGS), "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
         check(self.normalize is None or embeds, "normalize", f"applies to embeddings, not to {self.task}")
-        check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
-        check(
-            not self.width_gate or self.layout == "coupled",
-            "width-gate",
-            f"needs the layout coupled, not {self.layout}",
-        )
-        check(0 <= self.target_removed < 1, "target-removed", f"must lie in [0, 1), got {self.target_removed}")
-        check(all(0 <= level < 1 for level in self.levels), "levels", f"must lie in [0, 1), got {self.levels}")
-        ascending = all(low < high for low, high in zip(self.levels, self.levels[1:], strict=False))
-        check(ascending, "levels", f"must ascend, got {','.join(map(str, self.levels))}")
-        check(not (self.levels and self.layout == "none"), "levels", "need gates; the layout none has no levels")
-        check(self.max_length > 1, "max-length", f"must be greater than 1, got {self.max_length}")
-        check(self.lora_rank >= 0, "lora-rank", f"must not be negative, got {self.lora_rank}")
-        check(bool(self.lora_on), "lora-on", f"names no linear; choose among {', '.join(LORA_TARGETS)}")
-        unknown = [name for name in self.lora_on if name not in LORA_TARGETS]
-        check(not unknown, "lora-on", f"{unknown} unknown; choose among {', '.join(LORA_TARGETS)}")
-        check(0 <= self.seed < 2**32, "seed", f"must lie in [0, 2**32), got {self.seed}")
-        check(self.samples >= 0, "samples", f"must not be negative, got {self.samples}")
-        check(self.noise_sigma >= 0, "noise-sigma", f"must not be negative, got {self.noise_sigma}")
-        check(0 < self.settle_fraction < 1, "settle-fraction", f"must lie in (0, 1), got {self.settle_fraction}")
-        check(0 <= self.free_fraction < 1, "free-fraction", f"must lie in [0, 1), got {self.free_fraction}")
-        check(0 <= self.warmup < 1, "warmup", f"must lie in [0, 1), got {self.warmup}")
-        for name in ("epochs", "batch_size", "learning_rate", "gate_learning_rate", "penalty_sigma", "save_steps"):
-            check(getattr(self, name) > 0, name.replace("_", "-"), f"must be positive, got {getattr(self, name)}")
-        for name in ("max_steps", "max_train_rows", "threads"):
-            value = getattr(self, name)
-            check(value is None or value > 0, name.replace("_", "-"), f"must be positive, got {value}")
         known = METRICS[self.task]
         check(
             self.metric is None or self.metric in known, "metric", f"{self.metric!r}: {self.task} has {sorted(known)}"
@@ -174,9 +182,95 @@ class TrainOptions(Options):
             f"weigh rows by their one label; {self.task} has none",
         )
 
+    def _check_gates(self) -> None:
+        check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        check(
+            not self.width_gate or self.layout == "coupled",
+            "width-gate",
+            f"needs the layout coupled, not {self.layout}",
+        )
+        check(0 <= self.target_removed < 1, "target-removed", f"must lie in [0, 1), got {self.target_removed}")
+        check(all(0 <= level < 1 for level in self.levels), "levels", f"must lie in [0, 1), got {self.levels}")
+        check(all(x > 1 for x in self.target_speedup), "target-speedup", f"must exceed 1, got {self.target_speedup}")
+        for name in ("levels", "target_speedup"):
+            values, flag = getattr(self, name), name.replace("_", "-")
+            ascending = all(low < high for low, high in pairwise(values))
+            check(ascending, flag, f"must ascend, got {','.join(map(str, values))}")
+            check(not (values and self.layout == "none"), flag, "needs gates; the layout none has none")
+        check(not (self.levels and self.target_speedup), "target-speedup", "is one way to ask, --levels another")
+
+    def _check_objective(self) -> None:
+        check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
+        check(self.objective in OBJECTIVES, "objective", f"{self.objective!r} is not one of {', '.join(OBJECTIVES)}")
+        check_shape(self.shape)
+        if self.target_speedup:
+            check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
+            check(not self.width_gate, "width-gate", "is not in the table of costs; leave it or --target-speedup away")
+        check(not (self.levels and self.objective == "penalty"), "levels", "the objective penalty meets no share")
+        weighed = self.objective in PENALTY_WEIGHTS
+        check(
+            self.penalty_weight is None or weighed, "penalty-weight", f"has no place in the objective {self.objective}"
+        )
+        check(self.penalty_weight is None or self.penalty_weight > 0, "penalty-weight", "must be positive")
+        for name in ("distill_logits", "distill_hidden"):
+            check(getattr(self, name) >= 0, name.replace("_", "-"), f"must not be negative, got {getattr(self, name)}")
+        check(self.distill_temperature > 0, "distill-temperature", f"must be positive, got {self.distill_temperature}")
+        check(not (self.distill_hidden and self.width_gate), "distill-hidden", "needs the whole residual width")
+
+    def _check_learning(self) -> None:
+        check(self.max_length > 1, "max-length", f"must be greater than 1, got {self.max_length}")
+        check(self.lora_rank >= 0, "lora-rank", f"must not be negative, got {self.lora_rank}")
+        check(bool(self.lora_on), "lora-on", f"names no linear; choose among {', '.join(LORA_TARGETS)}")
+        unknown = [name for name in self.lora_on if name not in LORA_TARGETS]
+        check(not unknown, "lora-on", f"{unknown} unknown; choose among {', '.join(LORA_TARGETS)}")
+        alone = self.layout == "none" and not self.lora_rank and self.adapter is None
+        check(
+            alone or not self.train_base,
+            "train-base",
+            "needs --layout none and --lora-rank 0: gates act on a frozen base",
+        )
+        check(0 <= self.seed < 2**32, "seed", f"must lie in [0, 2**32), got {self.seed}")
+        check(self.samples >= 0, "samples", f"must not be negative, got {self.samples}")
+        check(self.noise_sigma >= 0, "noise-sigma", f"must not be negative, got {self.noise_sigma}")
+        check(0 < self.settle_fraction < 1, "settle-fraction", f"must lie in (0, 1), got {self.settle_fraction}")
+        check(0 <= self.free_fraction < 1, "free-fraction", f"must lie in [0, 1), got {self.free_fraction}")
+        check(0 <= self.warmup < 1, "warmup", f"must lie in [0, 1), got {self.warmup}")
+        for name in ("epochs", "batch_size", "learning_rate", "gate_learning_rate", "penalty_sigma", "save_steps"):
+            check(getattr(self, name) > 0, name.replace("_", "-"), f"must be positive, got {getattr(self, name)}")
+        for name in ("max_steps", "max_train_rows", "threads", "eval_steps"):
+            value = getattr(self, name)
+            check(value is None or value > 0, name.replace("_", "-"), f"must be positive, got {value}")
+
     @property
-    def removed_levels(self) -> tuple[float, ...]:
-        """The removed shares to settle at, ascending; empty for the layout `none`."""
+    def gate_weight(self) -> float:
+        """What the objective's penalty weighs beside the task loss; 1 where a multiplier finds its own weight."""
+        return PENALTY_WEIGHTS.get(self.objective, 1.0) if self.penalty_weight is None else self.penalty_weight
+
+    @property
+    def aims(self) -> tuple[float, ...]:
+        """What each level aims at, ascending: removed shares, or shares of the time to save; empty without gates."""
         if self.layout == "none":
             return ()
+        if self.target_speedup:
+            return tuple(1.0 - 1.0 / speedup for speedup in self.target_speedup)
         return self.levels or (self.target_removed,)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """How each level's folder is called; one without gates."""
+        if self.target_speedup and self.layout != "none":
+            return tuple(f"{speedup:.2f}x" for speedup in self.target_speedup)
+        return tuple(f"{aim:.2f}" for aim in self.aims) or ("0.00",)
+
+    @property
+    def walks(self) -> bool:
+        """Whether the run keeps several levels."""
+        return bool(self.levels) or len(self.target_speedup) > 1
+
+
+def check_shape(text: str) -> None:
+    """Refuse a text that is not BATCHxSEQUENCE, naming the option."""
+    try:
+        Shape.parse(text)
+    except ValueError as error:
+        raise ValueError(f"shape: {error}") from error

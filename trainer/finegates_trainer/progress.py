@@ -17,11 +17,11 @@ class TerminalReporter:
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  {task.fields[metric]}  removed {task.fields[removed]}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[metric]}  {task.fields[standing]}"),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._progress.add_task("start", total=None, loss="-", metric="", removed="-")
+        self._task = self._progress.add_task("start", total=None, loss="-", metric="", standing="")
 
     def started(self, facts: dict[str, str]) -> None:
         """Print the facts and start the bar."""
@@ -39,7 +39,7 @@ class TerminalReporter:
             total=report.steps,
             loss=f"{report.loss:.4f}",
             metric=metric,
-            removed=f"{report.removed:.1%} (aim {report.aim:.1%})",
+            standing=report.standing,
         )
 
     def evaluated(self, step: int, metrics: dict[str, float], removed: float, *, best: bool) -> None:
@@ -48,9 +48,9 @@ class TerminalReporter:
         mark = "  best so far" if best else ""
         self._console.print(f"step {step}: {told}, removed {removed:.1%}{mark}", highlight=False)
 
-    def settled(self, level: float, removed: float) -> None:
+    def settled(self, removed: float, words: str) -> None:
         """Print a line."""
-        self._console.print(f"settled at {removed:.2%} removed (asked {level:.0%})", highlight=False)
+        self._console.print(f"settled at {removed:.2%} removed ({words})", highlight=False)
 
     def finished(self) -> None:
         """Stop the bar."""

@@ -17,9 +17,8 @@ class StepReport:
     metric_name: str
     metric: float | None
     """The latest evaluation's; None before the first."""
-    removed: float
-    """Share of the weights whose unit is closed in evaluation."""
-    aim: float
+    standing: str
+    """How far the gates are from what was asked for."""
 
 
 class Reporter(Protocol):
@@ -34,8 +33,8 @@ class Reporter(Protocol):
     def evaluated(self, step: int, metrics: dict[str, float], removed: float, *, best: bool) -> None:
         """After every evaluation."""
 
-    def settled(self, level: float, removed: float) -> None:
-        """When a level's structure was settled."""
+    def settled(self, removed: float, words: str) -> None:
+        """When a level's structure was settled: the share that goes, and what was asked for."""
 
     def finished(self) -> None:
         """After the last step, also when the run fails."""
@@ -57,7 +56,7 @@ class Silent:
         """Remember it."""
         self.evaluations.append((step, metrics))
 
-    def settled(self, level: float, removed: float) -> None:
+    def settled(self, removed: float, words: str) -> None:
         """Nothing."""
 
     def finished(self) -> None:

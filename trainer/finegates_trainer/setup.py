@@ -16,9 +16,11 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.adapter import LoraSettings, add_lora, load_adapter, read_adapter
 from finegates_export.gates.assemble import load_head
 from finegates_export.gates.gated_model import GatedModel, plain_model
+from finegates_export.gates.run_folder import read_run
 from finegates_export.pooling import Pooling, find_pooling
 from finegates_export.tasks import PIXELS, Task, image_shape, task_of
 from finegates_trainer.data import DataSource, LabelledData, encode_labels, label_names, limit_rows, read_data
+from finegates_trainer.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.examples import Examples
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.tokenizing import make_examples
@@ -45,18 +47,20 @@ class Training:
     train_rows: Examples
     eval_rows: Examples
     max_length: int
+    teacher: Teacher | None = None
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
-        """Trained parameters by kind: gates, lora, head, biases."""
+        """Trained parameters by kind: gates, lora, head, biases, base."""
         heads = self.family.head_modules(plain_model(self.gated.model))
-        kinds: dict[str, list[tuple[str, Tensor]]] = {"gates": [], "lora": [], "head": [], "biases": []}
-        if len(self.gated.gates):
+        kinds: dict[str, list[tuple[str, Tensor]]] = {"gates": [], "lora": [], "head": [], "biases": [], "base": []}
+        if self.gated.gates.mu.requires_grad:
             kinds["gates"].append(("gates.mu", self.gated.gates.mu))
         for name, parameter in plain_model(self.gated.model).named_parameters():
             if not parameter.requires_grad:
                 continue
             is_head = any(name.startswith(f"{head}.") for head in heads)
-            kind = "lora" if "lora_" in name else "head" if is_head else "biases"
+            rest = "base" if self.options.train_base else "biases"
+            kind = "lora" if "lora_" in name else "head" if is_head else rest
             kinds[kind].append((name, parameter))
         return kinds
 
@@ -106,9 +110,11 @@ def prepare(options: TrainOptions) -> Training:
         structure,
         options.layout,
         width=options.width_gate,
-        noise_sigma=options.noise_sigma,
+        noise_sigma=0.0 if options.objective == "magnitude" else options.noise_sigma,
         seed=options.seed,
     )
+    if options.objective == "magnitude":
+        gated.gates.mu.requires_grad_(False)
     return Training(
         options=options,
         base=base,
@@ -122,7 +128,19 @@ def prepare(options: TrainOptions) -> Training:
         train_rows=train_rows,
         eval_rows=make_examples(task.name, preprocessor, data.evaluation, eval_labels, max_length, names),
         max_length=max_length,
+        teacher=_teacher(options, gated, labels, None if task.images else preprocessor.get_vocab()),
     )
+
+
+def _teacher(
+    options: TrainOptions, student: GatedModel, labels: tuple[str, ...], vocabulary: dict[str, int] | None
+) -> Teacher | None:
+    if options.teacher is None:
+        return None
+    run = read_run(options.teacher)
+    check_teacher(run, task=options.task, labels=labels, vocabulary=vocabulary)
+    weights = DistillationWeights(options.distill_logits, options.distill_hidden, options.distill_temperature)
+    return Teacher(run, student, weights)
 
 
 def _source(options: TrainOptions) -> DataSource:
@@ -154,7 +172,9 @@ def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
 
 
 def _trainable(model: Any, family: Family, structure: Structure, options: TrainOptions) -> Any:
-    """Freeze the base; open the head, LoRA and, by option, the gated biases."""
+    """Freeze the base; open the head, LoRA and, by option, the gated biases, or everything."""
+    if options.train_base:
+        return model.requires_grad_(True)
     heads = family.head_modules(model)
     wrapped = model.requires_grad_(False)
     if options.adapter is not None:

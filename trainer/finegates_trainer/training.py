@@ -9,14 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finegates_export.encoder_model import EncoderModel
 from finegates_export.errors import RunFolderError
+from finegates_export.families.base import BaseModel
 from finegates_export.files import check_destination, staged_folder
 from finegates_export.gates.adapter import save_adapter
-from finegates_export.gates.run_folder import ADAPTER_FOLDER, LEVELS_FOLDER, Run, RunInfo, read_run, write_run
+from finegates_export.gates.run_folder import (
+    ADAPTER_FOLDER,
+    BASE_FOLDER,
+    LEVELS_FOLDER,
+    Run,
+    RunInfo,
+    read_run,
+    write_run,
+)
 from finegates_export.stamp import command, versions
 from finegates_export.tasks import task_of
 from finegates_trainer.loop import Loop
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.processes import join_processes
 from finegates_trainer.reporter import Reporter, Silent
 from finegates_trainer.setup import Training, prepare
 
@@ -28,7 +39,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
     """Train gates, LoRA and head as told, and write the run folder.
 
     While it runs, checkpoints and finished levels lie in a folder beside `out` named `<out>.training`; it is removed
-    when the run folder stands.
+    when the run folder stands. Of several processes (see `processes`) the main one evaluates, writes and tells.
 
     Args:
         options: the run.
@@ -38,11 +49,12 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
         The run that was written; the last level's where several were walked.
 
     Raises:
-        InputError: base, data or adapter cannot be used.
+        InputError: base, data or adapter cannot be used, or fewer processes take part than were asked for.
         OutputError: the run folder cannot be written.
         RunFolderError: `resume` with another run's checkpoint.
     """
-    reporter = reporter or Silent()
+    processes = join_processes()
+    reporter = reporter if reporter and processes.is_main else Silent()
     out = Path(options.out)
     check_destination(out, overwrite=options.overwrite or options.resume)
     if options.resume and out.exists():
@@ -51,7 +63,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
         torch.set_num_threads(options.threads)
     training = prepare(options)
     work = out.absolute().parent / f"{out.name}.training"
-    if not options.resume and work.exists():
+    if processes.is_main and not options.resume and work.exists():
         shutil.rmtree(work)
     loop = Loop(training, work, reporter)
     resumed = options.resume and loop.resume()
@@ -60,21 +72,20 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
     hashes = training.base.tensor_hashes()
 
     def save_level(level: int, metrics: dict[str, float], steps: int) -> None:
-        if loop.accelerator.is_main_process:
+        if processes.is_main:
             _write_level(training, loop, hashes, _level_folder(work, options, level), metrics, steps)
 
     if loop.step < loop.schedule.steps:
         loop.run(save_level)
     loop.accelerator.wait_for_everyone()
-    if loop.accelerator.is_main_process:
+    if processes.is_main:
         _publish(work, out, options)
     loop.accelerator.wait_for_everyone()
     return read_run(out)
 
 
 def _level_folder(work: Path, options: TrainOptions, level: int) -> Path:
-    share = options.removed_levels[level] if options.removed_levels else 0.0
-    return work / LEVELS_FOLDER / f"{share:.2f}"
+    return work / LEVELS_FOLDER / options.level_names[level]
 
 
 def _write_level(
@@ -85,9 +96,12 @@ def _write_level(
         if training.parameters()["lora"]:
             save_adapter(training.gated.model, stage / ADAPTER_FOLDER)
         training.preprocessor.save_pretrained(stage)
+        base_id, revision = training.base.id, training.base.revision
+        if options.train_base:
+            base_id, revision, hashes = _write_base(training, stage)
         info = RunInfo(
-            base_id=training.base.id,
-            base_revision=training.base.revision,
+            base_id=base_id,
+            base_revision=revision,
             base_tensors=hashes,
             family=training.family.name,
             layout=options.layout,
@@ -106,6 +120,8 @@ def _write_level(
             versions=versions(),
             pooling=training.pooling.mode if training.pooling else None,
             normalize=training.pooling is not None and training.pooling.normalize,
+            own_base=options.train_base,
+            settled=loop.settled,
         )
         write_run(
             stage,
@@ -116,15 +132,25 @@ def _write_level(
         )
 
 
+def _write_base(training: Training, stage: Path) -> tuple[str, None, dict[str, str]]:
+    """The trained model as a base of its own: where it lies in the run folder, and its hashes."""
+    name = f"{BASE_FOLDER}/{Path(training.base.id).name}"
+    model: Any = training.gated.model
+    whole: Any = model.get_submodule(model.prefix) if isinstance(model, EncoderModel) else model
+    whole.save_pretrained(stage / name)
+    training.preprocessor.save_pretrained(stage / name)
+    return name, None, BaseModel(name, None, stage / name).tensor_hashes()
+
+
 def _publish(work: Path, out: Path, options: TrainOptions) -> None:
     """Swap the finished levels in as the run folder: the last one on top, all of them below it if several."""
-    levels = sorted((work / LEVELS_FOLDER).glob("[0-9]*"), key=lambda path: float(path.name))
-    expected = max(1, len(options.removed_levels))
-    if len(levels) != expected:
-        raise RunFolderError(f"{work} holds {len(levels)} finished levels of {expected}; train again without --resume")
+    levels = [work / LEVELS_FOLDER / name for name in options.level_names]
+    missing = [level.name for level in levels if not level.is_dir()]
+    if missing:
+        raise RunFolderError(f"{work} lacks the finished levels {', '.join(missing)}; train again without --resume")
     with staged_folder(out, overwrite=options.overwrite) as stage:
         shutil.copytree(levels[-1], stage, dirs_exist_ok=True)
-        if options.levels:
+        if options.walks:
             for level in levels:
                 shutil.copytree(level, stage / LEVELS_FOLDER / level.name)
     shutil.rmtree(work)

@@ -1,0 +1,191 @@
+"""Accuracy against removed share: the runs of a study file, over its seeds, exported and scored from their ONNX files.
+
+    python benchmarks/frontier/study.py STUDY.yaml --base minilm=FOLDER --data FOLDER --work runs/frontier --out RESULTS
+
+A study names runs by recipes of trainer/recipes/. A run may learn from another one (`teacher`); the goals compare a
+level with a run of the same seed. What was trained and scored already is not done again, so an interrupted study goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finegates_export.errors import FineGatesError, InputError
+from finegates_export.files import write_json
+from finegates_export.options import Options, check
+from study_report import markdown
+
+RECIPES = Path(__file__).resolve().parents[2] / "trainer" / "recipes"
+SCORE = "score.json"
+"""Beside each level of a trained run: what its ONNX file gave."""
+
+
+@dataclass(frozen=True)
+class PlannedRun(Options):
+    """One model of a study."""
+
+    recipe: str
+    """A file of trainer/recipes/."""
+    base: str = ""
+    """Another base than the study's, by the name that --base gives it."""
+    teacher: str = ""
+    """A run of the study to learn from."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Options on top of the recipe's."""
+    seeds: tuple[int, ...] = ()
+    """Fewer seeds than the study's."""
+
+
+@dataclass(frozen=True)
+class Goal(Options):
+    """A level compared with another run of the same seed."""
+
+    run: str
+    """RUN, or RUN@LEVEL."""
+    against: str
+    least: float
+    """What the mean difference must reach, in points of the metric."""
+
+    def __post_init__(self) -> None:
+        check(bool(self.run and self.against), "run", "a goal names two runs")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file."""
+
+    title: str
+    base: str
+    data: str
+    """A folder below --data."""
+    seeds: tuple[int, ...]
+    runs: dict[str, PlannedRun]
+    goals: tuple[Goal, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Study:
+        """Read a study file.
+
+        Raises:
+            ValueError: something in it is not understood.
+        """
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        runs = {name: PlannedRun.from_json(values) for name, values in content["runs"].items()}
+        for name, run in runs.items():
+            check(not run.teacher or run.teacher in runs, "teacher", f"{name} learns from {run.teacher!r}, not a run")
+        goals = tuple(Goal.from_json(goal) for goal in content.get("goals", []))
+        known = {goal.run.partition("@")[0] for goal in goals} | {goal.against.partition("@")[0] for goal in goals}
+        check(known <= set(runs), "goals", f"{sorted(known - set(runs))} are not runs of {path.name}")
+        return cls(content["title"], content["base"], content["data"], tuple(content["seeds"]), runs, goals)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--base", action="append", required=True, help="NAME=FOLDER, once for each base of the study")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the study's rows")
+    parser.add_argument("--work", type=Path, required=True, help="where runs go")
+    parser.add_argument("--out", type=Path, required=True, help="results, without suffix: .json and .md are written")
+    parser.add_argument("--seeds", help="some of the study's seeds, comma-separated")
+    arguments = parser.parse_args()
+    try:
+        study = Study.read(arguments.study)
+        bases = dict(pair.split("=", 1) for pair in arguments.base)
+        seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else study.seeds
+        rows: list[dict[str, Any]] = []
+        for seed in seeds:
+            rows += conduct(study, seed, bases, arguments.data / study.data, arguments.work)
+            write_results(study, rows, arguments.out)
+    except (FineGatesError, ValueError, KeyError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(arguments.out.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def conduct(study: Study, seed: int, bases: dict[str, str], data: Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Train and score all runs of one seed, in the file's order; one row a level."""
+    from finegates_trainer import train
+    from finegates_trainer.progress import TerminalReporter
+
+    folders: dict[str, Path] = {}
+    for name, planned in study.runs.items():
+        if planned.seeds and seed not in planned.seeds:
+            continue
+        print(f"\n{study.title}: {name}, seed {seed}", file=sys.stderr)
+        out = work / f"{name}-{seed}"
+        teacher = folders.get(planned.teacher)
+        run = train(_options(planned, bases[planned.base or study.base], data, out, seed, teacher), TerminalReporter())
+        folders[name] = out
+        walked = run.levels() != [run.folder]
+        for level in run.levels():
+            yield {"run": f"{name}@{level.name}" if walked else name, "seed": seed, **scored(level)}
+
+
+def scored(level: Path) -> dict[str, Any]:
+    """What a level's exported file gives on the run's evaluation rows; remembered beside it."""
+    import json
+
+    remembered = level.parent / f"{level.name}.{SCORE}"
+    if remembered.is_file():
+        return dict(json.loads(remembered.read_text(encoding="utf-8")))
+    from finegates_bench.quality import evaluation_rows, graph_metric
+    from finegates_export import ExportOptions, export
+    from finegates_export.gates.assemble import base_of
+    from finegates_export.gates.run_folder import read_run
+
+    run = read_run(level)
+    base = base_of(run)
+    rows = evaluation_rows(run, base.family().input_names(base.config()), None)
+    if rows.examples is None:
+        raise InputError(f"{level}: the evaluation rows cannot be read: {rows.words}")
+    with tempfile.TemporaryDirectory(dir=level.parent) as scratch:
+        graph = Path(scratch) / "model.onnx"
+        report = export(ExportOptions(ckpt=level, out=graph))
+        metric = graph_metric(graph, rows.examples, run, threads=2)
+    result = {
+        "metric_name": run.info.metric,
+        "metric": metric,
+        "metric_in_training": run.info.metrics[run.info.metric],
+        "removed": report.plan.removed,
+        "steps": run.info.steps,
+        "train_rows": run.info.data["train_rows"],
+        "eval_rows": run.info.data["eval_rows"],
+        "trained_parameters": run.info.trained_parameters,
+        "settled": run.info.settled,
+        "largest_difference": max(max(link.relative, link.hidden_relative or 0.0) for link in report.links if link.exact),
+        "command": run.info.command,
+    }
+    write_json(remembered, result)
+    return result
+
+
+def write_results(study: Study, rows: list[dict[str, Any]], out: Path) -> None:
+    """The rows as JSON, and as tables."""
+    from finegates_export.stamp import versions
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    goals = [goal.to_json() for goal in study.goals]
+    result = {"title": study.title, "rows": rows, "goals": goals, "versions": versions()}
+    write_json(out.with_suffix(".json"), result)
+    out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+
+
+def _options(planned: PlannedRun, base: str, data: Path, out: Path, seed: int, teacher: Path | None) -> Any:
+    from finegates_trainer import TrainOptions
+
+    recipe = yaml.safe_load((RECIPES / planned.recipe).read_text(encoding="utf-8"))
+    settings = {name.replace("-", "_"): value for name, value in {**recipe, **planned.settings}.items()}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return TrainOptions(base=base, data=str(data), out=out, seed=seed, teacher=teacher, resume=True, **settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What one layer can be: every (heads, Q/K width, V width) and every feed-forward width, with its value and its cost.
+
+Values are summed scores of the units that stay. Costs are whatever the budget is counted in: weights, milliseconds.
+
+Shapes: h heads, d units per head, n numbers of heads from 1, q and v allowed widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from finegates_export.families.structure import Structure, UnitGroup, UnitKind
+from finegates_export.gates.layout import UnitKey
+
+Scores = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Sizes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Which widths the target likes: heads' Q/K and V widths, and feed-forward widths, in multiples."""
+
+    head_multiple: int = 1
+    ffn_multiple: int = 1
+
+    def head_options(self, head_dim: int, rows_per_unit: int = 1) -> Sizes:
+        """Allowed widths of a head that stays, in units, ascending; always at least the original one."""
+        return _multiples(head_dim // rows_per_unit, -(-self.head_multiple // rows_per_unit))
+
+    def ffn_options(self, intermediate_size: int) -> Sizes:
+        """Allowed feed-forward widths, ascending, 0 among them."""
+        return np.concatenate([np.zeros(1, np.int64), _multiples(intermediate_size, self.ffn_multiple)])
+
+
+class Costs(Protocol):
+    """What a layer's sublayers cost at given widths; arrays broadcast against each other."""
+
+    def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
+        """Cost of an attention with so many heads, Q/K dims and V/O dims a head."""
+
+    def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
+        """Cost of a feed-forward network with so many neurons; 0 at 0."""
+
+
+@dataclass(frozen=True)
+class WeightCosts:
+    """Elements of the linears' weights."""
+
+    structure: Structure
+    residual_width: int
+
+    def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
+        """See `Costs`."""
+        dims = self._unit_weights(layer, "qk") * qk + self._unit_weights(layer, "vo") * vo
+        return np.asarray(self.residual_width * heads * dims, np.float64)
+
+    def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
+        """See `Costs`."""
+        return np.asarray(self.residual_width * self._unit_weights(layer, "ffn") * neurons, np.float64)
+
+    def _unit_weights(self, layer: int, kind: UnitKind) -> float:
+        group = next(group for group in self.structure.layers[layer].groups() if group.kind == kind)
+        return group.unit_weights / group.rows_per_unit
+
+
+@dataclass
+class Choice:
+    """One option of a layer; widths in units."""
+
+    heads: int
+    qk: int
+    vo: int
+    ffn: int
+
+
+class LayerOptions:
+    """The options of one layer, as tables that make choosing at a price a few array operations.
+
+    Args:
+        structure: the model's units.
+        index: the layer.
+        scores: per unit group how much each unit is worth, shape (units,).
+        widths: the widths to choose among.
+        costs: what they cost.
+    """
+
+    def __init__(
+        self, structure: Structure, index: int, scores: Mapping[UnitKey, Scores], widths: Widths, costs: Costs
+    ) -> None:
+        self.index = index
+        qk, vo, ffn = structure.layers[index].groups()
+        self.groups: tuple[UnitGroup, UnitGroup, UnitGroup] = (qk, vo, ffn)
+        self.qk_widths = widths.head_options(qk.width * qk.rows_per_unit, qk.rows_per_unit)
+        self.vo_widths = widths.head_options(vo.width)
+        self.ffn_widths = widths.ffn_options(ffn.width)
+        self._qk_hd = scores[index, "qk"].reshape(qk.heads, qk.width)
+        self._vo_hd = scores[index, "vo"].reshape(vo.heads, vo.width)
+        self._ffn_scores = scores[index, "ffn"]
+        self._head_order = np.argsort(-(self._qk_hd.sum(1) + self._vo_hd.sum(1)), kind="stable")
+        self._ffn_order = np.argsort(-self._ffn_scores, kind="stable")
+        qk_value, vo_value = (
+            self._head_values(self._qk_hd, self.qk_widths),
+            self._head_values(self._vo_hd, self.vo_widths),
+        )
+        self._head_value_nqv = qk_value[:, :, None] + vo_value[:, None, :]
+        heads_n = np.arange(1, qk.heads + 1)
+        dims = (self.qk_widths * qk.rows_per_unit)[None, :, None], self.vo_widths[None, None, :]
+        self._head_cost_nqv = costs.attention(index, heads_n[:, None, None], *dims)
+        self._ffn_value = np.concatenate([np.zeros(1), np.cumsum(self._ffn_scores[self._ffn_order])])[self.ffn_widths]
+        self._ffn_cost = costs.feed_forward(index, self.ffn_widths)
+
+    def choose(self, price: float) -> Choice:
+        """The option of greatest value minus `price` per unit of cost."""
+        gain_nqv = self._head_value_nqv - price * self._head_cost_nqv
+        ffn = int(self.ffn_widths[int((self._ffn_value - price * self._ffn_cost).argmax())])
+        n, q, v = np.unravel_index(int(gain_nqv.argmax()), gain_nqv.shape)
+        if gain_nqv[n, q, v] <= 0:
+            return Choice(0, 0, 0, ffn)
+        return Choice(int(n) + 1, int(self.qk_widths[q]), int(self.vo_widths[v]), ffn)
+
+    def cost(self, choice: Choice) -> float:
+        """What the option costs."""
+        return self._attention_cost(choice.heads, choice.qk, choice.vo) + self._neurons_cost(choice.ffn)
+
+    def masks(self, choice: Choice) -> dict[UnitKey, Mask]:
+        """The option as masks over the layer's units: True stays."""
+        kept_heads = self._head_order[: choice.heads]
+        ffn = np.zeros(len(self._ffn_scores), bool)
+        ffn[self._ffn_order[: choice.ffn]] = True
+        return {
+            (self.index, "qk"): _best_dims(self._qk_hd, kept_heads, choice.qk),
+            (self.index, "vo"): _best_dims(self._vo_hd, kept_heads, choice.vo),
+            (self.index, "ffn"): ffn,
+        }
+
+    def wider_network(self, choice: Choice) -> tuple[int, float, float] | None:
+        """The next wider feed-forward network: its width, the value and the cost that it adds; None at the widest."""
+        at = int(np.searchsorted(self.ffn_widths, choice.ffn))
+        if at + 1 >= len(self.ffn_widths):
+            return None
+        value, cost = (float(table[at + 1] - table[at]) for table in (self._ffn_value, self._ffn_cost))
+        return int(self.ffn_widths[at + 1]), value, cost
+
+    def narrower_network(self, choice: Choice, saving: float) -> int | None:
+        """The widest feed-forward network that saves at least so much; None where none does."""
+        fits = self.ffn_widths[self._ffn_cost <= self._neurons_cost(choice.ffn) - saving]
+        return int(fits[-1]) if fits.size else None
+
+    def wider_heads(self, choice: Choice) -> list[tuple[float, str, int]]:
+        """What the next wider Q/K or V/O width of the heads that stay adds to the cost: cost, field, width."""
+        steps = []
+        for kind, widths in (("qk", self.qk_widths), ("vo", self.vo_widths)):
+            wider = widths[widths > getattr(choice, kind)]
+            if choice.heads and wider.size:
+                grown = {"qk": choice.qk, "vo": choice.vo, kind: int(wider[0])}
+                more = self._attention_cost(choice.heads, **grown) - self._attention_cost(
+                    choice.heads, choice.qk, choice.vo
+                )
+                steps.append((more, kind, int(wider[0])))
+        return steps
+
+    @property
+    def neuron_cost(self) -> float:
+        """What the first step of the feed-forward width costs."""
+        return float(self._ffn_cost[1] - self._ffn_cost[0])
+
+    def _attention_cost(self, heads: int, qk: int, vo: int) -> float:
+        if not heads:
+            return 0.0
+        q, v = np.searchsorted(self.qk_widths, qk), np.searchsorted(self.vo_widths, vo)
+        return float(self._head_cost_nqv[heads - 1, q, v])
+
+    def _neurons_cost(self, neurons: int) -> float:
+        return float(self._ffn_cost[int(np.searchsorted(self.ffn_widths, neurons))])
+
+    def _head_values(self, scores_hd: Scores, widths: Sizes) -> Scores:
+        """Value of keeping the n best heads at each allowed width, shape (n, widths)."""
+        best_first_hd = -np.sort(-scores_hd[self._head_order], axis=1)
+        values: Scores = np.cumsum(np.cumsum(best_first_hd, axis=1), axis=0)[:, widths - 1]
+        return values
+
+
+def _best_dims(scores_hd: Scores, kept_heads: Sizes, width: int) -> Mask:
+    keep_hd = np.zeros(scores_hd.shape, bool)
+    for head in kept_heads:
+        keep_hd[head, np.argsort(-scores_hd[head], kind="stable")[:width]] = True
+    return keep_hd.reshape(-1)
+
+
+def _multiples(size: int, multiple: int) -> Sizes:
+    widths = np.arange(multiple, size + 1, multiple)
+    return widths if widths.size and widths[-1] == size else np.append(widths, size)

@@ -1,0 +1,34 @@
+"""How much weight each unit carries: the ranking of those who prune by magnitude."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.layer_options import Scores
+from finegates_export.gates.layout import UnitKey
+from finegates_export.planner import rows_of_side
+
+
+def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
+    """Per unit group the L2 norm of each unit's rows and columns together, shape (units,).
+
+    Args:
+        model: a plain model; adapters count where they are merged into the weights.
+        structure: where its linears are.
+    """
+    scores: dict[UnitKey, Scores] = {}
+    for group in structure.groups():
+        squares = np.zeros(group.rows)
+        for side in group.sides:
+            if side.axis == "row":
+                weight = rows_of_side(model, side)[0].detach().double().cpu().numpy()
+                squares += np.square(weight).sum(axis=1)
+            else:
+                weight = model.get_submodule(side.linear).weight.detach().double().cpu().numpy()
+                squares += np.square(weight).sum(axis=0)
+        per_unit = squares.reshape(group.heads, group.rows_per_unit, group.width).sum(1)
+        scores[group.layer, group.kind] = np.sqrt(per_unit.reshape(-1))
+    return scores

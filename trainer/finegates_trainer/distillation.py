@@ -1,0 +1,170 @@
+"""Learning from an unpruned model that was fine-tuned: its logits, and the hidden states behind each of its layers.
+
+Shapes: B rows, S tokens, C labels, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finegates_export.errors import InputError
+from finegates_export.gates.assemble import assemble, base_of
+from finegates_export.gates.gated_model import GatedModel, plain_model
+from finegates_export.gates.run_folder import Run
+from finegates_export.tasks import task_of
+
+
+@dataclass(frozen=True)
+class DistillationWeights:
+    """What the teacher's words weigh beside the task loss."""
+
+    logits: float
+    hidden: float
+    temperature: float
+
+
+class Recorder:
+    """Keeps the output of every layer of a model's latest forward pass.
+
+    Args:
+        model: a plain transformers model.
+        paths: its layers.
+    """
+
+    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
+        self.states: list[Tensor] = []
+        """Shape (B, S, D) each."""
+        for number, path in enumerate(paths):
+            model.get_submodule(path).register_forward_hook(self._hook(number))
+
+    def _hook(self, number: int) -> Any:
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            if number == 0:
+                self.states.clear()
+            self.states.append(output[0] if isinstance(output, tuple) else output)
+
+        return keep
+
+
+class Teacher:
+    """A run whose outputs a student learns to match.
+
+    Args:
+        run: the teacher's run folder.
+        student: the model that learns.
+        weights: what each part weighs.
+    """
+
+    def __init__(self, run: Run, student: GatedModel, weights: DistillationWeights) -> None:
+        self.weights, self.unit = weights, task_of(run.info.task).unit
+        assembled = assemble(run, base_of(run))
+        self.gated = assembled.gated.eval().requires_grad_(False)
+        self._mine: Recorder | None = None
+        self._theirs: Recorder | None = None
+        if weights.hidden:
+            plain, other = plain_model(student.model), plain_model(self.gated.model)
+            paths = assembled.family.layer_paths(assembled.config)
+            _check_same_layers(run, plain, other, paths)
+            self._mine, self._theirs = Recorder(plain, paths), Recorder(other, paths)
+
+    def loss(self, inputs: dict[str, Tensor], outputs: Any) -> Tensor:
+        """What is added to the task loss; call it right after the student's forward pass.
+
+        Args:
+            inputs: the student's inputs.
+            outputs: what the student returned.
+        """
+        with torch.no_grad():
+            theirs = self.gated(**inputs)
+        mask_BS = inputs.get("attention_mask")
+        total = torch.zeros((), device=next(self.gated.parameters()).device)
+        if self.weights.logits:
+            total = total + self.weights.logits * self._outputs_loss(outputs, theirs, mask_BS)
+        if self._mine is not None and self._theirs is not None:
+            pairs = zip(self._mine.states, self._theirs.states, strict=True)
+            distances = [_relative_distance(mine, other, mask_BS) for mine, other in pairs]
+            total = total + self.weights.hidden * torch.stack(distances).mean()
+        return total
+
+    def _outputs_loss(self, mine: Any, theirs: Any, mask_BS: Tensor | None) -> Tensor:
+        if self.unit == "row":
+            return self._divergence(mine.logits, theirs.logits).mean()
+        if self.unit == "token":
+            each_BS = self._divergence(mine.logits, theirs.logits)
+            return _mean_over(each_BS, mask_BS)
+        if self.unit == "span":
+            start, end = (
+                self._divergence(getattr(mine, n), getattr(theirs, n)) for n in ("start_logits", "end_logits")
+            )
+            return (start.mean() + end.mean()) / 2
+        if self.unit == "label":
+            return functional.binary_cross_entropy_with_logits(mine.logits.float(), theirs.logits.float().sigmoid())
+        if self.unit == "score":
+            return functional.mse_loss(mine.logits.float(), theirs.logits.float())
+        cosine_B = functional.cosine_similarity(mine.sentence_embedding.float(), theirs.sentence_embedding.float())
+        return (1.0 - cosine_B).mean()
+
+    def _divergence(self, mine: Tensor, theirs: Tensor) -> Tensor:
+        """KL of softened distributions over the last axis, times the squared temperature (Hinton et al., 2015)."""
+        heat = self.weights.temperature
+        mine_log = functional.log_softmax(mine.float() / heat, -1)
+        theirs_log = functional.log_softmax(theirs.float() / heat, -1)
+        return heat**2 * (theirs_log.exp() * (theirs_log - mine_log)).sum(-1)
+
+
+def check_teacher(run: Run, *, task: str, labels: tuple[str, ...], vocabulary: dict[str, int] | None) -> None:
+    """Refuse a teacher that was trained for something else.
+
+    Args:
+        run: the teacher.
+        task: the student's task.
+        labels: the student's labels, in order.
+        vocabulary: of the student's tokenizer; None for images.
+
+    Raises:
+        InputError: another task, other labels, or another tokenizer.
+    """
+    info = run.info
+    if info.task != task:
+        raise InputError(f"teacher {run.folder} was trained for {info.task}, not {task}; take one of the same task")
+    if info.labels != labels:
+        raise InputError(
+            f"teacher {run.folder} has the labels {list(info.labels)}, the rows have {list(labels)}; train it on the "
+            "same rows"
+        )
+    if vocabulary is None:
+        return
+    from transformers import AutoTokenizer
+
+    if AutoTokenizer.from_pretrained(run.folder).get_vocab() != vocabulary:
+        raise InputError(
+            f"teacher {run.folder} reads other tokens than the student's base; take one with the same tokenizer"
+        )
+
+
+def _check_same_layers(run: Run, mine: Any, theirs: Any, paths: Sequence[str]) -> None:
+    sizes = [(model.config.num_hidden_layers, model.config.hidden_size) for model in (mine, theirs)]
+    if sizes[0] != sizes[1] or mine.config.model_type != theirs.config.model_type or len(paths) != sizes[0][0]:
+        raise InputError(
+            f"distill-hidden: teacher {run.folder} has {sizes[1][0]} layers of {sizes[1][1]} dims, the student "
+            f"{sizes[0][0]} of {sizes[0][1]}; match hidden states of equal models, or set distill-hidden to 0"
+        )
+
+
+def _relative_distance(mine_BSD: Tensor, theirs_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
+    """Squared distance of attended tokens' states, as a share of the teacher's squares."""
+    mine_BSD, theirs_BSD = mine_BSD.float(), theirs_BSD.float()
+    distance_BS, scale_BS = (mine_BSD - theirs_BSD).square().sum(-1), theirs_BSD.square().sum(-1)
+    return _mean_over(distance_BS, mask_BS) / _mean_over(scale_BS, mask_BS)
+
+
+def _mean_over(values_BS: Tensor, mask_BS: Tensor | None) -> Tensor:
+    if mask_BS is None:
+        return values_BS.mean()
+    return (values_BS * mask_BS).sum() / mask_BS.sum().clamp(min=1)

@@ -1,0 +1,46 @@
+"""A table of costs as a differentiable function: multilinear between its knots.
+
+Shapes: L layers.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import torch
+from finegates_export.measure.grid import Grid
+from torch import Tensor
+
+
+class SmoothGrid:
+    """A measured grid under expected widths, which lie between those that were measured.
+
+    Args:
+        grid: knots and milliseconds.
+        device: where the widths are.
+    """
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        self._axes = [torch.tensor(axis, dtype=torch.float32, device=device) for axis in grid.axes]
+        self._values = torch.tensor(np.ascontiguousarray(grid.milliseconds), dtype=torch.float32, device=device)
+
+    def __call__(self, *coordinates: Tensor) -> Tensor:
+        """Milliseconds, shape (L,).
+
+        Args:
+            coordinates: one tensor an axis, shape (L,); beyond the outermost knots those count.
+        """
+        lows, shares = [], []
+        for axis, wanted_L in zip(self._axes, coordinates, strict=True):
+            at_L = wanted_L.clamp(float(axis[0]), float(axis[-1]))
+            low_L = torch.searchsorted(axis, at_L.detach(), right=True).sub(1).clamp(0, len(axis) - 2)
+            lows.append(low_L)
+            shares.append((at_L - axis[low_L]) / (axis[low_L + 1] - axis[low_L]))
+        total = torch.zeros_like(coordinates[0])
+        for corner in product((0, 1), repeat=len(lows)):
+            weight = torch.ones_like(total)
+            for upper, share_L in zip(corner, shares, strict=True):
+                weight = weight * (share_L if upper else 1.0 - share_L)
+            total = total + weight * self._values[tuple(low + upper for low, upper in zip(lows, corner, strict=True))]
+        return total

@@ -1,0 +1,73 @@
+"""The baseline to beat: the same units, ranked by the weight they carry once LoRA has learned; no gate learns.
+
+The schedule is that of gates: LoRA and head train, the smallest units go when the structure is settled, what stays goes
+on training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finegates_export.gates.gated_model import GatedModel, plain_model
+from finegates_export.gates.layout import UnitKey
+from finegates_export.gates.settle import Scores, Widths, settle
+from finegates_export.magnitude import magnitude_scores
+from finegates_trainer.objectives.objective import Settlement
+
+
+class MagnitudeObjective:
+    """Presses nothing; settles by magnitude.
+
+    Args:
+        gated: the model, whose gates stay open until they are settled.
+        widths: the widths that the target likes.
+    """
+
+    def __init__(self, gated: GatedModel, widths: Widths) -> None:
+        self.gated, self.widths = gated, widths
+        self.structure = gated.gates.structure
+
+    def penalty(self, aim: float) -> Tensor:
+        """Nothing."""
+        _ = aim
+        return torch.zeros((), device=self.gated.gates.mu.device)
+
+    def correct(self, aim: float) -> None:
+        """Nothing to correct."""
+
+    def settle(self, aim: float) -> Settlement:
+        """See `Objective`; units that an earlier level closed stay closed."""
+        alive = {key: unit > 0 for key, unit in self.gated.gates.unit_products(self.gated.gates.values()).items()}
+        scores = {key: values * alive[key].cpu().numpy() for key, values in self._magnitudes().items()}
+        return Settlement(settle(scores, self.structure, aim, self.widths), words=f"{aim:.1%} asked, by magnitude")
+
+    def standing(self, aim: float) -> str:
+        """See `Objective`."""
+        return f"removed {self.gated.gates.closed_share():.1%} (aim {aim:.1%})"
+
+    def state(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Nothing."""
+
+    @torch.no_grad()
+    def _magnitudes(self) -> dict[UnitKey, Scores]:
+        """Of base weights and adapter together."""
+        model: Any = self.gated.model
+        plain: Any = plain_model(model)
+        if plain is model:
+            return magnitude_scores(plain, self.structure)
+        weights = {path: plain.get_submodule(path).weight for path in self.structure.linears()}
+        before = {path: weight.clone() for path, weight in weights.items()}
+        model.merge_adapter()
+        try:
+            return magnitude_scores(plain, self.structure)
+        finally:
+            model.unmerge_adapter()
+            for path, weight in before.items():
+                weights[path].copy_(weight)  # what was added and taken away again differs in the last bit

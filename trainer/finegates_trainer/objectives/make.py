@@ -1,0 +1,65 @@
+"""Which objective the options ask for; the one that needs measurements measures here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from finegates_export.targets import TARGETS
+from finegates_trainer.objectives.magnitude import MagnitudeObjective
+from finegates_trainer.objectives.objective import Objective
+from finegates_trainer.objectives.penalty import PenaltyObjective
+from finegates_trainer.objectives.share import ShareObjective
+from finegates_trainer.objectives.target import TargetObjective
+
+if TYPE_CHECKING:
+    from finegates_trainer.setup import Training
+
+
+def make_objective(training: Training) -> Objective:
+    """The objective of a run.
+
+    Raises:
+        InputError: a speed-up that cannot be reached.
+        MeasurementError: the process that measures failed.
+    """
+    options, gated = training.options, training.gated
+    widths = TARGETS[options.target].WIDTHS
+    bank, structure, sigma = gated.gates, training.structure, options.penalty_sigma
+    if options.target_speedup:
+        return _latency(training)
+    if options.objective == "penalty":
+        return PenaltyObjective(bank, structure, widths, sigma, options.gate_weight)
+    if options.objective == "target":
+        return TargetObjective(bank, structure, widths, sigma, options.gate_weight)
+    if options.objective == "magnitude":
+        return MagnitudeObjective(gated, widths)
+    return ShareObjective(bank, structure, widths, sigma)
+
+
+def _latency(training: Training) -> Objective:
+    from finegates_export.measure.layer_costs import measure_layer_costs
+    from finegates_export.speed_probe import SpeedProbe
+
+    from finegates_export.measure.shapes import Shape
+    from finegates_trainer.objectives.latency import LatencyObjective, check_reachable
+
+    options = training.options
+    shape, threads = Shape.parse(options.shape), options.threads or torch.get_num_threads()
+    costs = measure_layer_costs(training.family, training.base.config(), shape, target=options.target, threads=threads)
+    probe = SpeedProbe(
+        training.base, options.task, training.labels, training.pooling, target=options.target, shape=shape,
+        threads=threads,
+    )  # fmt: skip
+    anchor = probe.anchor(costs)
+    check_reachable(anchor, options.target_speedup, options.shape)
+    return LatencyObjective(
+        training.gated.gates,
+        training.structure,
+        TARGETS[options.target].WIDTHS,
+        options.penalty_sigma,
+        costs,
+        anchor,
+        probe,
+    )

@@ -1,0 +1,71 @@
+"""What an objective answers: the penalty of a step, its correction after it, and which units stay in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.layout import UnitKey
+from finegates_export.gates.settle import Mask, Scores
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Which units stay for good."""
+
+    keep: dict[UnitKey, Mask]
+    width: Mask | None = None
+    """Which dims of a gated residual width stay."""
+    words: str = ""
+    """What was settled, as a person reads it."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the run folder records of it, as JSON types."""
+
+
+class Objective(Protocol):
+    """One way to ask for a smaller model. An aim of 0 is the whole model, of 1 nothing."""
+
+    def penalty(self, aim: float) -> Tensor:
+        """What is added to the task loss while gates are pressed.
+
+        Args:
+            aim: what this step presses towards.
+        """
+
+    def correct(self, aim: float) -> None:
+        """After a step's update: compare what evaluation would close with the aim."""
+
+    def settle(self, aim: float) -> Settlement:
+        """Decide which units stay."""
+
+    def standing(self, aim: float) -> str:
+        """How far it is, in a few words."""
+
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs to go on."""
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Put `state` back."""
+
+
+def openness(bank: GateBank) -> dict[UnitKey, Scores]:
+    """How open each unit is, shape (units,): what settling ranks by."""
+    return {key: values.double().cpu().numpy() for key, values in bank.unit_scores().items()}
+
+
+def width_openness(bank: GateBank) -> Scores | None:
+    """How open each dim of a gated residual width is; None without the gate."""
+    scores = bank.width_scores()
+    return None if scores is None else scores.double().cpu().numpy()
+
+
+def settle_bank(bank: GateBank, settlement: Settlement) -> None:
+    """Close what does not stay, for good."""
+    bank.settle(
+        {key: torch.from_numpy(mask) for key, mask in settlement.keep.items()},
+        None if settlement.width is None else torch.from_numpy(settlement.width),
+    )

@@ -1,0 +1,55 @@
+"""The paper's first objective: task loss + weight * mean P(open). What share closes is what the weight makes of it.
+
+FineGates (Svirsky, Refael, Lindenbaum), section 3; P(open) = Phi((mu + 0.5) / sigma), the mean over all gates.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.gate import open_probability
+from finegates_export.gates.settle import Widths
+from finegates_trainer.objectives.objective import Settlement
+from finegates_trainer.objectives.share import settle_share
+
+
+class PenaltyObjective:
+    """Weighs the mean open probability against the task; no share is asked for and none is met.
+
+    Args:
+        bank: the gates.
+        structure: the model's units.
+        widths: the widths that the target likes.
+        sigma: of P(open).
+        weight: of the penalty.
+    """
+
+    def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:
+        self.bank, self.structure, self.widths, self.sigma, self.weight = bank, structure, widths, sigma, weight
+
+    def penalty(self, aim: float) -> Tensor:
+        """See `Objective`; the aim plays no part."""
+        _ = aim
+        return self.weight * open_probability(self.bank.mu, self.sigma).mean()
+
+    def correct(self, aim: float) -> None:
+        """Nothing to correct: there is no aim."""
+
+    def settle(self, aim: float) -> Settlement:
+        """As much goes as evaluation closes; heads of a layer get equal widths."""
+        _ = aim
+        return settle_share(self.bank, self.structure, self.widths, self.bank.closed_share())
+
+    def standing(self, aim: float) -> str:
+        """See `Objective`."""
+        _ = aim
+        return f"removed {self.bank.closed_share():.1%}"
+
+    def state(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Nothing."""

@@ -1,0 +1,60 @@
+"""A share of the layers' weights to remove: held by a multiplier, met to a weight when the structure is settled."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.settle import Widths, settle, settle_width
+from finegates_trainer.objectives.constraint import Constraint
+from finegates_trainer.objectives.objective import Settlement, openness, width_openness
+
+
+class ShareObjective:
+    """Presses the expected share of weights that stay down to `1 - aim`.
+
+    Args:
+        bank: the gates.
+        structure: the model's units.
+        widths: the widths that the target likes.
+        sigma: of the penalty's P(open).
+    """
+
+    def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
+        self.bank, self.structure, self.widths, self.sigma = bank, structure, widths, sigma
+        self.constraint = Constraint()
+
+    def penalty(self, aim: float) -> Tensor:
+        """See `Objective`."""
+        return self.constraint.penalty(self.bank.expected_kept_share(self.sigma), 1.0 - aim)
+
+    def correct(self, aim: float) -> None:
+        """See `Objective`."""
+        self.constraint.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
+
+    def settle(self, aim: float) -> Settlement:
+        """See `Objective`."""
+        return settle_share(self.bank, self.structure, self.widths, aim)
+
+    def standing(self, aim: float) -> str:
+        """See `Objective`."""
+        return f"removed {self.bank.closed_share():.1%} (aim {aim:.1%})"
+
+    def state(self) -> dict[str, float]:
+        """See `Objective`."""
+        return self.constraint.state()
+
+    def restore(self, state: dict[str, float]) -> None:
+        """See `Objective`."""
+        self.constraint.restore(state)
+
+
+def settle_share(bank: GateBank, structure: Structure, widths: Widths, removed: float) -> Settlement:
+    """Keep the most open units that leave `removed` of the weights out."""
+    scores = width_openness(bank)
+    width = None if scores is None else settle_width(scores, removed)
+    keep = settle(
+        openness(bank), structure, removed, widths, residual_width=None if width is None else int(width.sum())
+    )
+    return Settlement(keep, width, f"{removed:.1%} of the weights asked to go")

@@ -1,0 +1,61 @@
+"""The authors' second objective: weight * mean over gate vectors of |mean P(open) - keep|.
+
+What is really closed differs from what P(open) says, so `keep` is corrected step by step until evaluation closes what
+was asked. The absolute value has a kink: see docs/gates.md for what the paper's proposition does not cover.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.gate import open_probability
+from finegates_export.gates.settle import Widths
+from finegates_trainer.objectives.constraint import Offset
+from finegates_trainer.objectives.objective import Settlement
+from finegates_trainer.objectives.share import settle_share
+
+
+class TargetObjective:
+    """Draws the mean open probability of every gate vector to the share that is kept.
+
+    Args:
+        bank: the gates.
+        structure: the model's units.
+        widths: the widths that the target likes.
+        sigma: of P(open).
+        weight: of the penalty.
+    """
+
+    def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:
+        self.bank, self.structure, self.widths, self.sigma, self.weight = bank, structure, widths, sigma, weight
+        self.offset = Offset()
+
+    def penalty(self, aim: float) -> Tensor:
+        """See `Objective`."""
+        open_N = open_probability(self.bank.mu, self.sigma) * self.bank.alive
+        keep = min(1.0, max(0.0, 1.0 - aim + self.offset.value))
+        means = torch.stack([vector.mean() for vector in self.bank.split(open_N)])
+        return self.weight * (means - keep).abs().mean()
+
+    def correct(self, aim: float) -> None:
+        """See `Objective`."""
+        self.offset.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
+
+    def settle(self, aim: float) -> Settlement:
+        """See `Objective`."""
+        return settle_share(self.bank, self.structure, self.widths, aim)
+
+    def standing(self, aim: float) -> str:
+        """See `Objective`."""
+        return f"removed {self.bank.closed_share():.1%} (aim {aim:.1%})"
+
+    def state(self) -> dict[str, float]:
+        """See `Objective`."""
+        return {"offset": self.offset.value}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """See `Objective`."""
+        self.offset.value = state["offset"]
