@@ -18,6 +18,7 @@ from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.run_folder import Run
 from finegates_export.tasks import task_of
+from finegates_trainer.processes import Average, alone
 
 
 @dataclass(frozen=True)
@@ -73,42 +74,46 @@ class Teacher:
             _check_same_layers(run, plain, other, paths)
             self._mine, self._theirs = Recorder(plain, paths), Recorder(other, paths)
 
-    def loss(self, inputs: dict[str, Tensor], outputs: Any) -> Tensor:
+    def loss(self, inputs: dict[str, Tensor], outputs: Any, average: Average = alone) -> Tensor:
         """What is added to the task loss; call it right after the student's forward pass.
 
         Args:
             inputs: the student's inputs.
             outputs: what the student returned.
+            average: a count's mean over the processes of the run; see `processes`.
         """
         with torch.no_grad():
             theirs = self.gated(**inputs)
         mask_BS = inputs.get("attention_mask")
         total = torch.zeros((), device=next(self.gated.parameters()).device)
         if self.weights.logits:
-            total = total + self.weights.logits * self._outputs_loss(outputs, theirs, mask_BS)
+            each, counted = self._output_distances(outputs, theirs, mask_BS)
+            total = total + self.weights.logits * (each * counted).sum() / average(counted.sum())
         if self._mine is not None and self._theirs is not None:
             pairs = zip(self._mine.states, self._theirs.states, strict=True)
-            distances = [_relative_distance(mine, other, mask_BS) for mine, other in pairs]
-            total = total + self.weights.hidden * torch.stack(distances).mean()
+            distances, scales = zip(*(_squares(mine, other, mask_BS) for mine, other in pairs), strict=True)
+            relative = torch.stack(distances) / average(torch.stack(scales))
+            total = total + self.weights.hidden * relative.mean()
         return total
 
-    def _outputs_loss(self, mine: Any, theirs: Any, mask_BS: Tensor | None) -> Tensor:
-        if self.unit == "row":
-            return self._divergence(mine.logits, theirs.logits).mean()
-        if self.unit == "token":
-            each_BS = self._divergence(mine.logits, theirs.logits)
-            return _mean_over(each_BS, mask_BS)
-        if self.unit == "span":
-            start, end = (
-                self._divergence(getattr(mine, n), getattr(theirs, n)) for n in ("start_logits", "end_logits")
-            )
-            return (start.mean() + end.mean()) / 2
-        if self.unit == "label":
-            return functional.binary_cross_entropy_with_logits(mine.logits.float(), theirs.logits.float().sigmoid())
-        if self.unit == "score":
-            return functional.mse_loss(mine.logits.float(), theirs.logits.float())
-        cosine_B = functional.cosine_similarity(mine.sentence_embedding.float(), theirs.sentence_embedding.float())
-        return (1.0 - cosine_B).mean()
+    def _output_distances(self, mine: Any, theirs: Any, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A distance for everything that is predicted, and 1 where it counts."""
+        if self.unit == "token" and mask_BS is not None:
+            return self._divergence(mine.logits, theirs.logits), mask_BS.float()
+        if self.unit in ("row", "token"):
+            each = self._divergence(mine.logits, theirs.logits)
+        elif self.unit == "span":
+            names = ("start_logits", "end_logits")
+            each = torch.stack([self._divergence(getattr(mine, name), getattr(theirs, name)) for name in names])
+        elif self.unit == "label":
+            wanted = theirs.logits.float().sigmoid()
+            each = functional.binary_cross_entropy_with_logits(mine.logits.float(), wanted, reduction="none")
+        elif self.unit == "score":
+            each = (mine.logits.float() - theirs.logits.float()).square()
+        else:
+            vectors = (mine.sentence_embedding.float(), theirs.sentence_embedding.float())
+            each = 1.0 - functional.cosine_similarity(*vectors)
+        return each, torch.ones_like(each)
 
     def _divergence(self, mine: Tensor, theirs: Tensor) -> Tensor:
         """KL of softened distributions over the last axis, times the squared temperature (Hinton et al., 2015)."""
@@ -157,14 +162,8 @@ def _check_same_layers(run: Run, mine: Any, theirs: Any, paths: Sequence[str]) -
         )
 
 
-def _relative_distance(mine_BSD: Tensor, theirs_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
-    """Squared distance of attended tokens' states, as a share of the teacher's squares."""
-    mine_BSD, theirs_BSD = mine_BSD.float(), theirs_BSD.float()
-    distance_BS, scale_BS = (mine_BSD - theirs_BSD).square().sum(-1), theirs_BSD.square().sum(-1)
-    return _mean_over(distance_BS, mask_BS) / _mean_over(scale_BS, mask_BS)
-
-
-def _mean_over(values_BS: Tensor, mask_BS: Tensor | None) -> Tensor:
-    if mask_BS is None:
-        return values_BS.mean()
-    return (values_BS * mask_BS).sum() / mask_BS.sum().clamp(min=1)
+def _squares(mine_BSD: Tensor, theirs_BSD: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Squared distance of attended tokens' states, and the teacher's own squares."""
+    attended = 1.0 if mask_BS is None else mask_BS.unsqueeze(-1).float()
+    theirs_BSD = theirs_BSD.float() * attended
+    return (mine_BSD.float() * attended - theirs_BSD).square().sum(), theirs_BSD.square().sum()

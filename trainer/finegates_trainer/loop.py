@@ -162,7 +162,7 @@ class Loop:
             outputs = self.model(step=self.step if noisy else None, **inputs)
             task_loss = self.loss(outputs, labels)
             teacher = self.training.teacher
-            loss = task_loss if teacher is None else task_loss + teacher.loss(inputs, outputs)
+            loss = task_loss if teacher is None else task_loss + teacher.loss(inputs, outputs, self.processes.average)
         pressed = phase.name == "close"
         loss = loss + self.objective.penalty(phase.aim) if pressed else loss
         self.accelerator.backward(loss)
