@@ -69,7 +69,6 @@ class BlockGraph:
         node = onnx_ir.node(operator, list(inputs), attributes, domain=domain, num_outputs=outputs, name=name)
         for number, value in enumerate(node.outputs):
             value.name = f"{name}.output{number}" if outputs > 1 else f"{name}.output"
-            value.dtype = onnx_ir.DataType.FLOAT
         self.graph.append(node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
@@ -112,7 +111,7 @@ class BlockGraph:
 
         bounds = [self.constant(f"{name}.{word}", np.full(3, at)) for word, at in (("start", 0), ("end", 1))]
         first = self.add("Slice", [value, *bounds], name)
-        first.shape = onnx_ir.Shape([1, 1, 1])
+        first.dtype, first.shape = onnx_ir.DataType.FLOAT, onnx_ir.Shape([1, 1, 1])
         self.graph.outputs.append(first)
 
     def to_bytes(self) -> bytes:

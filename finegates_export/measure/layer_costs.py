@@ -1,0 +1,223 @@
+"""What the halves of a model's layers cost on this machine, as functions of their widths.
+
+costs = measure_layer_costs(family, config, Shape(8, 128), threads=2)
+costs[0].attention_ms(heads=8, qk=24, vo=32), costs[0].feed_forward_ms([512, 1024])
+
+A cost is what a half takes over and above its residual sum and its norm, which stay whatever is closed: a half with
+nothing left costs 0. Widths are dims; under rotary embeddings a pair is two of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finegates_export.errors import InputError
+from finegates_export.files import staged_file, write_json
+from finegates_export.measure.block_times import Measurer, Precision, measure_blocks
+from finegates_export.measure.cost_file import make_stamp
+from finegates_export.measure.cost_table import CostTable
+from finegates_export.measure.grid import Grid, Values
+from finegates_export.measure.knots import attention_knots, neuron_knots
+from finegates_export.measure.layer_forms import layer_forms
+from finegates_export.measure.shapes import Shape
+from finegates_export.targets.block_shape import BlockShape
+from finegates_export.targets.layer_shapes import PACKING_STYLES, AttentionShape, FeedForwardShape
+
+if TYPE_CHECKING:
+    from finegates_export.families.family import Family
+
+SCHEMA = 1
+GRID_PRECISION = Precision(half_width=0.02, seconds=30.0)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCosts:
+    """The costs of layers of one form."""
+
+    shape: Shape
+    """The input that they were measured at."""
+    target: str
+    threads: int
+    whole_attention: AttentionShape
+    """The unpruned layer's attention ..."""
+    whole_feed_forward: FeedForwardShape
+    """... and its feed-forward network."""
+    attention: Grid
+    """By heads, Q/K dims a head, V/O dims a head; Q, K and V in operators of their own."""
+    packed: Grid | None
+    """By heads and dims a head, where Q/K and V/O are equally wide and the exporter makes one operator of Q, K and V;
+    None where it does not for this family."""
+    feed_forward: Grid
+    """By neurons."""
+    stamp: dict[str, Any]
+    """Whose costs these are; see `cost_file.make_stamp`."""
+
+    def attention_ms(self, heads: npt.ArrayLike, qk: npt.ArrayLike, vo: npt.ArrayLike) -> Values:
+        """Milliseconds of attention; arrays broadcast against each other."""
+        apart = self.attention.at(heads, qk, vo)
+        if self.packed is None:
+            return apart
+        return np.where(np.equal(qk, vo), self.packed.at(heads, qk), apart)
+
+    def feed_forward_ms(self, neurons: npt.ArrayLike) -> Values:
+        """Milliseconds of a feed-forward network."""
+        return self.feed_forward.at(neurons)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "schema": SCHEMA,
+            "stamp": self.stamp,
+            "shape": str(self.shape),
+            "whole_attention": self.whole_attention.to_json(),
+            "whole_feed_forward": self.whole_feed_forward.to_json(),
+            "attention": self.attention.to_json(),
+            "packed": self.packed.to_json() if self.packed else None,
+            "feed_forward": self.feed_forward.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], name: str = "the table") -> LayerCosts:
+        """Rebuild from `to_json`.
+
+        Args:
+            values: the content.
+            name: what messages call it.
+
+        Raises:
+            InputError: another schema, another machine than this one, or damage.
+        """
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+            found = values.get("schema") if isinstance(values, dict) else None
+            raise InputError(
+                f"{name} has the schema {found!r} of layer costs, this version reads {SCHEMA}; measure anew"
+            )
+        try:
+            stamp = dict(values["stamp"])
+            check_stamp(stamp, name)
+            return cls(
+                Shape.parse(values["shape"]),
+                stamp["target"],
+                stamp["threads"],
+                AttentionShape.from_json(values["whole_attention"]),
+                FeedForwardShape.from_json(values["whole_feed_forward"]),
+                Grid.from_json(values["attention"]),
+                Grid.from_json(values["packed"]) if values["packed"] else None,
+                Grid.from_json(values["feed_forward"]),
+                stamp,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name} is damaged ({error}); measure anew") from error
+
+    def save(self, path: Path) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with staged_file(path, overwrite=True) as stage:
+            write_json(stage, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> LayerCosts:
+        """Read a file of `save`.
+
+        Raises:
+            InputError: it cannot be read, has another schema, is another machine's, or is damaged.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"layer costs {path} cannot be read ({error}); measure anew") from error
+        return cls.from_json(values, str(path))
+
+
+def check_stamp(stamp: dict[str, Any], name: str) -> None:
+    """Refuse what was measured elsewhere.
+
+    Args:
+        stamp: of what was saved.
+        name: what it is called.
+
+    Raises:
+        InputError: with what differs.
+        KeyError: the stamp is no stamp.
+    """
+    here = make_stamp(stamp["target"], stamp["threads"])
+    different = [key for key in here if stamp.get(key) != here[key]]
+    if different:
+        told = ", ".join(f"{key} {stamp.get(key)!r} and not {here[key]!r}" for key in different)
+        raise InputError(f"{name} holds costs of another machine ({told}); measure anew where the model will run")
+
+
+def measure_layer_costs(
+    family: Family,
+    config: Any,
+    shape: Shape,
+    *,
+    target: str = "ort-cpu",
+    threads: int = 2,
+    precision: Precision = GRID_PRECISION,
+    measurer: Measurer = measure_blocks,
+) -> tuple[LayerCosts, ...]:
+    """Measure what the cache of this machine does not hold yet, in a fresh process, all widths in turns.
+
+    Args:
+        family: the model's family.
+        config: its config.
+        shape: the input.
+        target: whose graphs are measured.
+        threads: processor threads.
+        precision: when to stop.
+        measurer: what answers the table's questions.
+
+    Returns:
+        One table a layer; layers of one form share it.
+
+    Raises:
+        UnsupportedError: the layers have something that the blocks do not model.
+        MeasurementError: the process that measures failed.
+    """
+    table = CostTable(threads, target, precision, measurer)
+    forms = layer_forms(family, config, shape)
+    costs = {form: _measure(table, shape, *form) for form in dict.fromkeys(forms)}
+    return tuple(costs[form] for form in forms)
+
+
+def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_forward: FeedForwardShape) -> LayerCosts:
+    heads, dims = attention_knots(attention)
+    neurons = neuron_knots(feed_forward.neurons)
+    apart = [replace(attention, heads=h, qk=q, vo=v) for h in heads for q in dims for v in dims]
+    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in dims]
+    packed = packed if attention.style in PACKING_STYLES else []
+    networks = [replace(feed_forward, neurons=n) for n in neurons]
+    empty = replace(attention, heads=0), replace(feed_forward, neurons=0)
+    # One question: what slows the machine for a while slows all widths alike.
+    every: list[BlockShape] = [*empty, *apart, *packed, *networks]
+    found = table.milliseconds(every)
+    bare = found[empty[0]].median, found[empty[1]].median
+
+    def grid(shapes: Sequence[Any], axes: tuple[tuple[int, ...], ...], norm: float) -> Grid:
+        measured = np.array([found[one].median for one in shapes]).reshape(tuple(map(len, axes))) - norm
+        # In front of the first axis comes what an empty half costs.
+        whole = np.concatenate([np.zeros((1, *measured.shape[1:])), measured])
+        return Grid.smoothed(((0, *axes[0]), *axes[1:]), whole)
+
+    return LayerCosts(
+        shape,
+        table.target,
+        table.threads,
+        attention,
+        feed_forward,
+        grid(apart, (heads, dims, dims), bare[0]),
+        grid(packed, (heads, dims), bare[0]) if packed else None,
+        grid(networks, (neurons,), bare[1]),
+        make_stamp(table.target, table.threads),
+    )

@@ -1,0 +1,230 @@
+"""How much faster a whole model is with given units closed: written as an export writes it, timed against unpruned.
+
+with SpeedProbe(base, "classification", labels, None, shape=Shape(8, 128), threads=2) as probe:
+    probe.speedup(keep).median
+
+Weights do not matter to time, so nothing needs to be trained.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finegates_export.errors import InputError
+from finegates_export.gates.layout import UnitKey
+from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_worker import ModelSpec
+from finegates_export.measure.shapes import Shape
+from finegates_export.measure.statistics import Interval, ratio_interval
+from finegates_export.measure.timer import Budget
+from finegates_export.model_widths import Mask, ModelWidths
+from finegates_export.targets import TARGETS
+from finegates_export.tasks import PIXELS, graph_outputs, task_of
+
+if TYPE_CHECKING:
+    from finegates_export.families.base import BaseModel
+    from finegates_export.measure.layer_costs import LayerCosts
+    from finegates_export.pooling import Pooling
+
+NANOSECONDS_PER_MS = 1e6
+UNPRUNED, PRUNED = "unpruned", "pruned"
+FIRST_ROUNDS = 16
+HALF_WIDTH = 0.01
+"""Rounds go on until the half width of the speed-up's 95 % interval is under this share of it, or the time is over."""
+DEFAULT_SHAPE = Shape(8, 128)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What ties a table of layer costs to the whole model, in milliseconds."""
+
+    unpruned: float
+    """The whole unpruned model."""
+    rest: float
+    """What every model takes beside its layers' halves: embeddings, norms, head."""
+    factor: float = 1.0
+    """On the table's milliseconds, so that the prediction for the unpruned model is what it takes."""
+
+    def milliseconds(self, layers_ms: float) -> float:
+        """The whole model whose halves cost so much by the table."""
+        return self.rest + self.factor * layers_ms
+
+    def speedup(self, layers_ms: float) -> float:
+        """How much faster it is than unpruned."""
+        return self.unpruned / self.milliseconds(layers_ms)
+
+    def layers_ms_for(self, speedup: float) -> float:
+        """What the halves may cost by the table for a speed-up; negative where it is out of reach."""
+        return (self.unpruned / speedup - self.rest) / self.factor
+
+
+class SpeedProbe:
+    """Writes and times models of one base. What it was asked before it answers from memory.
+
+    Args:
+        base: the base.
+        task: a name of `TASKS`.
+        labels: label names; empty for tasks without.
+        pooling: how an embedding is made of the hidden state.
+        target: whose graphs are written.
+        shape: the input.
+        threads: processor threads.
+        seconds: how long one comparison may take, writing not counted.
+        seed: of inputs and orders.
+
+    Raises:
+        InputError: the model does not take sequences of that length.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        task: str,
+        labels: tuple[str, ...],
+        pooling: Pooling | None = None,
+        *,
+        target: str = "ort-cpu",
+        shape: Shape = DEFAULT_SHAPE,
+        threads: int = 2,
+        seconds: float = 20.0,
+        seed: int = 0,
+    ) -> None:
+        self.base, self.task, self.labels, self.pooling = base, task_of(task), labels, pooling
+        self.target, self.shape, self.threads, self.seconds, self.seed = TARGETS[target], shape, threads, seconds, seed
+        self.config, self.family = base.config(), base.family()
+        self.structure = self.family.structure(self.config)
+        self.names = self.family.input_names(self.config)
+        longest = self.family.max_length(self.config)
+        if shape.sequence > longest or (self.names == (PIXELS,) and shape.sequence != longest):
+            raise InputError(
+                f"shape {shape} does not fit {base.id}, whose sequences have {longest} tokens (images exactly, text at "
+                "most); choose another shape"
+            )
+        self._scratch = tempfile.TemporaryDirectory(prefix="finegates-probe-")
+        self._times: dict[ModelWidths, dict[str, list[int]]] = {}
+
+    def speedup(self, keep: Mapping[UnitKey, Mask]) -> Interval:
+        """The unpruned model's time over that of the model with these units.
+
+        Args:
+            keep: per unit group a mask of shape (units,): True stays.
+
+        Raises:
+            FusionError: the target's fusions found less than the family promises.
+            MeasurementError: the process that measures failed.
+        """
+        times = self._measured(keep)
+        return ratio_interval([times[UNPRUNED], times[PRUNED]], [0], [1])
+
+    def unpruned_milliseconds(self) -> float:
+        """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
+        return float(np.median(self._measured(self._least())[UNPRUNED])) / NANOSECONDS_PER_MS
+
+    def rest_milliseconds(self, costs: Sequence[LayerCosts]) -> float:
+        """What a model takes beside its layers' halves.
+
+        Measured on the least model that still has a mask: one head of one dim in the first layer, whose cost by the
+        table is taken off.
+
+        Args:
+            costs: one a layer.
+        """
+        least = self._least()
+        share = 1.0 / self.speedup(least).median
+        halves = ModelWidths.of(least, self.structure, self.target.WIDTHS).layers_ms(costs)
+        return max(0.0, share * self.unpruned_milliseconds() - halves)
+
+    def anchor(self, costs: Sequence[LayerCosts]) -> Anchor:
+        """What the table's milliseconds have to be joined with to predict a whole model's."""
+        unpruned, rest = self.unpruned_milliseconds(), self.rest_milliseconds(costs)
+        whole = {(group.layer, group.kind): np.ones(group.size, bool) for group in self.structure.groups()}
+        halves = ModelWidths.of(whole, self.structure, self.target.WIDTHS).layers_ms(costs)
+        return Anchor(unpruned, rest, (unpruned - rest) / halves)
+
+    def close(self) -> None:
+        """Remove the graphs that were written."""
+        self._scratch.cleanup()
+
+    def __enter__(self) -> SpeedProbe:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _least(self) -> dict[UnitKey, Mask]:
+        keep: dict[UnitKey, Mask] = {
+            (group.layer, group.kind): np.zeros(group.size, bool) for group in self.structure.groups()
+        }
+        for kind in ("qk", "vo"):
+            keep[self.structure.layers[0].index, kind][0] = True
+        return keep
+
+    def _measured(self, keep: Mapping[UnitKey, Mask]) -> dict[str, list[int]]:
+        widths = ModelWidths.of(keep, self.structure, self.target.WIDTHS)
+        if widths not in self._times:
+            folder = Path(self._scratch.name)
+            graphs = {UNPRUNED: folder / f"{UNPRUNED}.onnx", PRUNED: folder / f"{PRUNED}.onnx"}
+            if not graphs[UNPRUNED].is_file():
+                self.write(None, graphs[UNPRUNED])
+            self.write(keep, graphs[PRUNED])
+            self._times[widths] = time_models(self._spec(graphs), folder)
+        return self._times[widths]
+
+    def _spec(self, graphs: Mapping[str, Path]) -> ModelSpec:
+        return ModelSpec(
+            graphs={name: str(path) for name, path in graphs.items()},
+            batch=self.shape.batch,
+            sequence=self.shape.sequence,
+            vocab_size=getattr(self.config, "vocab_size", 0),
+            threads=self.threads,
+            seed=self.seed,
+            budget=Budget(FIRST_ROUNDS, self.seconds),
+            reference=UNPRUNED,
+            half_width=HALF_WIDTH,
+        )
+
+    def write(self, keep: Mapping[UnitKey, Mask] | None, path: Path) -> None:
+        """Write the graph of the model with these units, as an export delivers it.
+
+        Args:
+            keep: per unit group a mask of shape (units,); None for the unpruned model.
+            path: the file.
+
+        Raises:
+            FusionError: the target's fusions found less than the family promises.
+        """
+        from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
+
+        model, expected = self._shrunk(keep)
+        outputs = graph_outputs(self.task)
+        graph = write_graph(model, self.family.encoder(model), self.names, self.target.OPSET, outputs)
+        del model
+        save_graph(keep_outputs(self.target.finish(graph, expected), outputs), path)
+
+    def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, dict[str, int]]:
+        """The shrunk model, and what its fusions must find."""
+        import torch
+
+        from finegates_export.fold import fold
+        from finegates_export.gates.gated_model import GatedModel
+        from finegates_export.planner import make_plan
+        from finegates_export.shrink import shrink
+
+        model = self.base.load(self.task.name, self.labels, self.pooling)
+        gated = GatedModel(model, self.structure, "none" if keep is None else "coupled").eval()
+        if keep is not None:
+            gated.gates.settle({key: torch.from_numpy(np.asarray(mask, bool)) for key, mask in keep.items()})
+        model = fold(gated)
+        plan = make_plan(model, self.structure, self.target.WIDTHS)
+        shrink(model, self.structure, plan)
+        expected = self.family.expected_fusions(self.config, plan.attention_layers, plan.feed_forward_layers)
+        return model, expected
