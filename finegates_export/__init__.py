@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finegates_export.exporter import ExportOptions, export
+    from finegates_export.families.shared_base import SharedBase
+    from finegates_export.many_exports import ManyExports, export_many
     from finegates_export.runtime import Predictor, load
     from finegates_export.shrunk import load_torch, save_torch
     from finegates_export.verification.verify import verify
 
-__all__ = ["ExportOptions", "Predictor", "export", "load", "load_torch", "save_torch", "verify"]
+__all__ = [
+    "ExportOptions",
+    "ManyExports",
+    "Predictor",
+    "SharedBase",
+    "export",
+    "export_many",
+    "load",
+    "load_torch",
+    "save_torch",
+    "verify",
+]
 
 _HOMES = {
     "ExportOptions": "finegates_export.exporter",
+    "ManyExports": "finegates_export.many_exports",
     "Predictor": "finegates_export.runtime",
+    "SharedBase": "finegates_export.families.shared_base",
     "export": "finegates_export.exporter",
+    "export_many": "finegates_export.many_exports",
     "load": "finegates_export.runtime",
     "load_torch": "finegates_export.shrunk",
     "save_torch": "finegates_export.shrunk",

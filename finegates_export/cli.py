@@ -2,22 +2,85 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
+
 from finegates_export.commands import Output, run_command
 from finegates_export.exporter import ExportOptions
+from finegates_export.options import check
 
 SUMMARY = """Fold a trained run, cut away what its gates closed, prove that nothing changed, and write ONNX.
 
---out FILE.onnx writes the graph alone, --out FOLDER/ a bundle. --config FILE.yaml reads options from YAML."""
+--out FILE.onnx writes the graph alone, --out FOLDER/ a bundle. Several runs after --ckpt read their base once, and each
+becomes a bundle FOLDER/NAME-OF-THE-RUN/. --config FILE.yaml reads options from YAML."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandOptions(ExportOptions):
+    """Options of the command: those of an export, for one run or for several."""
+
+    ckpt: tuple[Path, ...]  # type: ignore[assignment]  # the command alone takes several
+    """Run folders, levels of runs, or saved shrunk models; one or several."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ckpt", tuple(Path(folder) for folder in self.ckpt))
+        check(len(self.ckpt) > 0, "ckpt", "names no run folder")
+        if len(self.ckpt) > 1:
+            single_file = self.out is not None and Path(self.out).suffix == ".onnx"
+            check(not single_file, "out", f"{self.out} is a file, and {len(self.ckpt)} runs need a folder")
+            _check_names(self.ckpt)
+        self.each()
+
+    def each(self) -> tuple[ExportOptions, ...]:
+        """The exports, one a run; of several each gets a folder of the run's name in `out`."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return tuple(ExportOptions(**{**shared, "ckpt": folder, "out": self._out(folder)}) for folder in self.ckpt)
+
+    def _out(self, folder: Path) -> Path | None:
+        return Path(self.out) / _name(folder) if self.out and len(self.ckpt) > 1 else self.out
 
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-export", SUMMARY, ExportOptions, _export)
+    run_command("finegates-export", SUMMARY, CommandOptions, _export)
 
 
-def _export(options: ExportOptions, output: Output) -> None:
+def _export(options: CommandOptions, output: Output) -> None:
+    each = options.each()
+    if len(each) == 1:
+        _export_one(each[0], output)
+    else:
+        _export_many(each, output)
+
+
+def _export_one(options: ExportOptions, output: Output) -> None:
     from finegates_export.exporter import export
 
     report = export(options)
     wrote = "" if options.plan_only else f"\n\nwrote {options.out}"
     output.result(f"{report}{wrote}", report.to_json())
+
+
+def _export_many(each: tuple[ExportOptions, ...], output: Output) -> None:
+    from finegates_export.many_exports import export_many
+
+    done = export_many(each, output.say)
+    output.result(str(done), done.to_json())
+    output.fail(done.failures)
+
+
+def _name(folder: Path) -> str:
+    return folder.absolute().name
+
+
+def _check_names(folders: tuple[Path, ...]) -> None:
+    named: dict[str, Path] = {}
+    for folder in folders:
+        if _name(folder) in named:
+            raise ValueError(
+                f"ckpt: {named[_name(folder)]} and {folder} are both called {_name(folder)}, and bundles are named "
+                "after their runs; export one of them apart"
+            )
+        named[_name(folder)] = folder

@@ -50,7 +50,7 @@ def run_command(name: str, summary: str, options: type[Any], act: Callable[[Any,
         verbose: bool = False,
         quiet: bool = False,
     ) -> None:
-        act(chosen, Output(as_json=json, verbose=verbose, quiet=quiet))
+        act(chosen, Output(name, as_json=json, verbose=verbose, quiet=quiet))
 
     main.__annotations__["chosen"] = _flattened(cyclopts, options)
     main.__annotations__.update({"json": _flag(cyclopts, "Print the result as JSON."),
@@ -72,12 +72,14 @@ class Output:
     """Where a command's words go: results to stdout, everything else to stderr.
 
     Args:
+        name: the command's name.
         as_json: print results as JSON.
         verbose: let the libraries' messages through.
         quiet: print nothing but errors and, with `as_json`, the result.
     """
 
-    def __init__(self, *, as_json: bool, verbose: bool, quiet: bool) -> None:
+    def __init__(self, name: str, *, as_json: bool, verbose: bool, quiet: bool) -> None:
+        self.name = name
         self.as_json, self.verbose, self.quiet = as_json, verbose, quiet
         logging.basicConfig(level=logging.INFO if verbose else logging.ERROR)
         if not verbose:
@@ -99,6 +101,13 @@ class Output:
         if not self.quiet:
             sys.stderr.write(text.rstrip() + "\n")
 
+    def fail(self, messages: Sequence[str]) -> None:
+        """End the command with a line for everything that failed; do nothing where nothing did."""
+        for message in messages:
+            _told(self.name, message, USAGE_STATUS)
+        if messages:
+            sys.exit(USAGE_STATUS)
+
 
 def _told(name: str, message: str, status: int) -> int:
     sys.stderr.write(f"{name}: {message}\n")
@@ -118,13 +127,15 @@ def _flag(cyclopts: Any, help_text: str) -> Any:
 def _flattened(cyclopts: Any, options: type[Any]) -> Any:
     from typing import Annotated
 
-    return Annotated[options, cyclopts.Parameter(name="*", negative_iterable=())]
+    # Several words after one flag: a shell makes them of a pattern.
+    return Annotated[options, cyclopts.Parameter(name="*", negative_iterable=(), consume_multiple=True)]
 
 
 def _list_flags(options: type[Any]) -> set[str]:
-    """Flags of tuple fields: they take `--levels 0.2,0.4`."""
-    fields = dataclasses.fields(options)
-    return {"--" + field.name.replace("_", "-") for field in fields if str(field.type).startswith("tuple[")}
+    """Flags of tuple fields: they take `--levels 0.2,0.4`. Paths may hold commas: theirs take one word each."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(options)}
+    lists = {name for name, told in types.items() if told.startswith("tuple[") and not told.startswith("tuple[Path")}
+    return {"--" + name.replace("_", "-") for name in lists}
 
 
 def _split_lists(arguments: Sequence[str], flags: set[str]) -> list[str]:

@@ -85,7 +85,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
 
     Args:
         options: the export.
-        base: the base, where the caller has found it already.
+        base: the base, where the caller has found it already; as a `SharedBase`, it is read once for many exports.
 
     Raises:
         RunFolderError: the run folder is missing, damaged, or belongs to another base.
@@ -118,14 +118,17 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
 
 def _source(options: ExportOptions, base: BaseModel | None) -> tuple[Run, BaseModel | None]:
     """The run and its base; a saved shrunk model is a run without a base."""
-    from finegates_export.gates.assemble import base_of
+    from finegates_export.gates.assemble import base_of, check_base
     from finegates_export.gates.run_folder import read_run
     from finegates_export.shrunk import is_shrunk, run_of
 
     if is_shrunk(options.ckpt):
         return run_of(options.ckpt), None
     run = read_run(options.ckpt)
-    return run, base or base_of(run, options.base)
+    if base is None:
+        return run, base_of(run, options.base)
+    check_base(run, base)
+    return run, base
 
 
 def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> None:

@@ -40,11 +40,11 @@ def fold(gated: GatedModel) -> nn.Module:
     for side, scale in scales.items():
         linear: Any = model.get_submodule(side.linear)
         if side.axis == "row":
-            linear.weight.mul_(scale[:, None])
+            _multiply(linear.weight, scale[:, None])
             if linear.bias is not None:
-                linear.bias.mul_(scale)
+                _multiply(linear.bias, scale)
         else:
-            linear.weight.mul_(scale[None, :])
+            _multiply(linear.weight, scale[None, :])
         if not bool(torch.isfinite(linear.weight).all()):
             raise InputError(f"folded weight {side.linear} holds NaN or infinite values; the run cannot be exported")
     if width_R is not None:
@@ -56,10 +56,15 @@ def fold(gated: GatedModel) -> nn.Module:
 def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
     """The width gate into a norm's affine parameters; a norm with closed dims counts the open ones alone."""
     norm: Any = model.get_submodule(path)
-    norm.weight.mul_(width_R)
+    _multiply(norm.weight, width_R)
     if norm.bias is not None:
-        norm.bias.mul_(width_R)
+        _multiply(norm.bias, width_R)
     open_D = width_R > 0
     if not bool(open_D.all()):
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, OpenDimsNorm(norm, open_D))
+
+
+def _multiply(parameter: torch.Tensor, scale: torch.Tensor) -> None:
+    """Into new memory: the old may belong to a base that other runs are folded onto (families/shared_base.py)."""
+    parameter.data = parameter * scale

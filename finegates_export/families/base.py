@@ -97,35 +97,49 @@ class BaseModel:
             InputError: the weights cannot be read, or do not fit config.json.
             UnsupportedError: transformers has no such head for this architecture.
         """
-        import torch
-
         kind, config, family = task_of(task), self.config(), self.family()
         loader = loader_of(self.id, kind, config, family)
-        for file in self.weight_files():
-            read_header(file)
         try:
             with _quiet_transformers():
-                model, loading = loader.from_pretrained(
-                    self.folder,
-                    dtype=torch.float32,
-                    trust_remote_code=False,
-                    ignore_mismatched_sizes=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    **head_settings(kind, labels, loader),
-                )
+                model, loading = self.build(loader, head_settings(kind, labels, loader))
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
-        # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()
         if not kind.has_head:
             from finegates_export.encoder_model import EncoderModel
 
             model = EncoderModel(model, family.prefix, pooling)
         return model.eval()
+
+    def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The model of a class of transformers with this base's weights, and transformers' account of the loading.
+
+        Args:
+            loader: of `loader_of`.
+            settings: of `head_settings`.
+
+        Raises:
+            InputError: a weight file is truncated or not safetensors.
+            OSError, ValueError, RuntimeError: transformers cannot load the weights.
+        """
+        import torch
+
+        for file in self.weight_files():
+            read_header(file)
+        model, loading = loader.from_pretrained(
+            self.folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **settings,
+        )
+        # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model, loading
 
     def check_task(self, task: str) -> None:
         """Refuse a task that this base has no head for, without loading anything.

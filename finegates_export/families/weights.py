@@ -8,12 +8,21 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finegates_export.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 LENGTH_FIELD = 8
 """A safetensors file starts with the length of its header: 8 bytes, little-endian."""
+DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
+    "BOOL": "bool",
+}  # fmt: skip
+"""torch's names of the safetensors types that it has."""
 LAYER_NUMBER = re.compile(r"\blayers?\.(\d+)\.")
 
 
@@ -54,6 +63,31 @@ def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
             with view[start + first : start + last] as chunk:
                 yield name, hashlib.sha256(chunk).hexdigest()
         view.release()
+
+
+def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
+    """Name, tensor as stored, and SHA-256 of its bytes, for every tensor: each is read once, into memory of its own.
+
+    Raises:
+        InputError: the file is truncated, not safetensors, or holds a type that torch has not.
+    """
+    import torch
+
+    header, start = read_header(file)
+    with file.open("rb") as handle:
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            first, last = entry["data_offsets"]
+            if entry["dtype"] not in DTYPES:
+                raise InputError(
+                    f"{file}: tensor {name} is of type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
+                )
+            stored = torch.empty(last - first, dtype=torch.uint8)
+            content: Any = stored.numpy()  # numpy's arrays are buffers; its types do not say so
+            handle.seek(start + first)
+            if handle.readinto(content) != last - first:
+                raise InputError(f"{file} was cut while it was read; download it again")
+            digest = hashlib.sha256(content).hexdigest()
+            yield name, stored.view(getattr(torch, DTYPES[entry["dtype"]])).reshape(entry["shape"]), digest
 
 
 def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str, ...], layers: int) -> None:

@@ -12,7 +12,7 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.adapter import load_adapter, read_adapter
 from finegates_export.gates.gated_model import GatedModel
 from finegates_export.gates.layout import WIDTH_GATE
-from finegates_export.gates.run_folder import Run
+from finegates_export.gates.run_folder import Run, RunInfo
 
 
 @dataclass
@@ -36,12 +36,33 @@ def base_of(run: Run, override: str | None = None) -> BaseModel:
         InputError: the base cannot be found.
         RunFolderError: its tensors differ from those the run was trained on.
     """
+    base = find_base_of(run.info, override)
+    check_base(run, base)
+    return base
+
+
+def find_base_of(info: RunInfo, override: str | None = None) -> BaseModel:
+    """The base a run names, unproven.
+
+    Args:
+        info: the run's record.
+        override: where the base lies now, if not where the run was trained.
+
+    Raises:
+        InputError: the base cannot be found.
+    """
     try:
-        base = find_base(override or run.info.base_id, None if override else run.info.base_revision)
+        return find_base(override or info.base_id, None if override else info.base_revision)
     except InputError as error:
-        raise InputError(
-            f"{error}. The run was trained on {run.info.base_id}; pass --base to say where it is"
-        ) from error
+        raise InputError(f"{error}. The run was trained on {info.base_id}; pass --base to say where it is") from error
+
+
+def check_base(run: Run, base: BaseModel) -> None:
+    """Refuse a base that the run was not trained on.
+
+    Raises:
+        RunFolderError: its tensors differ from those the run was trained on.
+    """
     hashes = base.tensor_hashes()
     expected = run.info.base_tensors
     if hashes != expected:
@@ -50,7 +71,6 @@ def base_of(run: Run, override: str | None = None) -> BaseModel:
             f"{base.id} is not the base this run was trained on: {len(names)} of {len(expected)} tensors differ "
             f"(first: {names[0]}). Pass the right one with --base"
         )
-    return base
 
 
 def assemble(run: Run, base: BaseModel) -> Assembled:
@@ -79,7 +99,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
 
 
 def load_head(model: Any, head: dict[str, Any]) -> None:
-    """Copy head and bias tensors into a plain model, by name.
+    """Put copies of head and bias tensors into a plain model, by name.
 
     Raises:
         InputError: a tensor has no place, another shape, or values that are not finite.
@@ -96,5 +116,5 @@ def load_head(model: Any, head: dict[str, Any]) -> None:
             )
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"head tensor {name} holds NaN or infinite values; restore the run folder or train again")
-        with torch.no_grad():
-            parameters[name].copy_(tensor)
+        # Into new memory: the old may belong to a base that other runs share.
+        parameters[name].data = tensor.detach().to(parameters[name], copy=True)
