@@ -44,6 +44,20 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.js
 MEAN = Pooling("mean", normalize=True)
 
 
+def hasten_measurements(monkeypatch: Any, folder: Path) -> None:
+    """Let layers and whole models be timed for a moment only, results kept in `folder`: real files, vague figures."""
+    from functools import partial
+
+    from finegates_export import speed_probe
+    from finegates_export.measure import layer_costs
+    from finegates_export.measure.block_times import Precision
+
+    monkeypatch.setenv("FINEGATES_CACHE", str(folder / "cache"))
+    brief = Precision(half_width=0.9, seconds=0.1)
+    monkeypatch.setattr(layer_costs, "measure_layer_costs", partial(layer_costs.measure_layer_costs, precision=brief))
+    monkeypatch.setattr(speed_probe, "SpeedProbe", partial(speed_probe.SpeedProbe, seconds=0.1))
+
+
 def tiny_base(
     folder: Path, variant: str = "bert", *, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any
 ) -> Path:

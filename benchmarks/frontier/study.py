@@ -1,9 +1,9 @@
 """Accuracy against removed share: the runs of a study file, over its seeds, exported and scored from their ONNX files.
 
-    python benchmarks/frontier/study.py STUDY.yaml --base minilm=FOLDER --data FOLDER --work runs/frontier --out RESULTS
+    python benchmarks/frontier/study.py STUDY.yaml --base minilm=FOLDER --data FOLDER --work FOLDER --out RESULTS
 
 A study names runs by recipes of trainer/recipes/. A run may learn from another one (`teacher`); the goals compare a
-level with a run of the same seed. What was trained and scored already is not done again, so an interrupted study goes on.
+level with a run of the same seed. What was trained and scored is not done again, so an interrupted study goes on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from study_report import markdown
 
 from finegates_export.errors import FineGatesError, InputError
 from finegates_export.files import write_json
 from finegates_export.options import Options, check
-from study_report import markdown
 
 RECIPES = Path(__file__).resolve().parents[2] / "trainer" / "recipes"
 SCORE = "score.json"
@@ -150,6 +150,7 @@ def scored(level: Path) -> dict[str, Any]:
         graph = Path(scratch) / "model.onnx"
         report = export(ExportOptions(ckpt=level, out=graph))
         metric = graph_metric(graph, rows.examples, run, threads=2)
+    exact = [link for link in report.links if link.exact]
     result = {
         "metric_name": run.info.metric,
         "metric": metric,
@@ -160,7 +161,7 @@ def scored(level: Path) -> dict[str, Any]:
         "eval_rows": run.info.data["eval_rows"],
         "trained_parameters": run.info.trained_parameters,
         "settled": run.info.settled,
-        "largest_difference": max(max(link.relative, link.hidden_relative or 0.0) for link in report.links if link.exact),
+        "largest_difference": max(max(link.relative, link.hidden_relative or 0.0) for link in exact),
         "command": run.info.command,
     }
     write_json(remembered, result)

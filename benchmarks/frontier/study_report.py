@@ -22,8 +22,8 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# {result['title']}",
         "",
-        f"{first['metric_name']} on {first['eval_rows']:,} evaluation rows, computed on the exported ONNX file; checkpoints "
-        "were chosen by the same rows. Removed is the share of the layers' linear weights that is physically gone.",
+        f"{first['metric_name']} on {first['eval_rows']:,} evaluation rows, computed on the exported ONNX file; "
+        "checkpoints were chosen by the same rows. Removed is the share of the layers' linear weights that is physically gone.",
         "",
         "| run | removed | mean | standard deviation | seeds | steps | rows |",
         "|---|---|---|---|---|---|---|",

@@ -73,14 +73,14 @@ class Training:
         }
 
 
-def prepare(options: TrainOptions) -> Training:
-    """Read base and data and build the gated model, all from the seed.
+def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
+    """Read base, where it is not given, and data, and build the gated model, all from the seed.
 
     Raises:
         InputError: base, data or adapter cannot be used.
         UnsupportedError: a family that is not supported.
     """
-    base = find_base(options.base)
+    base = base or find_base(options.base)
     config = base.config()
     family = base.family()
     structure = family.structure(config)
@@ -115,6 +115,9 @@ def prepare(options: TrainOptions) -> Training:
     )
     if options.objective == "magnitude":
         gated.gates.mu.requires_grad_(False)
+    for parameter in gated.parameters():
+        if parameter.requires_grad:  # what is trained leaves a shared base's memory
+            parameter.data = parameter.data.clone()
     return Training(
         options=options,
         base=base,

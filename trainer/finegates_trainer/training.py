@@ -35,7 +35,7 @@ IMAGE_SAMPLES = 64
 """Images that a run folder keeps at most: one of 224 x 224 takes 0.6 MB."""
 
 
-def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
+def train(options: TrainOptions, reporter: Reporter | None = None, base: BaseModel | None = None) -> Run:
     """Train gates, LoRA and head as told, and write the run folder.
 
     While it runs, checkpoints and finished levels lie in a folder beside `out` named `<out>.training`; it is removed
@@ -44,6 +44,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
     Args:
         options: the run.
         reporter: is told what happens; nobody by default.
+        base: the base, where the caller has found it already; as a `SharedBase`, it is read once for many runs.
 
     Returns:
         The run that was written; the last level's where several were walked.
@@ -61,7 +62,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> Run:
         return read_run(out)
     if options.threads:
         torch.set_num_threads(options.threads)
-    training = prepare(options)
+    training = prepare(options, base)
     work = out.absolute().parent / f"{out.name}.training"
     if processes.is_main and not options.resume and work.exists():
         shutil.rmtree(work)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from finegates_export.measure.layer_costs import LayerCosts
 from torch import Tensor
 
 from finegates_export.errors import InputError
@@ -24,9 +23,10 @@ from finegates_export.gates.gate import open_probability
 from finegates_export.gates.layer_options import Scores, Sizes
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Mask, Widths, settle_within
+from finegates_export.measure.layer_costs import LayerCosts
 from finegates_export.measure.statistics import Interval
 from finegates_trainer.objectives.constraint import Constraint
-from finegates_trainer.objectives.interpolation import SmoothGrid
+from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
 from finegates_trainer.objectives.objective import Settlement, openness
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ class TimeCosts:
     def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
         """See `gates.layer_options.Costs`."""
         return self.layers[layer].feed_forward_ms(neurons)
+
+
+class _Tables:
+    """The two tables of layers that are alike."""
+
+    def __init__(
+        self, kind: type[SmoothGrid] | type[TiltedGrid], costs: LayerCosts, layers: list[int], device: torch.device
+    ) -> None:
+        self.layers = layers
+        self.attention, self.feed_forward = kind(costs.attention, device), kind(costs.feed_forward, device)
 
 
 class LatencyObjective:
@@ -81,21 +91,21 @@ class LatencyObjective:
         self.constraint = Constraint()
         device = bank.mu.device
         # Layers of one form share one table.
-        self._tables: list[tuple[list[int], SmoothGrid, SmoothGrid]] = []
-        for table in dict.fromkeys(map(id, costs)):
-            layers = [index for index, cost in enumerate(costs) if id(cost) == table]
-            first = costs[layers[0]]
-            self._tables.append((layers, SmoothGrid(first.attention, device), SmoothGrid(first.feed_forward, device)))
+        shared: dict[int, list[int]] = {}
+        for index, cost in enumerate(costs):
+            shared.setdefault(id(cost), []).append(index)
+        self._exact = [_Tables(SmoothGrid, costs[layers[0]], layers, device) for layers in shared.values()]
+        self._tilted = [_Tables(TiltedGrid, costs[layers[0]], layers, device) for layers in shared.values()]
 
     def penalty(self, aim: float) -> Tensor:
         """See `Objective`."""
         open_N = open_probability(self.bank.mu, self.sigma) * self.bank.alive
-        return self.constraint.penalty(self._time_share(open_N), 1.0 - aim)
+        return self.constraint.penalty(self._time_share(open_N, self._tilted), 1.0 - aim)
 
     @torch.no_grad()
     def correct(self, aim: float) -> None:
         """See `Objective`."""
-        self.constraint.correct(float(self._time_share((self.bank.values() > 0).float())), 1.0 - aim)
+        self.constraint.correct(self.evaluated_time_share(), 1.0 - aim)
 
     def settle(self, aim: float) -> Settlement:
         """The structure whose measured speed-up comes nearest to the one asked for; see the module's text."""
@@ -123,11 +133,14 @@ class LatencyObjective:
         words = f"{measured.median:.2f}x ({measured.low:.2f} to {measured.high:.2f}) measured, {asked:.2f}x asked"
         return Settlement(keep, words=words, facts={"speedup": facts})
 
-    @torch.no_grad()
     def standing(self, aim: float) -> str:
         """See `Objective`."""
-        share = float(self._time_share((self.bank.values() > 0).float()))
-        return f"{1 / share:.2f}x expected (aim {1 / (1 - aim):.2f}x)"
+        return f"{1 / self.evaluated_time_share():.2f}x expected (aim {1 / (1 - aim):.2f}x)"
+
+    @torch.no_grad()
+    def evaluated_time_share(self) -> float:
+        """The time of what evaluation leaves open over the unpruned model's, by the table."""
+        return float(self._time_share((self.bank.values() > 0).float(), self._exact))
 
     def state(self) -> dict[str, float]:
         """See `Objective`; the measured anchor belongs to it, or a resumed run would press towards another time."""
@@ -139,14 +152,14 @@ class LatencyObjective:
         self.constraint.restore(state)
         self.anchor = type(self.anchor)(state["unpruned"], state["rest"], state["factor"])
 
-    def _time_share(self, gates_N: Tensor) -> Tensor:
+    def _time_share(self, gates_N: Tensor, tables: Sequence[_Tables]) -> Tensor:
         """The whole model's expected time over the unpruned model's."""
         products = self.bank.unit_products(gates_N)
         total = torch.zeros((), device=gates_N.device)
-        for layers, attention, feed_forward in self._tables:
-            sizes = [self._expected_sizes(layer, products) for layer in layers]
+        for table in tables:
+            sizes = [self._expected_sizes(layer, products) for layer in table.layers]
             heads_L, qk_L, vo_L, neurons_L = (torch.stack(column) for column in zip(*sizes, strict=True))
-            total = total + attention(heads_L, qk_L, vo_L).sum() + feed_forward(neurons_L).sum()
+            total = total + table.attention(heads_L, qk_L, vo_L).sum() + table.feed_forward(neurons_L).sum()
         return (self.anchor.rest + self.anchor.factor * total) / self.anchor.unpruned
 
     def _expected_sizes(self, layer: int, products: dict[UnitKey, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

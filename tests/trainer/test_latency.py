@@ -1,0 +1,187 @@
+"""A speed-up to reach: expected time falls under pressure, and settling ends at what a measurement says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig
+
+from finegates_export.errors import InputError
+from finegates_export.families.bert import Bert
+from finegates_export.gates.bank import GateBank
+from finegates_export.gates.layout import build_layout
+from finegates_export.gates.run_folder import read_run
+from finegates_export.gates.settle import Widths
+from finegates_export.measure.grid import Grid
+from finegates_export.measure.statistics import Interval
+from finegates_export.speed_probe import Anchor
+from finegates_trainer import train
+from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
+from finegates_trainer.objectives.latency import CLOSE_ENOUGH, LatencyObjective, check_reachable
+from tests.tiny import hasten_measurements
+from tests.trainer.test_train import options
+
+STRUCTURE = Bert().structure(
+    BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+)
+HEADS, DIMS, NEURONS = (0, 1, 4), (1, 4, 8), (0, 16, 32, 48, 64)
+REST = 0.5
+STAIRCASE = Grid((NEURONS,), np.array([0.0, 1.0, 1.0, 2.0, 2.0]))
+"""17 to 32 neurons cost as much as 16."""
+
+
+def product_grid() -> Grid:
+    heads, qk, vo = np.meshgrid(HEADS, DIMS, DIMS, indexing="ij")
+    return Grid((HEADS, DIMS, DIMS), 0.02 * heads * (qk + vo))
+
+
+def fake_costs() -> Any:
+    attention = product_grid()
+    return SimpleNamespace(
+        attention=attention, feed_forward=STAIRCASE, attention_ms=attention.at, feed_forward_ms=STAIRCASE.at
+    )
+
+
+def layers_ms(costs: Any, keep: dict[Any, Any]) -> float:
+    total = 0.0
+    for layer in range(2):
+        qk_hd, vo_hd = keep[layer, "qk"].reshape(4, 8), keep[layer, "vo"].reshape(4, 8)
+        heads = int(vo_hd.any(1).sum())
+        total += float(costs.attention_ms(heads, qk_hd.sum(1).max(), vo_hd.sum(1).max()))
+        total += float(costs.feed_forward_ms(keep[layer, "ffn"].sum()))
+    return total
+
+
+WHOLE = 2 * (0.02 * 4 * 16 + 2.0)
+ANCHOR = Anchor(WHOLE + REST, REST, 1.0)
+
+
+@dataclass
+class FakeProbe:
+    """A machine on which layers take another time than the table says."""
+
+    costs: Any
+    slower: float = 1.0
+    asked: list[float] = field(default_factory=list)
+
+    def speedup(self, keep: dict[Any, Any]) -> Interval:
+        taken = REST + self.slower * layers_ms(self.costs, keep)
+        speedup = (WHOLE + REST) / taken
+        self.asked.append(speedup)
+        return Interval(speedup, 0.995 * speedup, 1.005 * speedup, 30)
+
+
+def objective_of(layout: str = "coupled", slower: float = 1.0) -> LatencyObjective:
+    bank = GateBank(build_layout(layout, STRUCTURE), STRUCTURE)
+    with torch.no_grad():
+        bank.mu.add_(torch.randn(len(bank), generator=torch.Generator().manual_seed(0)) * 0.3)
+    costs = fake_costs()
+    return LatencyObjective(bank, STRUCTURE, Widths(), 0.5, (costs, costs), ANCHOR, FakeProbe(costs, slower))  # type: ignore[arg-type]  # a fake machine
+
+
+def test_the_smooth_table_is_the_table_and_has_its_slopes() -> None:
+    grid = product_grid()
+    smooth = SmoothGrid(grid, torch.device("cpu"))
+    heads, qk, vo = (
+        torch.tensor(values, requires_grad=True) for values in ([0.0, 2.5, 9.0], [3.0, 6.5, 8.0], [1.0, 5.0, 2.0])
+    )
+    given = smooth(heads, qk, vo)
+    expected = grid.at(*(values.detach().numpy() for values in (heads, qk, vo)))
+    assert given.detach().numpy() == pytest.approx(expected, abs=1e-6)
+    given.sum().backward()
+    assert heads.grad is not None
+    assert heads.grad.tolist() == pytest.approx([0.02 * 4.0, 0.02 * 11.5, 0.0], abs=1e-6)
+
+
+def test_a_tilted_table_slopes_on_the_steps_and_is_the_table_at_its_ends() -> None:
+    exact, tilted = (kind(STAIRCASE, torch.device("cpu")) for kind in (SmoothGrid, TiltedGrid))
+    slopes = []
+    for table in (exact, tilted):
+        neurons = torch.tensor([24.0, 56.0], requires_grad=True)
+        table(neurons).sum().backward()
+        assert neurons.grad is not None
+        slopes.append(neurons.grad.tolist())
+    assert slopes[0] == [0.0, 0.0]
+    assert min(slopes[1]) > 0.0
+    ends = torch.tensor([0.0, 64.0])
+    assert torch.equal(exact(ends), tilted(ends))
+
+
+@pytest.mark.parametrize("layout", ["coupled", "matrix"])
+def test_pressure_alone_brings_the_time_down_to_the_aim(layout: str) -> None:
+    objective = objective_of(layout)
+    optimizer = torch.optim.AdamW([objective.bank.mu], lr=0.02, weight_decay=0.0)
+    shares = []
+    for step in range(400):
+        aim = min(0.5, step / 200 * 0.5)
+        objective.penalty(aim).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        objective.correct(aim)
+        shares.append(objective.evaluated_time_share())
+    assert shares[0] > 0.9
+    assert shares[-1] == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3, 0.8])
+def test_settling_ends_at_the_measured_speedup_whatever_the_table_says(slower: float) -> None:
+    objective = objective_of(slower=slower)
+    settlement = objective.settle(0.5)
+    told = settlement.facts["speedup"]
+    probe: Any = objective.probe
+    assert told["measured"] == pytest.approx(2.0, rel=0.03)
+    assert told["measured"] == min(probe.asked, key=lambda speedup: abs(speedup - 2.0))
+    assert told["asked"] == pytest.approx(2.0)
+    if slower != 1.0:
+        assert abs(probe.asked[0] / 2.0 - 1.0) > CLOSE_ENOUGH
+        assert len(probe.asked) > 1
+
+
+def test_a_flat_stretch_of_the_staircase_is_filled() -> None:
+    keep = objective_of().settle(0.4).keep
+    for layer in range(2):
+        neurons = int(keep[layer, "ffn"].sum())
+        assert neurons in (0, 32, 64), "a width was left that costs as much as a wider one"
+
+
+def test_it_goes_on_from_its_state() -> None:
+    first, second = objective_of(), objective_of()
+    for _ in range(5):
+        first.penalty(0.5)
+        first.correct(0.5)
+    second.anchor = Anchor(1.0, 0.1, 2.0)
+    second.restore(first.state())
+    assert second.anchor == first.anchor
+    assert float(second.penalty(0.5).detach()) == float(first.penalty(0.5).detach())
+
+
+def test_a_speedup_out_of_reach_is_refused_with_the_fastest() -> None:
+    fastest = (WHOLE + REST) / REST
+    check_reachable(ANCHOR, (1.5, 0.9 * fastest), "8x128")
+    with pytest.raises(InputError, match=rf"target-speedup: 100x cannot be reached at 8x128.* {fastest:.2f}x"):
+        check_reachable(ANCHOR, (1.5, 100.0), "8x128")
+
+
+def test_a_run_reaches_its_speedups_level_by_level(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten_measurements(monkeypatch, tmp_path)
+    told = options(
+        base, rows, tmp_path / "run", target_speedup=(1.1, 1.3), shape="4x20", max_steps=20, threads=1, max_length=20
+    )
+    run = train(told)
+    levels = [read_run(level) for level in run.levels()]
+    assert [level.folder.name for level in levels] == ["1.10x", "1.30x"]
+    assert [level.info.settled["speedup"]["asked"] for level in levels] == [pytest.approx(1.1), pytest.approx(1.3)]
+    assert levels[0].info.removed <= levels[1].info.removed
+    for level in levels:
+        measured = level.info.settled["speedup"]
+        assert measured["low"] <= measured["measured"] <= measured["high"]
+    with pytest.raises(InputError, match="target-speedup: 1000x cannot be reached at 4x20"):
+        train(options(base, rows, tmp_path / "other", target_speedup=(1000.0,), shape="4x20", threads=1))
