@@ -18,6 +18,7 @@ from finegates_export.families.residual import residual_map
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.layout import build_layout
+from finegates_export.gates.multiply import multiply
 from finegates_export.gates.width import norm_over_open_dims
 
 
@@ -95,20 +96,19 @@ class GatedModel(nn.Module):
         if self._width is None or self._open is None:
             return output
         y_BSD = norm_over_open_dims(args[0], norm, self._open)
-        return y_BSD * self._width.to(y_BSD.dtype)
+        return multiply(y_BSD, self._width)
 
     def _input_hook(self, side: LinearSide) -> Any:
-        def multiply(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            x_BSD = args[0]
-            return (x_BSD * self._scales[side].to(x_BSD.dtype), *args[1:])
+        def gate(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (multiply(args[0], self._scales[side]), *args[1:])
 
-        return multiply
+        return gate
 
     def _output_hook(self, side: LinearSide) -> Any:
-        def multiply(_module: nn.Module, _args: tuple[Tensor, ...], y_BSD: Tensor) -> Tensor:
-            return y_BSD * self._scales[side].to(y_BSD.dtype)
+        def gate(_module: nn.Module, _args: tuple[Tensor, ...], y_BSD: Tensor) -> Tensor:
+            return multiply(y_BSD, self._scales[side])
 
-        return multiply
+        return gate
 
 
 def plain_model(model: nn.Module) -> nn.Module:

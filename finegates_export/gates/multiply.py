@@ -1,0 +1,45 @@
+"""A tensor times its gates, with the backward pass that remembers least.
+
+The gradient of a product needs both factors. Saving the ungated tensor would keep a copy of nearly every activation
+that nothing else reads. What comes out is read, and mostly saved, by whatever stands behind the gate; divided by the
+gate it is what went in. Where a gate is 0 that cannot be told, and need not be: the clamp that closed it hands no
+gradient on.
+
+Shapes: D gates; any number of leading axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def multiply(x: Tensor, gates_D: Tensor) -> Tensor:
+    """`x * gates_D` in the precision of `x`; the gates' gradient is summed in theirs.
+
+    Args:
+        x: shape (..., D).
+        gates_D: not negative; products of clamped gates.
+    """
+    y: Tensor = _Product.apply(x, gates_D)  # type: ignore[no-untyped-call]  # torch's own
+    return y
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gates_D: Tensor) -> Tensor:
+        y = x * gates_D.to(x.dtype)
+        ctx.save_for_backward(gates_D, y if ctx.needs_input_grad[1] else None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,) = gradients
+        gates_D, y = ctx.saved_tensors
+        x_gradient = gradient * gates_D.to(gradient.dtype) if ctx.needs_input_grad[0] else None
+        if y is None:
+            return x_gradient, None
+        total_D = (gradient * y).flatten(end_dim=-2).sum(0, dtype=gates_D.dtype)
+        return x_gradient, torch.where(gates_D > 0, total_D / gates_D, 0.0)
