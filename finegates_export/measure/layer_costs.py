@@ -195,8 +195,8 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
     heads, dims = attention_knots(attention)
     neurons = neuron_knots(feed_forward.neurons)
     apart = [replace(attention, heads=h, qk=q, vo=v) for h in heads for q in dims for v in dims]
-    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in dims]
-    packed = packed if attention.style in PACKING_STYLES else []
+    packs = attention.style in PACKING_STYLES
+    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in dims if packs]
     networks = [replace(feed_forward, neurons=n) for n in neurons]
     empty = replace(attention, heads=0), replace(feed_forward, neurons=0)
     # One question: what slows the machine for a while slows all widths alike.
