@@ -8,13 +8,14 @@ FULL := runs/demo-full
 REVIEWS := .cache/reviews
 MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
+SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test test-patterns test-clients lint bench-chains bench-matrix bench-bert-base clean
+.PHONY: help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-bert-base bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,8 +46,20 @@ bench-chains: $(READY) ## The chain of checks on MPNet's and MiniLM's real weigh
 	$(BIN)/python benchmarks/real_weights.py --bases $(MINILM) $(MPNET) --sentences $(REVIEWS)/test.tsv \
 		--out benchmarks/results/chains
 
+bench-step: $(READY) ## What gates add to a training step, in time and memory
+	$(BIN)/python benchmarks/step_cost.py --work runs/step-cost --out benchmarks/results/step-cost
+
+bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DATA=folder of rows (hours)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET) --small $(SMALL)
+	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/$(STUDY).yaml --data $(DATA) \
+		--base minilm=$(MINILM) --base mpnet=$(MPNET) --base small=$(SMALL) \
+		--work runs/frontier/$(firstword $(subst -ablation, ,$(STUDY))) --out benchmarks/results/frontier/$(STUDY)
+
 bench-matrix: $(READY) ## Latency of the matrix layout on a random-weight BERT of 12 x 768
 	$(BIN)/python benchmarks/matrix_layout.py --work runs/matrix-layout --out benchmarks/results/matrix-layout
+
+bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
+	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base

@@ -25,7 +25,7 @@ from finegates_export.options import Options, check
 
 RECIPES = Path(__file__).resolve().parents[2] / "trainer" / "recipes"
 SCORE = "score.json"
-"""Beside each level of a trained run: what its ONNX file gave."""
+"""Beside the runs, for each level: what its ONNX file gave."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,12 @@ class Study:
         """
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         runs = {name: PlannedRun.from_json(values) for name, values in content["runs"].items()}
-        for name, run in runs.items():
-            check(not run.teacher or run.teacher in runs, "teacher", f"{name} learns from {run.teacher!r}, not a run")
+        for number, (name, run) in enumerate(runs.items()):
+            known = not run.teacher or run.teacher in [*runs][:number]
+            check(known, "teacher", f"{name} learns from {run.teacher!r}, which no run before it is called")
         goals = tuple(Goal.from_json(goal) for goal in content.get("goals", []))
-        known = {goal.run.partition("@")[0] for goal in goals} | {goal.against.partition("@")[0] for goal in goals}
-        check(known <= set(runs), "goals", f"{sorted(known - set(runs))} are not runs of {path.name}")
+        compared = {goal.run.partition("@")[0] for goal in goals} | {goal.against.partition("@")[0] for goal in goals}
+        check(compared <= set(runs), "goals", f"{sorted(compared - set(runs))} are not runs of {path.name}")
         return cls(content["title"], content["base"], content["data"], tuple(content["seeds"]), runs, goals)
 
 
@@ -126,14 +127,19 @@ def conduct(study: Study, seed: int, bases: dict[str, str], data: Path, work: Pa
         folders[name] = out
         walked = run.levels() != [run.folder]
         for level in run.levels():
-            yield {"run": f"{name}@{level.name}" if walked else name, "seed": seed, **scored(level)}
+            row = f"{name}@{level.name}" if walked else name
+            yield {"run": row, "seed": seed, **scored(level, work / f"{row}-{seed}.{SCORE}")}
 
 
-def scored(level: Path) -> dict[str, Any]:
-    """What a level's exported file gives on the run's evaluation rows; remembered beside it."""
+def scored(level: Path, remembered: Path) -> dict[str, Any]:
+    """What a level's exported file gives on the run's evaluation rows.
+
+    Args:
+        level: a run folder.
+        remembered: the file that keeps the answer.
+    """
     import json
 
-    remembered = level.parent / f"{level.name}.{SCORE}"
     if remembered.is_file():
         return dict(json.loads(remembered.read_text(encoding="utf-8")))
     from finegates_bench.quality import evaluation_rows, graph_metric
@@ -146,7 +152,7 @@ def scored(level: Path) -> dict[str, Any]:
     rows = evaluation_rows(run, base.family().input_names(base.config()), None)
     if rows.examples is None:
         raise InputError(f"{level}: the evaluation rows cannot be read: {rows.words}")
-    with tempfile.TemporaryDirectory(dir=level.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=remembered.parent) as scratch:
         graph = Path(scratch) / "model.onnx"
         report = export(ExportOptions(ckpt=level, out=graph))
         metric = graph_metric(graph, rows.examples, run, threads=2)

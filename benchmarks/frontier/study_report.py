@@ -23,7 +23,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"# {result['title']}",
         "",
         f"{first['metric_name']} on {first['eval_rows']:,} evaluation rows, computed on the exported ONNX file; "
-        "checkpoints were chosen by the same rows. Removed is the share of the layers' linear weights that is physically gone.",
+        "checkpoints were chosen by the same rows. Removed is the share of the layers' linear weights that is gone.",
         "",
         "| run | removed | mean | standard deviation | seeds | steps | rows |",
         "|---|---|---|---|---|---|---|",
@@ -38,7 +38,7 @@ def markdown(result: dict[str, Any]) -> str:
             *compared,
         ]
     worst = max(row["largest_difference"] for row in rows)
-    lines += ["", f"Largest difference between gated model and ONNX file, of the scale: {worst:.1e}."]
+    lines += ["", f"Largest difference between gated model and ONNX file: {worst:.1e} of the scale."]
     return "\n".join(lines) + "\n"
 
 
