@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,29 @@ WAYS = {
     "together": "one command, the base read once",
 }
 KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Used:
+    """What processes used."""
+
+    seconds: float
+    processor_seconds: float
+    """Of all threads; what else the machine does hardly changes them."""
+    peak: int
+    """Resident bytes of the largest process."""
+
+    @classmethod
+    def in_turn(cls, each: list[Used]) -> Used:
+        """Of processes one after the other."""
+        return cls(
+            sum(used.seconds for used in each),
+            sum(used.processor_seconds for used in each),
+            max(used.peak for used in each),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.processor_seconds:.1f} s of processors, {self.peak / MIB:.0f} MiB"
 
 
 def main() -> None:
@@ -86,12 +110,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from finegates_bench.stamp import make_stamp
 
     run_process(own_command(arguments, "prepare"))
-    measured: dict[str, list[tuple[float, int]]] = {way: [] for way in WAYS}
+    measured: dict[str, list[Used]] = {way: [] for way in WAYS}
     for _ in range(arguments.rounds):
         for way in WAYS:
-            used = [run_process(command) for command in commands(way, arguments)]
-            measured[way].append((sum(seconds for seconds, _ in used), max(peak for _, peak in used)))
-            print(f"{way}: {measured[way][-1][0]:.1f} s, {measured[way][-1][1] / MIB:.0f} MiB", file=sys.stderr)
+            used = Used.in_turn([run_process(command) for command in commands(way, arguments)])
+            measured[way].append(used)
+            print(f"{way}: {used}", file=sys.stderr)
     hashes = {way: sha256_tree(arguments.work / "bundles" / way) for way in WAYS}
     if any(one != hashes["apart"] for one in hashes.values()):
         raise MeasurementError("the bundles differ between the ways of exporting; please report this")
@@ -103,9 +127,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "files_compared": len(hashes["apart"]),
         "ways": {
             way: {
-                "seconds": round(statistics.median(seconds for seconds, _ in rounds), 2),
-                "peak_memory_bytes": round(statistics.median(peak for _, peak in rounds)),
-                "all_seconds": [round(seconds, 2) for seconds, _ in rounds],
+                "seconds": round(statistics.median(used.seconds for used in rounds), 2),
+                "processor_seconds": round(statistics.median(used.processor_seconds for used in rounds), 2),
+                "peak_memory_bytes": round(statistics.median(used.peak for used in rounds)),
+                "rounds": [dataclasses.asdict(used) for used in rounds],
             }
             for way, rounds in measured.items()
         },
@@ -131,8 +156,8 @@ def own_command(arguments: argparse.Namespace, step: str) -> list[str]:
     return [sys.executable, __file__, *given, "--step", step]
 
 
-def run_process(command: list[str]) -> tuple[float, int]:
-    """Seconds and peak resident bytes of a process, from its start to its end."""
+def run_process(command: list[str]) -> Used:
+    """What a process uses from its start to its end."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -140,7 +165,7 @@ def run_process(command: list[str]) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise MeasurementError(f"{' '.join(command)} ended with status {process.returncode}")
-    return seconds, usage.ru_maxrss * KIB
+    return Used(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB)
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -154,12 +179,13 @@ def markdown(result: dict[str, Any]) -> str:
         "resident memory are those of whole processes, imports and all; of three commands the memory is the largest "
         f"one's. All {result['files_compared']} files are the same bytes each way.",
         "",
-        "| way | seconds | peak memory, MiB |",
-        "|---|---|---|",
+        "| way | seconds | processor seconds | peak memory, MiB |",
+        "|---|---|---|---|",
     ]
     for way, told in WAYS.items():
         one = result["ways"][way]
-        lines.append(f"| {told} | {one['seconds']:.1f} | {one['peak_memory_bytes'] / MIB:.0f} |")
+        peak = one["peak_memory_bytes"] / MIB
+        lines.append(f"| {told} | {one['seconds']:.1f} | {one['processor_seconds']:.1f} | {peak:.0f} |")
     names = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
     lines += ["", f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {names}."]
     return "\n".join(lines) + "\n"
