@@ -27,8 +27,8 @@ class Grid:
     """One number a crossing, shape: the axes' lengths."""
 
     def __post_init__(self) -> None:
-        ascending = all(len(axis) > 1 and bool((np.diff(axis) > 0).all()) for axis in self.axes)
-        check(ascending, "axes", f"need two knots or more in ascending order, got {self.axes}")
+        ascending = all(len(axis) > 0 and bool((np.diff(axis) > 0).all()) for axis in self.axes)
+        check(ascending, "axes", f"need knots in ascending order, got {self.axes}")
         shape = tuple(map(len, self.axes))
         check(
             self.milliseconds.shape == shape, "milliseconds", f"need the shape {shape}, got {self.milliseconds.shape}"
@@ -59,13 +59,16 @@ class Grid:
         lows, shares = [], []
         for axis, wanted in zip(map(np.asarray, self.axes), places, strict=True):
             inside = np.clip(wanted, axis[0], axis[-1])
-            low = np.clip(np.searchsorted(axis, inside, side="right") - 1, 0, len(axis) - 2)
+            low = np.clip(np.searchsorted(axis, inside, side="right") - 1, 0, max(0, len(axis) - 2))
             lows.append(low)
-            shares.append((inside - axis[low]) / (axis[low + 1] - axis[low]))
+            # An axis with a single knot is flat.
+            shares.append((inside - axis[low]) / np.diff(axis)[low] if len(axis) > 1 else np.zeros(low.shape))
         total = np.zeros(places[0].shape)
         for corner in product((0, 1), repeat=len(lows)):
             weights = [share if upper else 1.0 - share for upper, share in zip(corner, shares, strict=True)]
-            knots = tuple(low + upper for low, upper in zip(lows, corner, strict=True))
+            knots = tuple(
+                np.minimum(low + upper, len(axis) - 1) for low, upper, axis in zip(lows, corner, self.axes, strict=True)
+            )
             total += np.prod(weights, axis=0) * self.milliseconds[knots]
         return total
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from finegates_export.targets.layer_shapes import AttentionShape
+from finegates_export.targets.packing import STRIP
 
 HEAD_KNOTS = 4
 DIM_KNOTS = 4
 NEURON_KNOTS = 16
-STEP = 16
-"""Neurons are measured at multiples of it: matrix kernels work in strips so wide."""
 
 
 def attention_knots(whole: AttentionShape) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -19,10 +18,15 @@ def attention_knots(whole: AttentionShape) -> tuple[tuple[int, ...], tuple[int, 
     return heads, tuple(sorted(dims))
 
 
+def packed_knots(whole: AttentionShape) -> tuple[int, ...]:
+    """Dims of a head where Q, K and V are packed: whole strips, and all of them."""
+    return tuple(sorted({*range(STRIP, whole.head_dim, STRIP), whole.head_dim}))
+
+
 def neuron_knots(neurons: int) -> tuple[int, ...]:
     """Numbers of neurons: one strip or less, all, and even steps between."""
-    steps = {round(neurons * part / NEURON_KNOTS / STEP) * STEP for part in range(1, NEURON_KNOTS)}
-    return tuple(sorted({min(STEP, neurons), *(step for step in steps if 0 < step < neurons), neurons}))
+    steps = {round(neurons * part / NEURON_KNOTS / STRIP) * STRIP for part in range(1, NEURON_KNOTS)}
+    return tuple(sorted({min(STRIP, neurons), *(step for step in steps if 0 < step < neurons), neurons}))
 
 
 def _spread(top: int, count: int) -> tuple[int, ...]:

@@ -24,11 +24,12 @@ from finegates_export.measure.block_times import Measurer, Precision, measure_bl
 from finegates_export.measure.cost_file import make_stamp
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.grid import Grid, Values
-from finegates_export.measure.knots import attention_knots, neuron_knots
+from finegates_export.measure.knots import attention_knots, neuron_knots, packed_knots
 from finegates_export.measure.layer_forms import layer_forms
 from finegates_export.measure.shapes import Shape
 from finegates_export.targets.block_shape import BlockShape
 from finegates_export.targets.layer_shapes import PACKING_STYLES, AttentionShape, FeedForwardShape
+from finegates_export.targets.packing import packed_width, packs_well
 
 if TYPE_CHECKING:
     from finegates_export.families.family import Family
@@ -52,8 +53,7 @@ class LayerCosts:
     attention: Grid
     """By heads, Q/K dims a head, V/O dims a head; Q, K and V in operators of their own."""
     packed: Grid | None
-    """By heads and dims a head, where Q/K and V/O are equally wide and the exporter makes one operator of Q, K and V;
-    None where it does not for this family."""
+    """By heads and dims a head, Q, K and V in one operator; None where the exporter makes none for this family."""
     feed_forward: Grid
     """By neurons."""
     stamp: dict[str, Any]
@@ -64,7 +64,8 @@ class LayerCosts:
         apart = self.attention.at(heads, qk, vo)
         if self.packed is None:
             return apart
-        return np.where(np.equal(qk, vo), self.packed.at(heads, qk), apart)
+        one = np.equal(qk, vo) & packs_well(heads, qk)
+        return np.where(one, self.packed.at(heads, packed_width(qk, self.whole_attention.head_dim)), apart)
 
     def feed_forward_ms(self, neurons: npt.ArrayLike) -> Values:
         """Milliseconds of a feed-forward network."""
@@ -195,8 +196,8 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
     heads, dims = attention_knots(attention)
     neurons = neuron_knots(feed_forward.neurons)
     apart = [replace(attention, heads=h, qk=q, vo=v) for h in heads for q in dims for v in dims]
-    packs = attention.style in PACKING_STYLES
-    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in dims if packs]
+    strips = packed_knots(attention) if attention.style in PACKING_STYLES else ()
+    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips]
     networks = [replace(feed_forward, neurons=n) for n in neurons]
     empty = replace(attention, heads=0), replace(feed_forward, neurons=0)
     # One question: what slows the machine for a while slows all widths alike.
@@ -217,7 +218,7 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
         attention,
         feed_forward,
         grid(apart, (heads, dims, dims), bare[0]),
-        grid(packed, (heads, dims), bare[0]) if packed else None,
+        grid(packed, (heads, strips), bare[0]) if packed else None,
         grid(networks, (neurons,), bare[1]),
         make_stamp(table.target, table.threads),
     )

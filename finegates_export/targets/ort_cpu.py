@@ -11,6 +11,7 @@ from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardSha
 from finegates_export.targets.linear_shape import LinearShape
 from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
 from finegates_export.targets.ort_linear import linear_graph
+from finegates_export.targets.ort_unpack import unpack_attention
 
 NAME = "ort-cpu"
 OPSET = 20
@@ -20,7 +21,9 @@ WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """The passes that turn a plain graph into this target's."""
-    return fuse_for_ort(graph, expected_fusions)
+    fused = fuse_for_ort(graph, expected_fusions)
+    unpack_attention(fused)
+    return fused
 
 
 def block_graph(shape: BlockShape, seed: int = 0) -> bytes:

@@ -76,7 +76,7 @@ CASES = (
     Case(Client(TRANSFORMERS_JS, "node", "sentence-embedding"), "embedding", "onnx/model.onnx", longest=False),
 )
 FUSED_FORMS: dict[str, dict[str, Any]] = {
-    "Attention": {"gates": {"ffn": 0.3}},
+    "Attention": {"gates": {"ffn": 0.3}, "heads": 2},
     "MultiHeadAttention": {},
     "MultiHeadAttention with a position bias": {"variant": "mpnet"},
     "MultiHeadAttention behind rotation": {"variant": "modernbert"},

@@ -19,11 +19,11 @@ from finegates_export.measure.grid import Grid
 from finegates_export.measure.layer_costs import LayerCosts, measure_layer_costs
 from finegates_export.measure.layer_forms import layer_forms
 from finegates_export.measure.shapes import Shape
-from finegates_export.onnx.fuse import fuse_for_ort
 from finegates_export.onnx.quantize import load_graph
 from finegates_export.onnx.write import save_graph, write_graph
 from finegates_export.targets.layer_shapes import COPIES, PACKING_STYLES, AttentionShape, FeedForwardShape
-from finegates_export.targets.ort_cpu import block_graph
+from finegates_export.targets.ort_cpu import block_graph, finish
+from finegates_export.targets.packing import packs_well
 from tests.export.test_families import gated_tiny, shrunk
 from tests.export.test_fusions import RAGGED
 
@@ -32,6 +32,8 @@ SHAPE = Shape(2, 8)
 NORM = 0.5
 HALF = AttentionShape(2, 8, hidden=32, all_heads=4, head_dim=8, heads=4, qk=8, vo=8)
 NETWORK = FeedForwardShape(2, 8, hidden=32, neurons=64)
+WIDE = {"hidden_size": 96, "num_attention_heads": 2}
+"""Heads of 48 dims: three strips."""
 COUNTED = ("MatMul", "Attention", "MultiHeadAttention", "BiasGelu", "Gelu", "GatherElements", "Split")
 """Operators of the layers alone."""
 
@@ -101,11 +103,20 @@ def test_an_empty_half_costs_nothing_whatever_its_widths() -> None:
     assert costs.attention_ms(1, 1, 1) > 0.0
 
 
-def test_packed_attention_counts_where_both_widths_are_equal_and_nowhere_else() -> None:
-    costs = costs_of(Formula())[0]
-    assert costs.attention_ms(4, [8, 8], [8, 4]) == pytest.approx([0.5 * 4 * 2.6, 4 * 1.8])
+def test_packed_attention_counts_where_both_widths_are_equal_and_fill_their_strips() -> None:
+    costs = costs_of(Formula(), **WIDE)[0]
+    assert costs.packed.axes == ((0, 1, 2), (16, 32, 48))
+    apart, packed = 2 * (0.2 + 4.8 + 9.6), 2 * (0.2 + 3.2 + 6.4) / 2
+    assert costs.attention_ms(2, [48, 32], [47.999, 32]) == pytest.approx([apart, packed], rel=1e-3)
+    assert costs.attention_ms(1, 20, 20) == costs.packed.at(1, 32), "a strip is paid as a whole"
+    assert costs.attention_ms(2, 20, 20) == costs.packed.at(2, 32), "24 columns are wasted"
+    assert costs.attention_ms(2, 12, 12) == costs.packed.at(2, 16)
+    assert costs.attention_ms(2, 33, 33) == costs.packed.at(2, 48)
+    assert costs.attention_ms(2, 16, 17) == costs.attention.at(2, 16, 17)
     rotary = replace(costs, packed=None)
-    assert rotary.attention_ms(4, 8, 8) == pytest.approx(4 * 2.6)
+    assert rotary.attention_ms(2, 32, 32) == costs.attention.at(2, 32, 32)
+    narrow = costs_of(Formula())[0]
+    assert narrow.attention_ms(4, 8, 8) == narrow.attention.at(4, 8, 8) == pytest.approx(4 * 2.6), "half of it is waste"
 
 
 def test_a_wider_block_is_never_cheaper_for_noise() -> None:
@@ -232,7 +243,8 @@ def blocks_of(plan, family, model_config) -> list:
     found = []
     for layer, (attention, network) in zip(plan.layers, layer_forms(family, model_config, SHAPE), strict=True):
         kept = layer.attention
-        packed = kept.qk_width == kept.vo_width and attention.style in PACKING_STYLES
+        equal = kept.qk_width == kept.vo_width and attention.style in PACKING_STYLES
+        packed = equal and bool(packs_well(len(kept.heads), kept.qk_width))
         widths = {"heads": len(kept.heads), "qk": kept.qk_width, "vo": kept.vo_width}
         found.append(replace(attention, **widths, packed=packed))
         found.append(replace(network, neurons=len(layer.feed_forward.neurons)))
@@ -274,7 +286,7 @@ def fused_layers(graph) -> onnx.GraphProto:
 
     from finegates_export.onnx.write import keep_outputs
 
-    return onnx_ir.to_proto(keep_outputs(fuse_for_ort(graph, {}), ("last_hidden_state",))).graph
+    return onnx_ir.to_proto(keep_outputs(finish(graph, {}), ("last_hidden_state",))).graph
 
 
 def test_an_empty_half_is_a_constant_and_a_norm() -> None:
