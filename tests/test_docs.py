@@ -29,6 +29,8 @@ SMALLER = {
     "finegates-bench": ["--quiet", "--rounds", "5", "--seconds", "0.1"],
 }
 """What a test adds to a command so that it is done in seconds; nothing that changes what it does."""
+LAUNCHER = " --nproc-per-node --no-python"
+"""Options of torchrun, which starts one of the commands several times."""
 LONGEST = 128
 """Tokens of the longest shape that the pages measure."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
@@ -89,4 +91,4 @@ def test_every_option_in_the_documentation_exists() -> None:
 
 def _help(name: str) -> str:
     done = subprocess.run([Path(sys.executable).parent / name, "--help"], capture_output=True, text=True, check=True)
-    return done.stdout + " --config"
+    return done.stdout + " --config" + LAUNCHER

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def multiply(x: Tensor, gates_D: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def multiply(x: Tensor, gates_D: Tensor) -> Tensor:
         x: shape (..., D).
         gates_D: not negative; products of clamped gates.
     """
-    y: Tensor = _Product.apply(x, gates_D)  # type: ignore[no-untyped-call]  # torch's own
+    y: Tensor = _Product.apply(x, gates_D)
     return y
 
 
@@ -35,11 +36,16 @@ class _Product(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (gradient,) = gradients
         gates_D, y = ctx.saved_tensors
-        x_gradient = gradient * gates_D.to(gradient.dtype) if ctx.needs_input_grad[0] else None
         if y is None:
-            return x_gradient, None
-        total_D = (gradient * y).flatten(end_dim=-2).sum(0, dtype=gates_D.dtype)
-        return x_gradient, torch.where(gates_D > 0, total_D / gates_D, 0.0)
+            return gradient * gates_D.to(gradient.dtype), None
+        product = gradient * y
+        total_D = product.flatten(end_dim=-2).sum(0, dtype=gates_D.dtype)
+        gates_gradient_D = torch.where(gates_D > 0, total_D / gates_D, 0.0)
+        if not ctx.needs_input_grad[0]:
+            return None, gates_gradient_D
+        # Into the memory of the product, which is as large and no longer needed.
+        return torch.mul(gradient, gates_D.to(gradient.dtype), out=product), gates_gradient_D

@@ -11,7 +11,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from finegates_export.gates.gate import evaluation_gate, open_probability
+from finegates_export.gates.gate import OPEN_MU, evaluation_gate, gate_noise, open_probability, training_gate
 
 SIGMA = 0.5
 REACH = 6.0
@@ -161,3 +161,12 @@ def test_no_constant_holds_for_the_targets_absolute_value_nor_for_the_clamp(func
     for distance in (1e-3, 1e-6, 1e-9):
         around = torch.tensor([kink - distance, kink + distance], dtype=torch.float64)
         assert worst_ratio(function, around) > 0.4 / distance
+
+
+def test_half_of_the_gates_hear_the_task_at_the_start_and_one_in_a_hundred_at_the_authors():
+    count = 100_000
+    logits = 1 + 0.1 * torch.randn(count, generator=torch.Generator().manual_seed(6))
+    for mu, heard in ((torch.full((count,), OPEN_MU), 0.5), (torch.tanh(logits), 0.01)):
+        start = mu.requires_grad_(True)
+        training_gate(start, gate_noise(count, 0.1, seed=0, step=0)).sum().backward()
+        assert float((start.grad > 0).float().mean()) == pytest.approx(heard, abs=0.004)

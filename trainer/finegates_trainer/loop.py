@@ -74,7 +74,7 @@ class Loop:
         per_epoch = len(self.batches)
         steps = options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
         self.schedule = Schedule(options.aims, steps, options.free_fraction, options.settle_fraction, options.warmup)
-        self.objective = make_objective(training)
+        self.objective = make_objective(training, self._on_main_process)
         self.settled: dict[str, Any] = {}
         """What the latest settling recorded."""
         self.task = task_of(options.task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
     from finegates_trainer.setup import Training
 
 
-def make_objective(training: Training) -> Objective:
+OnMain = Callable[[Callable[[], Any]], Any]
+"""Has one process of the run work something out, and tells the others."""
+
+
+def make_objective(training: Training, on_main: OnMain) -> Objective:
     """The objective of a run.
+
+    Args:
+        training: the prepared run.
+        on_main: who measures; two processes that measure side by side measure each other.
 
     Raises:
         InputError: a speed-up that cannot be reached.
@@ -28,7 +37,7 @@ def make_objective(training: Training) -> Objective:
     widths = TARGETS[options.target].WIDTHS
     bank, structure, sigma = gated.gates, training.structure, options.penalty_sigma
     if options.target_speedup:
-        return _latency(training)
+        return _latency(training, on_main)
     if options.objective == "penalty":
         return PenaltyObjective(bank, structure, widths, sigma, options.gate_weight)
     if options.objective == "target":
@@ -38,21 +47,25 @@ def make_objective(training: Training) -> Objective:
     return ShareObjective(bank, structure, widths, sigma)
 
 
-def _latency(training: Training) -> Objective:
+def _latency(training: Training, on_main: OnMain) -> Objective:
     from finegates_export.measure.layer_costs import measure_layer_costs
-    from finegates_export.speed_probe import SpeedProbe
-
     from finegates_export.measure.shapes import Shape
+    from finegates_export.speed_probe import SpeedProbe
     from finegates_trainer.objectives.latency import LatencyObjective, check_reachable
 
     options = training.options
     shape, threads = Shape.parse(options.shape), options.threads or torch.get_num_threads()
-    costs = measure_layer_costs(training.family, training.base.config(), shape, target=options.target, threads=threads)
+    config = training.base.config()
     probe = SpeedProbe(
         training.base, options.task, training.labels, training.pooling, target=options.target, shape=shape,
         threads=threads,
     )  # fmt: skip
-    anchor = probe.anchor(costs)
+
+    def measure() -> tuple[Any, Any]:
+        costs = measure_layer_costs(training.family, config, shape, target=options.target, threads=threads)
+        return costs, probe.anchor(costs)
+
+    costs, anchor = on_main(measure)
     check_reachable(anchor, options.target_speedup, options.shape)
     return LatencyObjective(
         training.gated.gates,

@@ -1,0 +1,196 @@
+"""What gates add to a training step: LoRA alone against LoRA with gates of either layout, in time and in memory.
+
+The trainer's own classes run, in the phase in which gates are pressed: noise, penalty and its correction are in every
+step. Times come from one process in which the runs take turns step by step; memory from a process for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_base import write_base
+from finegates_export.errors import FineGatesError
+from finegates_export.files import write_json
+from finegates_export.measure.cost_file import processor_name
+from finegates_export.measure.statistics import median_interval, ratio_interval
+from finegates_export.memory import peak_bytes
+from finegates_export.stamp import versions
+
+SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+"""all-MiniLM-L6-v2's."""
+LAYOUTS = ("none", "coupled", "matrix")
+ROWS, TOKENS = 32, 28
+RANK = 8
+WORDS = 1000
+MEMORY_STEPS = 6
+WARM_STEPS = 3
+NEVER = 1_000_000
+"""Steps before the first evaluation, checkpoint or end: none of them is reached."""
+GOALS = {"seconds": 1.15, "peak_bytes": 1.05}
+"""What gates may cost, over LoRA alone."""
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="where base and rows go")
+    parser.add_argument("--out", type=Path, required=True, help="results, without suffix")
+    parser.add_argument("--steps", type=int, default=60, help="measured steps of each run")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--time", metavar="PRECISION", help="only time, and print JSON")
+    parser.add_argument("--memory", metavar="PRECISION:LAYOUT", help="only measure memory, and print JSON")
+    arguments = parser.parse_args()
+    if arguments.time:
+        print(json.dumps(time_steps(arguments.work, arguments.time, arguments.steps, arguments.threads)))
+        return
+    if arguments.memory:
+        precision, _, layout = arguments.memory.partition(":")
+        print(json.dumps(measure_memory(arguments.work, precision, layout, arguments.threads)))
+        return
+    try:
+        result = measure(arguments)
+    except (FineGatesError, ValueError) as error:
+        sys.exit(str(error))
+    write_json(arguments.out.with_suffix(".json"), result)
+    arguments.out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    print(markdown(result))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write base and rows, then time and weigh every layout at every precision, in fresh processes."""
+    if not (arguments.work / "rows.tsv").exists():
+        write_base(arguments.work / "base", **SHAPE)
+        write_rows(arguments.work / "rows.tsv", (arguments.steps + WARM_STEPS + MEMORY_STEPS) * ROWS)
+    precisions = {}
+    for precision in ("float32", *(["bfloat16"] if has_bfloat16() else [])):
+        times = fresh(arguments, "--time", precision)
+        memory = {layout: fresh(arguments, "--memory", f"{precision}:{layout}") for layout in LAYOUTS}
+        precisions[precision] = {
+            layout: {
+                "seconds": dataclasses.asdict(median_interval(times[layout])),
+                "over_none": dataclasses.asdict(ratio_interval([times["none"], times[layout]], [1], [0])),
+                "peak_bytes": memory[layout],
+                "peak_over_none": memory[layout] / memory["none"],
+            }
+            for layout in LAYOUTS
+        }
+    return {
+        "shape": SHAPE,
+        "rows": ROWS,
+        "tokens": TOKENS,
+        "lora_rank": RANK,
+        "threads": arguments.threads,
+        "processor": processor_name(),
+        "versions": versions(),
+        "goals": GOALS,
+        "precisions": precisions,
+    }
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Texts of exactly `TOKENS` tokens, their two special ones included."""
+    generator = np.random.default_rng(0)
+    lines = ["text\tlabel"]
+    for row in range(count):
+        words = generator.integers(0, WORDS, TOKENS - 2)
+        lines.append(" ".join(f"word{word}" for word in words) + f"\t{('no', 'yes')[row % 2]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16."""
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def fresh(arguments: argparse.Namespace, flag: str, value: str) -> Any:
+    """This file in a process of its own."""
+    command = [sys.executable, __file__, flag, value]
+    for name in ("work", "out", "steps", "threads"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def steps_of(work: Path, precision: str, layout: str, threads: int) -> Iterator[None]:
+    """A run of the trainer, a step at a time; gates are pressed from the first step on."""
+    import torch
+
+    from finegates_trainer import TrainOptions
+    from finegates_trainer.loop import Loop
+    from finegates_trainer.reporter import Silent
+    from finegates_trainer.setup import prepare
+
+    torch.set_num_threads(threads)
+    rows = str(work / "rows.tsv")
+    options = TrainOptions(
+        base=str(work / "base"), data=rows, eval_data=rows, out=work / "never-written", layout=layout, lora_rank=RANK,
+        batch_size=ROWS, max_length=TOKENS, max_steps=NEVER, eval_steps=NEVER, save_steps=NEVER, free_fraction=0.0,
+        precision=precision,
+    )  # fmt: skip
+    return Loop(prepare(options), work / f"checkpoints-{layout}", Silent()).steps(lambda *_: None)
+
+
+def time_steps(work: Path, precision: str, steps: int, threads: int) -> dict[str, list[float]]:
+    """Seconds of every step; in each round every layout takes one, each first in turn."""
+    runs = {layout: steps_of(work, precision, layout, threads) for layout in LAYOUTS}
+    times: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+    for number in range(WARM_STEPS + steps):
+        first = number % len(LAYOUTS)
+        for layout in (*LAYOUTS[first:], *LAYOUTS[:first]):
+            start = time.perf_counter()
+            next(runs[layout])
+            times[layout].append(time.perf_counter() - start)
+    return {layout: seconds[WARM_STEPS:] for layout, seconds in times.items()}
+
+
+def measure_memory(work: Path, precision: str, layout: str, threads: int) -> int:
+    """Peak resident memory of a process that takes a few steps."""
+    run = steps_of(work, precision, layout, threads)
+    for _ in range(MEMORY_STEPS):
+        next(run)
+    return peak_bytes()
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table."""
+    shape = result["shape"]
+    lines = [
+        "# What gates add to a training step",
+        "",
+        f"BERT of {shape['num_hidden_layers']} x {shape['hidden_size']} (all-MiniLM-L6-v2's shape, random weights), "
+        f"LoRA of rank {result['lora_rank']}, {result['rows']} x {result['tokens']} tokens, {result['threads']} "
+        f"threads, {result['processor']}. Steps of the trainer while gates are pressed: noise, penalty, correction, "
+        "AdamW. The runs take turns step by step in one process; medians, 95 % intervals; peak memory is that of a "
+        "whole process of its own. `make bench-step` writes this page.",
+        "",
+        "| precision | layout | ms a step | time over LoRA alone | peak memory | over LoRA alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    for precision, layouts in result["precisions"].items():
+        for layout, cost in layouts.items():
+            ratio = cost["over_none"]
+            told = f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if layout != "none" else "1"
+            lines.append(
+                f"| {precision} | {layout} | {1000 * cost['seconds']['median']:.1f} | {told} "
+                f"| {cost['peak_bytes'] / 2**20:.0f} MiB | {cost['peak_over_none']:.3f} |"
+            )
+    goals = result["goals"]
+    lines += ["", f"The goal: at most {goals['seconds']:.2f} in time and {goals['peak_bytes']:.2f} in memory."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
