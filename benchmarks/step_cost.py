@@ -32,7 +32,7 @@ LAYOUTS = ("none", "coupled", "matrix")
 ROWS, TOKENS = 32, 28
 RANK = 8
 WORDS = 1000
-MEMORY_STEPS = 6
+MEMORY_STEPS, MEMORY_RUNS = 6, 3
 WARM_STEPS = 3
 NEVER = 1_000_000
 """Steps before the first evaluation, checkpoint or end: none of them is reached."""
@@ -74,11 +74,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     precisions = {}
     for precision in ("float32", *(["bfloat16"] if has_bfloat16() else [])):
         times = fresh(arguments, "--time", precision)
-        memory = {layout: fresh(arguments, "--memory", f"{precision}:{layout}") for layout in LAYOUTS}
+        memory = {layout: median_memory(arguments, precision, layout) for layout in LAYOUTS}
         precisions[precision] = {
             layout: {
-                "seconds": dataclasses.asdict(median_interval(times[layout])),
-                "over_none": dataclasses.asdict(ratio_interval([times["none"], times[layout]], [1], [0])),
+                **{name: dataclasses.asdict(median_interval(clock[layout])) for name, clock in times.items()},
+                **{f"{name}_over_none": over_none(clock, layout) for name, clock in times.items()},
                 "peak_bytes": memory[layout],
                 "peak_over_none": memory[layout] / memory["none"],
             }
@@ -95,6 +95,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "goals": GOALS,
         "precisions": precisions,
     }
+
+
+def over_none(times: dict[str, list[float]], layout: str) -> dict[str, float]:
+    """A layout's time over LoRA alone in the same round."""
+    return dataclasses.asdict(ratio_interval([times["none"], times[layout]], [1], [0]))
+
+
+def median_memory(arguments: argparse.Namespace, precision: str, layout: str) -> int:
+    """Peak memory in bytes; the allocator lays blocks out a little differently from process to process."""
+    return int(np.median([fresh(arguments, "--memory", f"{precision}:{layout}") for _ in range(MEMORY_RUNS)]))
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -143,17 +153,21 @@ def steps_of(work: Path, precision: str, layout: str, threads: int) -> Iterator[
     return Loop(prepare(options), work / f"checkpoints-{layout}", Silent()).steps(lambda *_: None)
 
 
-def time_steps(work: Path, precision: str, steps: int, threads: int) -> dict[str, list[float]]:
-    """Seconds of every step; in each round every layout takes one, each first in turn."""
+def time_steps(work: Path, precision: str, steps: int, threads: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every step by the clock and of the processor; in each round every layout takes one, first in turn."""
     runs = {layout: steps_of(work, precision, layout, threads) for layout in LAYOUTS}
-    times: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+    clocks = {"seconds": time.perf_counter, "processor_seconds": time.process_time}
+    times: dict[str, dict[str, list[float]]] = {name: {layout: [] for layout in LAYOUTS} for name in clocks}
     for number in range(WARM_STEPS + steps):
         first = number % len(LAYOUTS)
         for layout in (*LAYOUTS[first:], *LAYOUTS[:first]):
-            start = time.perf_counter()
+            start = {name: clock() for name, clock in clocks.items()}
             next(runs[layout])
-            times[layout].append(time.perf_counter() - start)
-    return {layout: seconds[WARM_STEPS:] for layout, seconds in times.items()}
+            for name, clock in clocks.items():
+                times[name][layout].append(clock() - start[name])
+    return {
+        name: {layout: seconds[WARM_STEPS:] for layout, seconds in layouts.items()} for name, layouts in times.items()
+    }
 
 
 def measure_memory(work: Path, precision: str, layout: str, threads: int) -> int:
@@ -174,22 +188,28 @@ def markdown(result: dict[str, Any]) -> str:
         f"LoRA of rank {result['lora_rank']}, {result['rows']} x {result['tokens']} tokens, {result['threads']} "
         f"threads, {result['processor']}. Steps of the trainer while gates are pressed: noise, penalty, correction, "
         "AdamW. The runs take turns step by step in one process; medians, 95 % intervals; peak memory is that of a "
-        "whole process of its own. `make bench-step` writes this page.",
+        "whole process of its own, median of 3. `make bench-step` writes this page.",
         "",
-        "| precision | layout | ms a step | time over LoRA alone | peak memory | over LoRA alone |",
-        "|---|---|---|---|---|---|",
+        "| precision | layout | ms a step | time over LoRA alone | processor time over it | peak memory | over it |",
+        "|---|---|---|---|---|---|---|",
     ]
     for precision, layouts in result["precisions"].items():
         for layout, cost in layouts.items():
-            ratio = cost["over_none"]
-            told = f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if layout != "none" else "1"
+            told = [told_ratio(cost[f"{name}_over_none"]) for name in ("seconds", "processor_seconds")]
             lines.append(
-                f"| {precision} | {layout} | {1000 * cost['seconds']['median']:.1f} | {told} "
+                f"| {precision} | {layout} | {1000 * cost['seconds']['median']:.1f} | {' | '.join(told)} "
                 f"| {cost['peak_bytes'] / 2**20:.0f} MiB | {cost['peak_over_none']:.3f} |"
             )
     goals = result["goals"]
     lines += ["", f"The goal: at most {goals['seconds']:.2f} in time and {goals['peak_bytes']:.2f} in memory."]
     return "\n".join(lines) + "\n"
+
+
+def told_ratio(ratio: dict[str, float]) -> str:
+    """A ratio with its interval."""
+    return (
+        "1" if ratio["low"] == ratio["high"] else f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+    )
 
 
 if __name__ == "__main__":
