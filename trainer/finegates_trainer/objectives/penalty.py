@@ -12,10 +12,10 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.settle import Widths
 from finegates_trainer.objectives.objective import Settlement
-from finegates_trainer.objectives.share import settle_share
+from finegates_trainer.objectives.share import SettledByShare
 
 
-class PenaltyObjective:
+class PenaltyObjective(SettledByShare):
     """Weighs the mean open probability against the task; no share is asked for and none is met.
 
     Args:
@@ -27,7 +27,8 @@ class PenaltyObjective:
     """
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:
-        self.bank, self.structure, self.widths, self.sigma, self.weight = bank, structure, widths, sigma, weight
+        super().__init__(bank, structure, widths, sigma)
+        self.weight = weight
 
     def penalty(self, aim: float) -> Tensor:
         """See `Objective`; the aim plays no part."""
@@ -40,7 +41,7 @@ class PenaltyObjective:
     def settle(self, aim: float) -> Settlement:
         """As much goes as evaluation closes; heads of a layer get equal widths."""
         _ = aim
-        return settle_share(self.bank, self.structure, self.widths, self.bank.closed_share())
+        return super().settle(self.bank.closed_share())
 
     def standing(self, aim: float) -> str:
         """See `Objective`."""

@@ -11,8 +11,8 @@ from finegates_trainer.objectives.constraint import Constraint
 from finegates_trainer.objectives.objective import Settlement, openness, width_openness
 
 
-class ShareObjective:
-    """Presses the expected share of weights that stay down to `1 - aim`.
+class SettledByShare:
+    """What objectives have in common that end at a share of the weights.
 
     Args:
         bank: the gates.
@@ -23,6 +23,25 @@ class ShareObjective:
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
         self.bank, self.structure, self.widths, self.sigma = bank, structure, widths, sigma
+
+    def settle(self, aim: float) -> Settlement:
+        """Keep the most open units that leave `aim` of the weights out."""
+        scores = width_openness(self.bank)
+        width = None if scores is None else settle_width(scores, aim)
+        residual = None if width is None else int(width.sum())
+        keep = settle(openness(self.bank), self.structure, aim, self.widths, residual_width=residual)
+        return Settlement(keep, width, f"{aim:.1%} of the weights asked to go")
+
+    def standing(self, aim: float) -> str:
+        """See `Objective`."""
+        return f"removed {self.bank.closed_share():.1%} (aim {aim:.1%})"
+
+
+class ShareObjective(SettledByShare):
+    """Presses the expected share of weights that stay down to `1 - aim`; see `SettledByShare`."""
+
+    def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
+        super().__init__(bank, structure, widths, sigma)
         self.constraint = Constraint()
 
     def penalty(self, aim: float) -> Tensor:
@@ -33,14 +52,6 @@ class ShareObjective:
         """See `Objective`."""
         self.constraint.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
 
-    def settle(self, aim: float) -> Settlement:
-        """See `Objective`."""
-        return settle_share(self.bank, self.structure, self.widths, aim)
-
-    def standing(self, aim: float) -> str:
-        """See `Objective`."""
-        return f"removed {self.bank.closed_share():.1%} (aim {aim:.1%})"
-
     def state(self) -> dict[str, float]:
         """See `Objective`."""
         return self.constraint.state()
@@ -48,13 +59,3 @@ class ShareObjective:
     def restore(self, state: dict[str, float]) -> None:
         """See `Objective`."""
         self.constraint.restore(state)
-
-
-def settle_share(bank: GateBank, structure: Structure, widths: Widths, removed: float) -> Settlement:
-    """Keep the most open units that leave `removed` of the weights out."""
-    scores = width_openness(bank)
-    width = None if scores is None else settle_width(scores, removed)
-    keep = settle(
-        openness(bank), structure, removed, widths, residual_width=None if width is None else int(width.sum())
-    )
-    return Settlement(keep, width, f"{removed:.1%} of the weights asked to go")

@@ -14,11 +14,10 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.settle import Widths
 from finegates_trainer.objectives.constraint import Offset
-from finegates_trainer.objectives.objective import Settlement
-from finegates_trainer.objectives.share import settle_share
+from finegates_trainer.objectives.share import SettledByShare
 
 
-class TargetObjective:
+class TargetObjective(SettledByShare):
     """Draws the mean open probability of every gate vector to the share that is kept.
 
     Args:
@@ -30,8 +29,8 @@ class TargetObjective:
     """
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:
-        self.bank, self.structure, self.widths, self.sigma, self.weight = bank, structure, widths, sigma, weight
-        self.offset = Offset()
+        super().__init__(bank, structure, widths, sigma)
+        self.weight, self.offset = weight, Offset()
 
     def penalty(self, aim: float) -> Tensor:
         """See `Objective`."""
@@ -43,14 +42,6 @@ class TargetObjective:
     def correct(self, aim: float) -> None:
         """See `Objective`."""
         self.offset.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
-
-    def settle(self, aim: float) -> Settlement:
-        """See `Objective`."""
-        return settle_share(self.bank, self.structure, self.widths, aim)
-
-    def standing(self, aim: float) -> str:
-        """See `Objective`."""
-        return f"removed {self.bank.closed_share():.1%} (aim {aim:.1%})"
 
     def state(self) -> dict[str, float]:
         """See `Objective`."""
