@@ -30,6 +30,8 @@ WAYS = {
     "one process": "one process, the base read for every run",
     "together": "one command, the base read once",
 }
+IDLE_LOAD = 0.5
+"""Load average above which the page says that the machine was busy."""
 KIB, MIB = 1 << 10, 1 << 20
 
 
@@ -109,6 +111,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All ways in turns, `rounds` times."""
     from finegates_bench.stamp import make_stamp
 
+    busy = os.getloadavg()[0]
     run_process(own_command(arguments, "prepare"))
     measured: dict[str, list[Used]] = {way: [] for way in WAYS}
     for _ in range(arguments.rounds):
@@ -122,6 +125,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-many")),
         "base_bytes": (arguments.work / "base" / "model.safetensors").stat().st_size,
+        "load_before": round(busy, 2),
         "runs": len(SHARES),
         "rounds": arguments.rounds,
         "files_compared": len(hashes["apart"]),
@@ -188,6 +192,12 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {told} | {one['seconds']:.1f} | {one['processor_seconds']:.1f} | {peak:.0f} |")
     names = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
     lines += ["", f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {names}."]
+    if result["load_before"] > IDLE_LOAD:
+        lines += [
+            "",
+            f"Other programs were running (load average {result['load_before']} before the start): the clock's seconds "
+            "are inflated, those of the processors nearly not.",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -66,13 +66,14 @@ class _Sweep:
 
     def __init__(self, options: BenchOptions, say: Say) -> None:
         from finegates_bench.quality import evaluation_rows
+        from finegates_export.families.shared_base import SharedBase
         from finegates_export.gates.assemble import base_of
 
         self.options, self.say = options, say
         self.run: Run = read_run(options.ckpt)
         self.levels = own_levels(self.run)
         self.baseline = read_baseline(self.run, options.baseline) if options.baseline else None
-        self.base: BaseModel = base_of(self.run, options.base)
+        self.base: BaseModel = SharedBase.of(base_of(self.run, options.base))
         config = self.base.config()
         family = self.base.family()
         names = family.input_names(config)
