@@ -42,7 +42,7 @@ class Measurer(Protocol):
     """Answers a question."""
 
     def __call__(self, question: Question) -> Sequence[Sequence[float]]:
-        """Nanoseconds of one block, by shape and round; round i is the same round for all shapes."""
+        """Nanoseconds of one block, by shape and run; where ways are compared run i is of the same round for all."""
 
 
 def measure_blocks(question: Question) -> list[list[float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +25,9 @@ NANOSECONDS_PER_MS = 1e6
 DEFAULT_PRECISION = Precision()
 KEPT_HALF_WIDTH = 0.05
 """Ratios whose interval is wider, as a share of the median, serve this process and are not kept on disk."""
+
+MOST_NUMBERS = 1 << 30
+"""Float32 numbers that the sessions of one process hold at most: 4 GiB."""
 
 Way = tuple[LinearShape, ...]
 Value = TypeVar("Value")
@@ -84,15 +87,15 @@ class CostTable:
         self._read()
 
     def milliseconds(self, shapes: Sequence[ShapeT]) -> dict[ShapeT, Cost]:
-        """What blocks cost; those not known yet are measured side by side.
+        """What blocks cost; those not known yet are measured side by side, as many as fit into memory.
 
         Raises:
             MeasurementError: the process that measures failed.
         """
-        missing = tuple(shape for shape in dict.fromkeys(shapes) if shape not in self._costs)
-        if missing:
-            times = self._measurer(Question(missing, self.target, self.threads, self.precision))
-            self._costs.update(zip(missing, map(median_interval, times), strict=True))
+        missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._costs]
+        for together in _that_fit(missing):
+            times = self._measurer(Question(together, self.target, self.threads, self.precision))
+            self._costs.update(zip(together, map(median_interval, times), strict=True))
             self._write()
         return {shape: _cost(self._costs[shape]) for shape in shapes}
 
@@ -142,6 +145,20 @@ class CostTable:
         except OutputError as error:
             # A machine without a writable cache folder measures again next time, and that is all.
             logging.getLogger(__name__).warning("measured costs are not kept: %s", error)
+
+
+def _that_fit(shapes: Sequence[BlockShape]) -> Iterator[tuple[BlockShape, ...]]:
+    """The shapes in their order, in parts whose sessions hold no more than `MOST_NUMBERS`; at least one a part."""
+    part: list[BlockShape] = []
+    held = 0
+    for shape in shapes:
+        if part and held + shape.numbers > MOST_NUMBERS:
+            yield tuple(part)
+            part, held = [], 0
+        part.append(shape)
+        held += shape.numbers
+    if part:
+        yield tuple(part)
 
 
 def _cost(interval: Interval) -> Cost:

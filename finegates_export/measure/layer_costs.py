@@ -10,8 +10,9 @@ nothing left costs 0. Widths are dims; under rotary embeddings a pair is two of 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from finegates_export.measure.block_times import Measurer, Precision, measure_bl
 from finegates_export.measure.cost_file import make_stamp
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.grid import Grid, Values
-from finegates_export.measure.knots import attention_knots, neuron_knots, packed_knots
+from finegates_export.measure.knots import dim_knots, head_knots, neuron_knots, packed_knots
 from finegates_export.measure.layer_forms import layer_forms
 from finegates_export.measure.shapes import Shape
 from finegates_export.targets.block_shape import BlockShape
@@ -193,32 +194,43 @@ def measure_layer_costs(
 
 
 def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_forward: FeedForwardShape) -> LayerCosts:
-    heads, dims = attention_knots(attention)
-    neurons = neuron_knots(feed_forward.neurons)
-    apart = [replace(attention, heads=h, qk=q, vo=v) for h in heads for q in dims for v in dims]
+    heads, dims, neurons = head_knots(attention), dim_knots(attention), neuron_knots(feed_forward.neurons)
+    middle = dims[len(dims) // 2]
+    widths = dict.fromkeys([*((dim, middle) for dim in dims), *((middle, dim) for dim in dims)])
+    apart = {(h, q, v): replace(attention, heads=h, qk=q, vo=v) for h in heads for q, v in widths}
     strips = packed_knots(attention) if attention.style in PACKING_STYLES else ()
-    packed = [replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips]
-    networks = [replace(feed_forward, neurons=n) for n in neurons]
-    empty = replace(attention, heads=0), replace(feed_forward, neurons=0)
+    packed = {(h, d): replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips}
+    networks = {(n,): replace(feed_forward, neurons=n) for n in neurons}
+    no_attention, no_network = replace(attention, heads=0), replace(feed_forward, neurons=0)
     # One question: what slows the machine for a while slows all widths alike.
-    every: list[BlockShape] = [*empty, *apart, *packed, *networks]
+    every: list[BlockShape] = [no_attention, no_network, *apart.values(), *packed.values(), *networks.values()]
     found = table.milliseconds(every)
-    bare = found[empty[0]].median, found[empty[1]].median
+    # Both halves with nothing left are the same graph.
+    norm = (found[no_attention].median + found[no_network].median) / 2
 
-    def grid(shapes: Sequence[Any], axes: tuple[tuple[int, ...], ...], norm: float) -> Grid:
-        measured = np.array([found[one].median for one in shapes]).reshape(tuple(map(len, axes))) - norm
-        # In front of the first axis comes what an empty half costs.
-        whole = np.concatenate([np.zeros((1, *measured.shape[1:])), measured])
-        return Grid.smoothed(((0, *axes[0]), *axes[1:]), whole)
+    def grid(blocks: Mapping[Any, BlockShape], *axes: tuple[int, ...]) -> Grid:
+        measured = np.array([found[blocks[knot]].median - norm for knot in product(*axes)])
+        return _from_nothing(measured.reshape(tuple(map(len, axes))), axes)
 
+    # Q and K on one side and V and O on the other have operators of their own: their costs add up.
+    by_qk = np.array([[found[apart[h, dim, middle]].median for dim in dims] for h in heads])
+    by_vo = np.array([[found[apart[h, middle, dim]].median for dim in dims] for h in heads])
+    centre = np.array([found[apart[h, middle, middle]].median for h in heads])
+    whole = by_qk[:, :, None] + by_vo[:, None, :] - centre[:, None, None] - norm
     return LayerCosts(
         shape,
         table.target,
         table.threads,
         attention,
         feed_forward,
-        grid(apart, (heads, dims, dims), bare[0]),
-        grid(packed, (heads, strips), bare[0]) if packed else None,
-        grid(networks, (neurons,), bare[1]),
+        _from_nothing(whole, (heads, dims, dims)),
+        grid(packed, heads, strips) if packed else None,
+        grid(networks, neurons),
         make_stamp(table.target, table.threads),
     )
+
+
+def _from_nothing(measured: Values, axes: tuple[tuple[int, ...], ...]) -> Grid:
+    """The grid with what an empty half costs in front of its first axis."""
+    whole = np.concatenate([np.zeros((1, *measured.shape[1:])), measured])
+    return Grid.smoothed(((0, *axes[0]), *axes[1:]), whole)

@@ -90,10 +90,14 @@ class BlockGraph:
 
     def linear(self, x: Any, inputs: int, outputs: int, name: str, *, biased: bool) -> Any:
         """MatMul, and Add where there is a bias."""
-        product = self.add("MatMul", [x, self.weights(f"{name}.weight", inputs, outputs)], name)
-        if not biased:
-            return product
-        return self.add("Add", [product, self.weights(f"{name}.bias", outputs)], f"{name}.sum")
+        import onnx_ir
+
+        result = self.add("MatMul", [x, self.weights(f"{name}.weight", inputs, outputs)], name)
+        result.dtype = onnx_ir.DataType.FLOAT  # the pass that adds gathers copies it
+        if biased:
+            result = self.add("Add", [result, self.weights(f"{name}.bias", outputs)], f"{name}.sum")
+            result.dtype = onnx_ir.DataType.FLOAT
+        return result
 
     def residual_norm(self, y: Any, x: Any, width: int, name: str, *, biased: bool, inner_bias: bool) -> Any:
         """The sum of two tensors, normed; `inner_bias` is that of the linear in front, taken in.

@@ -25,6 +25,10 @@ class BlockShape(Protocol):
     def feeds(self) -> Feeds:
         """The shapes of what the graph reads, all of them float32, by name."""
 
+    @property
+    def numbers(self) -> int:
+        """How many float32 numbers a session of it holds, about: weights as read and as packed, and activations."""
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""
 

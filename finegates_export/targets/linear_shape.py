@@ -70,3 +70,9 @@ class LinearShape(Options):
         32 tokens a gather in front of 768 to 540 then looks free of gain, and saves a tenth in a graph of four.
         """
         return max(1, min(MOST_COPIES, MOST_COPIED_ELEMENTS // (self.inputs * self.outputs)))
+
+    @property
+    def numbers(self) -> int:
+        """See `BlockShape.numbers`."""
+        weights = 2 * self.inputs * self.outputs * self.copies
+        return weights + self.tokens * (self.width_in + self.copies * self.width_out)

@@ -124,6 +124,18 @@ def test_only_what_is_missing_is_measured() -> None:
     assert [question.shapes for question in measurer.questions] == [(SPREAD,)]
 
 
+def test_what_does_not_fit_into_memory_together_is_measured_in_parts(monkeypatch) -> None:
+    measurer = steady()
+    monkeypatch.setattr("finegates_export.measure.cost_table.MOST_NUMBERS", ZEROS.numbers + GATHERED.numbers)
+    costs = table(measurer).milliseconds([ZEROS, GATHERED, SPREAD])
+    assert [question.shapes for question in measurer.questions] == [(ZEROS, GATHERED), (SPREAD,)]
+    assert [costs[shape].median for shape in (ZEROS, GATHERED, SPREAD)] == [10.0, 8.0, 6.0]
+    monkeypatch.setattr("finegates_export.measure.cost_table.MOST_NUMBERS", 1)
+    alone = steady()
+    table(alone, threads=1).milliseconds([ZEROS, SPREAD])
+    assert [question.shapes for question in alone.questions] == [(ZEROS,), (SPREAD,)]
+
+
 def test_another_thread_count_has_another_file() -> None:
     one, two = table(steady(), threads=1), table(steady(), threads=2)
     one.milliseconds([ZEROS])
