@@ -33,6 +33,8 @@ class GateBank(nn.Module):
     """True for a gate on the side of a linear that holds units, False on the residual side."""
     unit_weights: Tensor
     """Weights of each unit per dim of the residual stream, in the order of the unit products."""
+    vector_sizes: Tensor
+    """Gates of each vector, in the order of `means`."""
     side_units: Tensor
     side_residual: Tensor
     side_weights: Tensor
@@ -60,6 +62,10 @@ class GateBank(nn.Module):
         self._scales = GateProducts(self._scale_rows(), self._spans, start)
         self._units = GateProducts(self._unit_rows(), self._spans, start)
         self._residual = GateProducts(self._residual_rows(), self._spans, start)
+        vectors = {gate.name: Row(((Factor(gate.name),),), gate.size) for gate in layout.gates}
+        self._vectors = GateProducts(vectors, self._spans, start)
+        sizes = torch.tensor(self._vectors.lengths, dtype=torch.float32)
+        self.register_buffer("vector_sizes", sizes, persistent=False)
         self._count_sides()
 
     def __len__(self) -> int:
@@ -74,9 +80,9 @@ class GateBank(nn.Module):
         noise_N = gate_noise(len(self), sigma, seed, step).to(self.mu.device)
         return training_gate(self.mu, noise_N) * self.alive
 
-    def split(self, values_N: Tensor) -> tuple[Tensor, ...]:
-        """Something that every gate has, by gate vector: views, in the layout's order."""
-        return values_N.split([gate.size for gate in self.layout.gates])
+    def means(self, values_N: Tensor) -> Tensor:
+        """The mean over each gate vector of something that every gate has; one number a vector."""
+        return self._vectors.sums(self._vectors(values_N)) / self.vector_sizes
 
     def scales(self, gates_N: Tensor) -> dict[LinearSide, Tensor]:
         """What to multiply each gated side of a linear by, given all gates; blocks of a fused linear side by side."""

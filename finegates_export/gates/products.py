@@ -100,7 +100,8 @@ class GateProducts(nn.Module, Generic[Key]):
         """The sum of each row, shape (R,), in the order of `keys`."""
         counts = {length: self.lengths.count(length) for length in self.lengths}
         blocks = values_P.split([length * count for length, count in counts.items()])
-        return torch.cat([block.view(count, -1).sum(1) for block, count in zip(blocks, counts.values(), strict=True)])
+        sums = [block.view(count, -1).sum(1) for block, count in zip(blocks, counts.values(), strict=True)]
+        return torch.cat([values_P[:0], *sums])
 
     def _entering(self, gates_N: Tensor, one: float, join: Join) -> tuple[Tensor, ...]:
         if self._extended:

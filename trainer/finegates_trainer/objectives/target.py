@@ -6,7 +6,6 @@ was asked. The absolute value has a kink: see docs/gates.md for what the paper's
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from finegates_export.families.structure import Structure
@@ -36,8 +35,7 @@ class TargetObjective(SettledByShare):
         """See `Objective`."""
         open_N = open_probability(self.bank.mu, self.sigma) * self.bank.alive
         keep = min(1.0, max(0.0, 1.0 - aim + self.offset.value))
-        means = torch.stack([vector.mean() for vector in self.bank.split(open_N)])
-        return self.weight * (means - keep).abs().mean()
+        return self.weight * (self.bank.means(open_N) - keep).abs().mean()
 
     def correct(self, aim: float) -> None:
         """See `Objective`."""
