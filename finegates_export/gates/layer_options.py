@@ -2,6 +2,8 @@
 
 Values are summed scores of the units that stay. Costs are whatever the budget is counted in: weights, milliseconds.
 
+A unit whose score is negative was closed for good: no option has it.
+
 Shapes: h heads, d units per head, n numbers of heads from 1, q and v allowed widths.
 """
 
@@ -102,17 +104,17 @@ class LayerOptions:
         self._qk_hd = scores[index, "qk"].reshape(qk.heads, qk.width)
         self._vo_hd = scores[index, "vo"].reshape(vo.heads, vo.width)
         self._ffn_scores = scores[index, "ffn"]
-        self._head_order = np.argsort(-(self._qk_hd.sum(1) + self._vo_hd.sum(1)), kind="stable")
+        worth_h = np.maximum(self._qk_hd, 0.0).sum(1) + np.maximum(self._vo_hd, 0.0).sum(1)
+        self._head_order = np.argsort(-worth_h, kind="stable")
         self._ffn_order = np.argsort(-self._ffn_scores, kind="stable")
-        qk_value, vo_value = (
-            self._head_values(self._qk_hd, self.qk_widths),
-            self._head_values(self._vo_hd, self.vo_widths),
-        )
+        qk_value = self._head_values("qk", self._qk_hd, self.qk_widths)
+        vo_value = self._head_values("vo", self._vo_hd, self.vo_widths)
         self._head_value_nqv = qk_value[:, :, None] + vo_value[:, None, :]
         heads_n = np.arange(1, qk.heads + 1)
         dims = (self.qk_widths * qk.rows_per_unit)[None, :, None], self.vo_widths[None, None, :]
         self._head_cost_nqv = costs.attention(index, heads_n[:, None, None], *dims)
-        self._ffn_value = np.concatenate([np.zeros(1), np.cumsum(self._ffn_scores[self._ffn_order])])[self.ffn_widths]
+        values = np.concatenate([np.zeros(1), np.cumsum(self._ffn_scores[self._ffn_order])])[self.ffn_widths]
+        self._ffn_value = np.where(self.ffn_widths > (self._ffn_scores >= 0).sum(), -np.inf, values)
         self._ffn_cost = costs.feed_forward(index, self.ffn_widths)
 
     def choose(self, price: float) -> Choice:
@@ -142,7 +144,7 @@ class LayerOptions:
     def wider_network(self, choice: Choice) -> tuple[int, float, float] | None:
         """The next wider feed-forward network: its width, the value and the cost that it adds; None at the widest."""
         at = int(np.searchsorted(self.ffn_widths, choice.ffn))
-        if at + 1 >= len(self.ffn_widths):
+        if at + 1 >= len(self.ffn_widths) or np.isneginf(self._ffn_value[at + 1]):
             return None
         value, cost = (float(table[at + 1] - table[at]) for table in (self._ffn_value, self._ffn_cost))
         return int(self.ffn_widths[at + 1]), value, cost
@@ -157,7 +159,7 @@ class LayerOptions:
         steps = []
         for kind, widths in (("qk", self.qk_widths), ("vo", self.vo_widths)):
             wider = widths[widths > getattr(choice, kind)]
-            if choice.heads and wider.size:
+            if choice.heads and wider.size and wider[0] <= self._most(kind)[choice.heads - 1]:
                 grown = {"qk": choice.qk, "vo": choice.vo, kind: int(wider[0])}
                 more = self._attention_cost(choice.heads, **grown) - self._attention_cost(
                     choice.heads, choice.qk, choice.vo
@@ -179,11 +181,16 @@ class LayerOptions:
     def _neurons_cost(self, neurons: int) -> float:
         return float(self._ffn_cost[int(np.searchsorted(self.ffn_widths, neurons))])
 
-    def _head_values(self, scores_hd: Scores, widths: Sizes) -> Scores:
+    def _head_values(self, kind: str, scores_hd: Scores, widths: Sizes) -> Scores:
         """Value of keeping the n best heads at each allowed width, shape (n, widths)."""
-        best_first_hd = -np.sort(-scores_hd[self._head_order], axis=1)
+        best_first_hd = -np.sort(-np.maximum(scores_hd, 0.0)[self._head_order], axis=1)
         values: Scores = np.cumsum(np.cumsum(best_first_hd, axis=1), axis=0)[:, widths - 1]
-        return values
+        return np.where(widths[None, :] > self._most(kind)[:, None], -np.inf, values)
+
+    def _most(self, kind: str) -> Sizes:
+        """How wide the n best heads can still be, shape (n,): as wide as the narrowest of them."""
+        scores_hd = self._qk_hd if kind == "qk" else self._vo_hd
+        return np.minimum.accumulate((scores_hd >= 0).sum(1)[self._head_order])
 
 
 def _best_dims(scores_hd: Scores, kept_heads: Sizes, width: int) -> Mask:

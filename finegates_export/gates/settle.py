@@ -39,7 +39,7 @@ def settle(
     """Decide which units stay so that `removed` of the layers' linear weights goes.
 
     Args:
-        scores: per unit group how much each unit is worth, shape (units,), not negative.
+        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
         structure: the model's units.
         removed: share of the layers' linear weights that must go, 0 to 1.
         widths: the widths to choose among.
@@ -64,7 +64,7 @@ def settle_within(
     """Decide which units stay so that the layers cost no more than a budget; see `settle`.
 
     Args:
-        scores: per unit group how much each unit is worth, shape (units,), not negative.
+        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
         structure: the model's units.
         widths: the widths to choose among.
         costs: what they cost.
@@ -80,7 +80,7 @@ def settle_within(
         raise InputError(f"a budget of {budget:g} cannot be met: layers without a single unit cost nothing, not less")
     # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
     floor = LEAST_WORTH * max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
-    scores = {key: np.maximum(values, floor) for key, values in scores.items()}
+    scores = {key: np.where(values < 0, values, np.maximum(values, floor)) for key, values in scores.items()}
     layers = [LayerOptions(structure, index, scores, widths, costs) for index in range(len(structure.layers))]
     choices = _choose(layers, budget)
     _spend_rest(layers, choices, budget)

@@ -167,3 +167,25 @@ def test_a_narrower_residual_stream_leaves_the_units_more_of_the_budget():
     kept = [sum(int(mask.sum()) for mask in keep.values()) for keep in (wide, narrow)]
     assert kept[0] * 64 == pytest.approx(kept[1] * 40, rel=0.01)
     assert kept[1] > kept[0]
+
+
+@limits(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), first=st.floats(0.05, 0.7), draw=st.sampled_from(sorted(DRAWS)))
+def test_a_second_level_is_met_without_the_units_that_the_first_one_closed(seed, first, draw):
+    kept = settle(drawn_scores(FINE, draw, seed), FINE, first, Widths())
+    fresh = drawn_scores(FINE, draw, seed + 1)
+    second = first + (1.0 - first) / 2
+    without = {key: np.where(kept[key], values, -1.0) for key, values in fresh.items()}
+    keep = settle(without, FINE, second, Widths())
+    assert all(not bool((keep[key] & ~kept[key]).any()) for key in keep), "a closed unit was reopened"
+    assert removed_share(FINE, keep) == pytest.approx(second, abs=0.01)
+    assert_equal_widths(FINE, keep)
+
+
+def test_closed_units_that_are_ranked_like_others_would_be_counted_as_kept():
+    kept = settle(drawn_scores(FINE, "uniform", 0), FINE, 0.5, Widths())
+    fresh = drawn_scores(FINE, "uniform", 1)
+    keep = settle(fresh, FINE, 0.75, Widths())
+    assert any(bool((keep[key] & ~kept[key]).any()) for key in keep)
+    really = {key: keep[key] & kept[key] for key in keep}
+    assert removed_share(FINE, really) > 0.76

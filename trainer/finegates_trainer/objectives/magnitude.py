@@ -15,7 +15,7 @@ from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Scores, Widths, settle
 from finegates_export.magnitude import magnitude_scores
-from finegates_trainer.objectives.objective import Settlement
+from finegates_trainer.objectives.objective import Settlement, without_closed
 
 
 class MagnitudeObjective:
@@ -40,8 +40,7 @@ class MagnitudeObjective:
 
     def settle(self, aim: float) -> Settlement:
         """See `Objective`; units that an earlier level closed stay closed."""
-        alive = {key: unit > 0 for key, unit in self.gated.gates.unit_products(self.gated.gates.values()).items()}
-        scores = {key: values * alive[key].cpu().numpy() for key, values in self._magnitudes().items()}
+        scores = without_closed(self.gated.gates, self._magnitudes())
         return Settlement(settle(scores, self.structure, aim, self.widths), words=f"{aim:.1%} asked, by magnitude")
 
     def standing(self, aim: float) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +56,13 @@ class Objective(Protocol):
 
 def openness(bank: GateBank) -> dict[UnitKey, Scores]:
     """How open each unit is, shape (units,): what settling ranks by."""
-    return {key: values.double().cpu().numpy() for key, values in bank.unit_scores().items()}
+    return without_closed(bank, {key: values.double().cpu().numpy() for key, values in bank.unit_scores().items()})
+
+
+def without_closed(bank: GateBank, scores: Mapping[UnitKey, Scores]) -> dict[UnitKey, Scores]:
+    """The scores, and -1 for each unit that an earlier level closed for good."""
+    alive = bank.unit_products(bank.alive.float())
+    return {key: np.where(alive[key].cpu().numpy() > 0, values, -1.0) for key, values in scores.items()}
 
 
 def width_openness(bank: GateBank) -> Scores | None:
