@@ -9,6 +9,7 @@ level with a run of the same seed. What was trained and scored is not done again
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,6 +71,19 @@ class Study:
     runs: dict[str, PlannedRun]
     goals: tuple[Goal, ...] = ()
 
+    def of(self, names: list[str]) -> Study:
+        """The study with some of its runs.
+
+        Raises:
+            ValueError: a name is no run, or a run's teacher is not among them.
+        """
+        unknown = sorted(set(names) - set(self.runs))
+        check(not unknown, "only", f"{unknown} are not runs; the study has {', '.join(self.runs)}")
+        runs = {name: run for name, run in self.runs.items() if name in names}
+        lonely = [name for name, run in runs.items() if run.teacher and run.teacher not in runs]
+        check(not lonely, "only", f"{lonely} learn from a run that is not among {', '.join(names)}")
+        return dataclasses.replace(self, runs=runs)
+
     @classmethod
     def read(cls, path: Path) -> Study:
         """Read a study file.
@@ -97,10 +111,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where runs go")
     parser.add_argument("--out", type=Path, required=True, help="results, without suffix: .json and .md are written")
     parser.add_argument("--seeds", help="some of the study's seeds, comma-separated")
+    parser.add_argument("--only", help="some of its runs, comma-separated; a teacher among them comes first")
     arguments = parser.parse_args()
     try:
         study = Study.read(arguments.study)
         bases = dict(pair.split("=", 1) for pair in arguments.base)
+        if arguments.only:
+            study = study.of(arguments.only.split(","))
         seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else study.seeds
         rows: list[dict[str, Any]] = []
         for seed in seeds:

@@ -80,6 +80,15 @@ def test_every_study_in_the_repository_reads_and_its_recipes_are_options(path: P
         {"known": "base"}[read.base]
 
 
+def test_some_runs_of_a_study_can_be_chosen_with_the_teachers_they_need(tmp_path: Path) -> None:
+    read = study.Study.read(write_study(tmp_path))
+    assert list(read.of(["unpruned"]).runs) == ["unpruned"]
+    with pytest.raises(ValueError, match="only: .'gates'. learn from a run"):
+        read.of(["gates"])
+    with pytest.raises(ValueError, match="only: .'nobody'. are not runs"):
+        read.of(["nobody"])
+
+
 def test_a_study_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
