@@ -83,9 +83,9 @@ def test_every_study_in_the_repository_reads_and_its_recipes_are_options(path: P
 def test_some_runs_of_a_study_can_be_chosen_with_the_teachers_they_need(tmp_path: Path) -> None:
     read = study.Study.read(write_study(tmp_path))
     assert list(read.of(["unpruned"]).runs) == ["unpruned"]
-    with pytest.raises(ValueError, match="only: .'gates'. learn from a run"):
+    with pytest.raises(ValueError, match=r"only: .'gates'. learn from a run"):
         read.of(["gates"])
-    with pytest.raises(ValueError, match="only: .'nobody'. are not runs"):
+    with pytest.raises(ValueError, match=r"only: .'nobody'. are not runs"):
         read.of(["nobody"])
 
 
