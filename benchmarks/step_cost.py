@@ -72,8 +72,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         write_base(arguments.work / "base", **SHAPE)
         write_rows(arguments.work / "rows.tsv", (arguments.steps + WARM_STEPS + MEMORY_STEPS) * ROWS)
     precisions = {}
-    for precision in ("float32", *(["bfloat16"] if has_bfloat16() else [])):
-        times = fresh(arguments, "--time", precision)
+    names = ("float32", *(["bfloat16"] if has_bfloat16() else []))
+    clocks = {precision: fresh(arguments, "--time", precision) for precision in names}
+    for precision, times in clocks.items():
         memory = {layout: median_memory(arguments, precision, layout) for layout in LAYOUTS}
         precisions[precision] = {
             layout: {
