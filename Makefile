@@ -15,7 +15,7 @@ CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.r
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-bert-base bench-step bench-many clean
+.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-bert-base bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,8 +55,17 @@ bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DA
 		--base minilm=$(MINILM) --base mpnet=$(MPNET) --base small=$(SMALL) \
 		--work runs/frontier/$(firstword $(subst -ablation, ,$(STUDY))) --out benchmarks/results/frontier/$(STUDY)
 
+bench-speed: $(READY) ## Speeds asked for, and what the exported models then measure
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
+	$(BIN)/finegates-train --config trainer/recipes/speeds.yaml --base $(MINILM) --data $(REVIEWS) --out runs/speeds --overwrite
+	$(BIN)/finegates-bench --ckpt runs/speeds --eval-data $(REVIEWS)/test.tsv --shapes 8x128 --threads 2 \
+		--out benchmarks/results/speeds --overwrite
+
 bench-matrix: $(READY) ## Latency of the matrix layout on a random-weight BERT of 12 x 768
 	$(BIN)/python benchmarks/matrix_layout.py --work runs/matrix-layout --out benchmarks/results/matrix-layout
+
+bench-layers: $(READY) ## What layers cost, and how well their sum predicts whole models
+	$(BIN)/python benchmarks/layer_costs.py --work runs/layer-costs --out benchmarks/results/layer-costs
 
 bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs

@@ -65,6 +65,19 @@ class Anchor:
         return (self.unpruned / speedup - self.rest) / self.factor
 
 
+def anchored(unpruned: float, least_speedup: float, whole_ms: float, least_ms: float) -> Anchor:
+    """The anchor from two whole models: the unpruned one, and the least one that still has an attention mask.
+
+    Args:
+        unpruned: milliseconds of the unpruned model.
+        least_speedup: how many times as fast the least one is.
+        whole_ms: what the unpruned model's halves cost by the table.
+        least_ms: what the least model's do.
+    """
+    rest = max(0.0, unpruned / least_speedup - least_ms)
+    return Anchor(unpruned, rest, (unpruned - rest) / whole_ms)
+
+
 class SpeedProbe:
     """Writes and times models of one base. What it was asked before it answers from memory.
 
@@ -125,28 +138,26 @@ class SpeedProbe:
 
     def unpruned_milliseconds(self) -> float:
         """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
-        return float(np.median(self._measured(self._least())[UNPRUNED])) / NANOSECONDS_PER_MS
+        return float(np.median(self._measured(self.least())[UNPRUNED])) / NANOSECONDS_PER_MS
 
     def rest_milliseconds(self, costs: Sequence[LayerCosts]) -> float:
-        """What a model takes beside its layers' halves.
-
-        Measured on the least model that still has a mask: one head of one dim in the first layer, whose cost by the
-        table is taken off.
+        """What a model takes beside its layers' halves; see `anchored`.
 
         Args:
             costs: one a layer.
         """
-        least = self._least()
-        share = 1.0 / self.speedup(least).median
-        halves = ModelWidths.of(least, self.structure, self.target.WIDTHS).layers_ms(costs)
-        return max(0.0, share * self.unpruned_milliseconds() - halves)
+        return self.anchor(costs).rest
 
     def anchor(self, costs: Sequence[LayerCosts]) -> Anchor:
-        """What the table's milliseconds have to be joined with to predict a whole model's."""
-        unpruned, rest = self.unpruned_milliseconds(), self.rest_milliseconds(costs)
+        """What the table's milliseconds have to be joined with to predict a whole model's.
+
+        Args:
+            costs: one a layer.
+        """
+        least = self.least()
         whole = {(group.layer, group.kind): np.ones(group.size, bool) for group in self.structure.groups()}
-        halves = ModelWidths.of(whole, self.structure, self.target.WIDTHS).layers_ms(costs)
-        return Anchor(unpruned, rest, (unpruned - rest) / halves)
+        halves = [ModelWidths.of(keep, self.structure, self.target.WIDTHS).layers_ms(costs) for keep in (whole, least)]
+        return anchored(self.unpruned_milliseconds(), self.speedup(least).median, *halves)
 
     def close(self) -> None:
         """Remove the graphs that were written."""
@@ -160,7 +171,8 @@ class SpeedProbe:
     ) -> None:
         self.close()
 
-    def _least(self) -> dict[UnitKey, Mask]:
+    def least(self) -> dict[UnitKey, Mask]:
+        """Masks of the least model that still has a mask: one head of one dim in the first layer."""
         keep: dict[UnitKey, Mask] = {
             (group.layer, group.kind): np.zeros(group.size, bool) for group in self.structure.groups()
         }

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from finegates_export.targets.layer_shapes import AttentionShape
 from finegates_export.targets.packing import STRIP
 
-HEAD_KNOTS = 4
+HEAD_KNOTS = 3
 DIM_PARTS = (0.125, 0.25, 0.5, 0.75, 1.0)
+STAIR = 4
+"""The cost of a head's dims rises in stairs, higher ones at multiples of 8 and of 16: from 8 to 9 dims by twice the
+mean step. Knots lie at the foot and at the edge of some."""
 NEURON_KNOTS = 16
 OFF_STRIP = 9
 """Kernels are a few per cent faster at whole strips of 16 columns. Nearly all widths are none, and knots stand for the
@@ -21,9 +24,11 @@ def head_knots(whole: AttentionShape) -> tuple[int, ...]:
 
 
 def dim_knots(whole: AttentionShape) -> tuple[int, ...]:
-    """Dims of a head: one, all, and steps between that are smaller among the narrow ones, where cost bends."""
-    pair = 2 if whole.style == "rotary" else 1
-    return tuple(pair * pairs for pairs in _ascending((0.0, *(whole.head_dim / pair * part for part in DIM_PARTS))))
+    """Dims of a head: one, all, and both sides of some stairs between."""
+    step = 2 if whole.style == "rotary" else 1
+    edges = [round(whole.head_dim * part / STAIR) * STAIR for part in DIM_PARTS]
+    inside = [dims for edge in edges for dims in (edge, edge + step) if step < dims < whole.head_dim]
+    return _ascending((step, *inside, whole.head_dim))
 
 
 def packed_knots(whole: AttentionShape) -> tuple[int, ...]:

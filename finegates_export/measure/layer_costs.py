@@ -195,7 +195,7 @@ def measure_layer_costs(
 
 def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_forward: FeedForwardShape) -> LayerCosts:
     heads, dims, neurons = head_knots(attention), dim_knots(attention), neuron_knots(feed_forward.neurons)
-    middle = dims[len(dims) // 2]
+    middle = min(dims, key=lambda dim: abs(dim - attention.head_dim / 2))
     widths = dict.fromkeys([*((dim, middle) for dim in dims), *((middle, dim) for dim in dims)])
     apart = {(h, q, v): replace(attention, heads=h, qk=q, vo=v) for h in heads for q, v in widths}
     strips = packed_knots(attention) if attention.style in PACKING_STYLES else ()
