@@ -116,7 +116,11 @@ class Run:
     def levels(self) -> list[Path]:
         """The run's settled levels, ascending; the run itself where it walked none."""
         folder = self.folder / LEVELS_FOLDER
-        return sorted(folder.iterdir(), key=lambda path: float(path.name.removesuffix("x"))) if folder.is_dir() else [self.folder]
+        return (
+            sorted(folder.iterdir(), key=lambda path: float(path.name.removesuffix("x")))
+            if folder.is_dir()
+            else [self.folder]
+        )
 
 
 def read_run(folder: Path) -> Run:
