@@ -24,7 +24,7 @@ from finegates_export.targets.linear_shape import LinearShape
 NANOSECONDS_PER_MS = 1e6
 DEFAULT_PRECISION = Precision()
 KEPT_HALF_WIDTH = 0.05
-"""Ratios whose interval is wider, as a share of the median, serve this process and are not kept on disk."""
+"""Results whose interval is wider, as a share of the median, serve this process and are not kept on disk."""
 
 MOST_NUMBERS = 1 << 30
 """Float32 numbers that the sessions of one process hold at most: 4 GiB."""
@@ -132,9 +132,13 @@ class CostTable:
         self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
 
     def _write(self) -> None:
-        """Keep what is known, but for ratios that a busy machine left vague: a quieter hour settles them better."""
+        """Keep what is known, but for what a busy machine left vague: a quieter hour settles it better."""
         self._read()  # another process may have added to the file meanwhile
-        costs = [{"shape": shape_to_json(shape), **asdict(cost)} for shape, cost in self._costs.items()]
+        costs = [
+            {"shape": shape_to_json(shape), **asdict(cost)}
+            for shape, cost in self._costs.items()
+            if cost.relative_half_width < KEPT_HALF_WIDTH
+        ]
         ratios = [
             {"a": [shape_to_json(shape) for shape in a], "b": [shape_to_json(shape) for shape in b], **asdict(ratio)}
             for (a, b), ratio in self._ratios.items()

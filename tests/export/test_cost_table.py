@@ -192,6 +192,16 @@ def test_a_ratio_that_a_busy_machine_left_vague_is_measured_again_next_time() ->
     assert len(quiet.questions) == 1
 
 
+def test_a_cost_that_a_busy_machine_left_vague_is_measured_again_next_time() -> None:
+    busy = Rounds({ZEROS: [10.0] * 20, GATHERED: [11.0, 19.0] * 10})
+    first = table(busy)
+    assert first.milliseconds([ZEROS, GATHERED]) == first.milliseconds([ZEROS, GATHERED])
+    assert len(busy.questions) == 1
+    quiet = steady()
+    table(quiet).milliseconds([ZEROS, GATHERED])
+    assert [question.shapes for question in quiet.questions] == [(GATHERED,)]
+
+
 def test_without_a_writable_folder_the_results_are_there_all_the_same(cache) -> None:
     cache.write_text("a file where the folder would be")
     measurer = steady()

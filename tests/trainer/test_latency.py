@@ -24,7 +24,7 @@ from finegates_export.speed_probe import Anchor
 from finegates_trainer import train
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
 from finegates_trainer.objectives.latency import CLOSE_ENOUGH, LatencyObjective, check_reachable
-from tests.tiny import hasten_measurements
+from tests.tiny import hasten_measurements, tiny_base
 from tests.trainer.test_train import options
 
 STRUCTURE = Bert().structure(
@@ -168,10 +168,9 @@ def test_a_speedup_out_of_reach_is_refused_with_the_fastest() -> None:
         check_reachable(ANCHOR, (1.5, 100.0), "8x128")
 
 
-def test_a_run_reaches_its_speedups_level_by_level(
-    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_reaches_its_speedups_level_by_level(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasten_measurements(monkeypatch, tmp_path)
+    base = tiny_base(tmp_path / "base", layers=6)
     told = options(
         base, rows, tmp_path / "run", target_speedup=(1.1, 1.3), shape="4x20", max_steps=20, threads=1, max_length=20
     )
