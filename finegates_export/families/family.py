@@ -10,7 +10,7 @@ from finegates_export.families.structure import AttentionMap, FeedForwardMap, La
 if TYPE_CHECKING:
     from torch import nn
 
-FUSED_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+FUSED_ACTIVATIONS = ("gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 """Activations for which onnxruntime has one kernel, by transformers' names."""
 
 

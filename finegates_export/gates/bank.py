@@ -14,6 +14,8 @@ from finegates_export.gates.gate import CLOSED_MU, OPEN_MU, evaluation_gate, gat
 from finegates_export.gates.layout import WIDTH_GATE, Factor, GateLayout, UnitKey, residual_factors
 from finegates_export.gates.products import GateProducts, Row, each_half
 
+JUST_CLOSED = 0.01
+"""How open a gate counts that is at the edge of being open; those further closed count less, down to nothing."""
 LEAST_OPEN = 0.05
 """A gate that was kept when the structure was settled never falls under this value, so that it stays kept."""
 
@@ -138,12 +140,13 @@ class GateBank(nn.Module):
 
     @torch.no_grad()
     def unit_scores(self) -> dict[UnitKey, Tensor]:
-        """How open each unit is, shape (U,): its least open gate, not cut off at 1, so that it ranks them all.
+        """How open each unit is, shape (U,): its least open gate, not cut off at 0 or 1, so that it ranks them all.
 
-        Not the product: a unit behind two gates (its head's and its own) would rank below an equally open one behind
-        a single gate.
+        Never negative, and small for every closed gate, so that none of them outweighs an open one. Not the product: a
+        unit behind two gates (its head's and its own) would rank below an equally open one behind a single gate.
         """
-        openness_N = (self.mu + 0.5).clamp(min=0.0) * self.alive
+        open_N = self.mu + 0.5
+        openness_N = (open_N.clamp(min=0.0) + JUST_CLOSED * open_N.clamp(max=0.0).exp()) * self.alive
         return self._units.by_key(self._units.least(openness_N))
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.errors import missing_extra
+from finegates_export.onnx.activations import as_operators
 from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
 AXES = ("batch", "sequence")
@@ -77,7 +78,7 @@ def write_graph(
     axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
     example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
     traced = WithHiddenState(model, encoder, names, outputs).eval()
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), as_operators(model):
         program = torch.onnx.export(
             traced,
             example,

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from finegates_export.families import family_of
+from finegates_export.families.family import FUSED_ACTIVATIONS
+from finegates_export.gates.gated_model import GatedModel
 from finegates_export.onnx.fuse import fuse_for_ort
 from finegates_export.onnx.fusions.skip_normalization import fuse_skip_normalization
 from finegates_export.onnx.inspect import inspect_graph
@@ -17,7 +19,7 @@ from finegates_export.onnx.write import save_graph, write_graph
 from tests.export.compare import REJECTED, TOLERANCE, difference, onnx_outputs, torch_outputs
 from tests.export.test_families import gated_tiny, shrunk, structure_of
 from tests.tiny import FRACTIONS
-from tests.tiny_models import FAMILY_VARIANTS
+from tests.tiny_models import FAMILY_VARIANTS, tiny_model
 
 RAGGED = {"as it was": {}, "ragged": {**FRACTIONS, "qk": 0.6}}
 
@@ -55,6 +57,28 @@ def test_attention_norms_and_activations_are_fused_in_every_layer(variant, close
     assert not {"Erf", "Softmax"} & set(operators)
     assert operators.count("LayerNormalization") <= 2  # of embeddings: nothing is added in front of those
     assert difference(reference, onnx_outputs(fused, model.config)) < TOLERANCE
+
+
+@pytest.mark.parametrize("activation", FUSED_ACTIVATIONS)
+def test_an_activation_that_transformers_writes_out_is_one_operator_too(activation):
+    model = tiny_model("bert", activation=activation)
+    family = family_of(model.config.model_type)
+    before = {name: type(module) for name, module in model.named_modules()}
+    graph = write_graph(model, family.encoder(model), family.input_names(model.config), 20)
+    assert {name: type(module) for name, module in model.named_modules()} == before, "the model is left as it was"
+    fused = fuse_for_ort(graph, family.expected_fusions(model.config, 2, 2))
+    operators = [node.op_type for node in fused.graph]
+    assert sum(operators.count(name) for name in ("Gelu", "BiasGelu", "FastGelu")) == 2
+    assert not {"Erf", "Pow"} & set(operators)
+    gated = GatedModel(model, structure_of(model), "none").eval()
+    assert difference(torch_outputs(gated, model), onnx_outputs(fused, model.config)) < TOLERANCE
+
+
+def test_another_activation_is_not_taken_for_one_of_them():
+    model = tiny_model("bert", activation="quick_gelu")
+    family = family_of(model.config.model_type)
+    graph = write_graph(model, family.encoder(model), family.input_names(model.config), 20)
+    assert "Gelu" not in {node.op_type for node in graph.graph}
 
 
 @pytest.mark.parametrize("variant", ["mpnet", "deberta-v3"])

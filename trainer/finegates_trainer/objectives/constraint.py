@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 RHO = 50.0
+MULTIPLIER_RATE = 0.05
+"""How fast lambda follows the violation. A gate has some way to go before it closes, and until then nothing is
+evaluated as closed: a multiplier that gathers faster closes far more than was asked, and nearly all at once."""
 OFFSET_RATE = 0.02
 OFFSET_LIMIT = 0.5
 
@@ -49,7 +52,7 @@ class Constraint:
         """
         violation = expected - bound - self.offset.value
         penalty = self.multiplier * violation + 0.5 * RHO * violation**2
-        self.multiplier = max(0.0, self.multiplier + float(violation.detach()))
+        self.multiplier = max(0.0, self.multiplier + MULTIPLIER_RATE * float(violation.detach()))
         return penalty
 
     def correct(self, reached: float, bound: float) -> None:
