@@ -180,7 +180,7 @@ Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
 | | before | after |
 |---|---|---|
 | parameters | {report.before.parameters:,} | {after.parameters:,} |
-| MiB, float32 | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
+| MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
 
 ```python
 from finegates_export import load

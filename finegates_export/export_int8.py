@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from finegates_export.errors import ChainError, FusionError
+from finegates_export.errors import ChainError, FusionError, InputError
 from finegates_export.export_job import PLAIN, ExportJob
 
 QUANTIZED_PLAIN, QUANTIZED_FUSED, QUANTIZED = "plain_int8.onnx", "fused_int8.onnx", "model_quantized.onnx"
@@ -41,12 +42,17 @@ def write_int8(job: ExportJob, scratch: Path) -> None:
 
 
 def _quantize(job: ExportJob, scratch: Path, exclude: list[str]) -> None:
+    from finegates_export.onnx.half import to_float16
     from finegates_export.onnx.inspect import inspect_graph
-    from finegates_export.onnx.quantize import load_graph, quantize_dynamic_int8
+    from finegates_export.onnx.quantize import load_graph, quantize_dynamic_int8, quantize_static_int8
     from finegates_export.onnx.write import keep_outputs, save_graph
 
     left = [job.products[path] for path in exclude]
-    quantize_dynamic_int8(scratch / PLAIN, scratch / QUANTIZED_PLAIN, [*job.products.values()], left)
+    files, products = (scratch / PLAIN, scratch / QUANTIZED_PLAIN), [*job.products.values()]
+    if job.options.quantize == "int8-static":
+        quantize_static_int8(*files, products, _calibration_rows(job), left)
+    else:
+        quantize_dynamic_int8(*files, products, left)
     graph = job.target.finish(load_graph(scratch / QUANTIZED_PLAIN), job.expected_fusions())
     found, wanted = inspect_graph(graph).integer_products, len(job.products) - len(exclude)
     job.outcome.integer_products, job.outcome.left_in_float = found, tuple(exclude)
@@ -55,11 +61,23 @@ def _quantize(job: ExportJob, scratch: Path, exclude: list[str]) -> None:
             f"quantization made {found} integer products of {wanted} linears; nothing was written. Install the "
             "versions of constraints.txt"
         )
+    if job.target.FLOAT == "float16":
+        graph = to_float16(graph)
     save_graph(graph, scratch / QUANTIZED_FUSED)
     save_graph(keep_outputs(graph, job.outputs), scratch / QUANTIZED, job.metadata())
     del graph
     job.check("int8, fused", scratch / QUANTIZED_FUSED, exact=False)
     job.check("int8, as delivered", scratch / QUANTIZED, exact=False)
+
+
+def _calibration_rows(job: ExportJob) -> list[dict[str, Any]]:
+    rows = [batch.inputs for batch in job.chain.batches if batch.real]
+    if not rows:
+        raise InputError(
+            f"quantize: int8-static takes the ranges of activations from the run's rows, and {job.run.folder} kept "
+            "none (--samples 0); train with --samples, or use --quantize int8"
+        )
+    return rows
 
 
 def _by_sensitivity(job: ExportJob) -> list[str]:

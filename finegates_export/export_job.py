@@ -13,7 +13,7 @@ from finegates_export.errors import ChainError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
-from finegates_export.targets import TARGETS
+from finegates_export.targets import MEASURED_TARGETS, TARGETS
 from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.verification.chain import Chain
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run
     from finegates_export.shrunk import ShrunkInfo
 
-PLAIN, FUSED, DELIVERED = "plain.onnx", "fused.onnx", "model.onnx"
+PLAIN, FUSED, HALF, DELIVERED = "plain.onnx", "fused.onnx", "half.onnx", "model.onnx"
 
 
 @dataclass
@@ -75,6 +75,7 @@ class ExportJob:
     def write(self, scratch: Path) -> None:
         """Write every form of the graph into `scratch`, then check each."""
         from finegates_export.onnx.gathers import add_gathers
+        from finegates_export.onnx.half import to_float16
         from finegates_export.onnx.inspect import inspect_graph
         from finegates_export.onnx.quantize import product_nodes
         from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
@@ -91,13 +92,19 @@ class ExportJob:
         facts = inspect_graph(graph)
         self.outcome.fused = facts.fused
         save_graph(graph, scratch / FUSED)
+        half = self.target.FLOAT == "float16"
+        if half:
+            graph = to_float16(graph)
+            save_graph(graph, scratch / HALF)
         save_graph(keep_outputs(graph, self.outputs), scratch / DELIVERED, self.metadata())
         self.outcome.after = ModelSize(facts.parameters, (scratch / DELIVERED).stat().st_size)
         del graph
         return_freed_memory()
         self.check("ONNX, unoptimized", scratch / PLAIN, optimize=False)
         self.check(f"ONNX, {self.target.NAME}", scratch / FUSED)
-        self.check("ONNX, as delivered", scratch / DELIVERED)
+        if half:
+            self.check("float16", scratch / HALF, exact=False)
+        self.check("ONNX, as delivered", scratch / DELIVERED, exact=not half)
 
     def report(self) -> ExportReport:
         """What was done so far."""
@@ -202,8 +209,8 @@ class ExportJob:
         from finegates_export.measure.gather_judge import GatherJudge
         from finegates_export.residual_sides import always, never
 
-        if self.options.gathers != "auto":
-            return {"always": always, "never": never}[self.options.gathers]
+        if self.options.gathers != "auto" or self.target.NAME not in MEASURED_TARGETS:
+            return always if self.options.gathers == "always" else never
         table = CostTable(self.options.threads or os.cpu_count() or 1, self.target.NAME)
         return GatherJudge(table, self.options.tokens)
 

@@ -36,7 +36,7 @@ class ExportReport:
     before: ModelSize
     """The unpruned model."""
     after: ModelSize | None
-    """The delivered float32 graph; None where only a plan was asked for."""
+    """The delivered graph before integers; None where only a plan was asked for."""
     fused: dict[str, int]
     integer_products: int | None
     """None where nothing was quantized."""
@@ -71,7 +71,8 @@ class ExportReport:
         yield f"{'removed':<12}  {'':>14}  {self.plan.removed:>14.1%}"
         yield f"{'padding':<12}  {'':>14}  {self.plan.padding_weights:>14,}"
         yield ""
-        yield f"fused for {self.target}: " + ", ".join(f"{count} {name}" for name, count in self.fused.items())
+        fused = ", ".join(f"{count} {name}" for name, count in self.fused.items() if count)
+        yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
         if self.integer_products is not None:
             left = f"; left in float: {', '.join(self.left_in_float)}" if self.left_in_float else ""
             yield f"integer products: {self.integer_products}{left}"

@@ -29,10 +29,12 @@ class ExportOptions(Options):
     """A file ending in .onnx for the graph alone, or a folder for a bundle."""
     base: str | None = None
     """Where the base model is now, if not where the run was trained."""
-    target: Literal["ort-cpu"] = "ort-cpu"
-    """What the graph is made for."""
-    quantize: Literal["none", "int8"] = "none"
-    """`int8`: dynamic, per channel, beside the float32 model in a bundle, instead of it in a file."""
+    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
+    """What the graph is made for: onnxruntime's CPU kernels, standard operators alone, onnxruntime on NVIDIA GPUs in
+    float16, or TensorRT in float16."""
+    quantize: Literal["none", "int8", "int8-static"] = "none"
+    """`int8`: dynamic, per channel, beside the model in a bundle, instead of it in a file. `int8-static`: ranges of
+    activations from the run's rows, as signed QDQ."""
     opset: int | None = None
     """ONNX opset; default: the target's."""
     pool_in_graph: bool = False
@@ -63,7 +65,8 @@ class ExportOptions(Options):
         object.__setattr__(self, "out", Path(self.out) if self.out else None)
         check(self.out is not None or self.plan_only, "out", "is needed, unless --plan-only is given")
         check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
-        check(self.quantize in ("none", "int8"), "quantize", f"{self.quantize!r} is neither none nor int8")
+        forms = ("none", *TARGETS[self.target].INTEGERS)
+        check(self.quantize in forms, "quantize", f"{self.quantize!r}: {self.target} takes {', '.join(forms)}")
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
         check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
@@ -109,7 +112,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         return job.report()
     with scratch_folder(options.out) as scratch:
         job.write(scratch)
-        if options.quantize == "int8":
+        if options.quantize != "none":
             write_int8(job, scratch)
         report = job.report()
         _deliver(options.out, job, scratch, report)
@@ -136,7 +139,7 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> 
     from finegates_export.export_job import DELIVERED
 
     options = job.options
-    quantized = options.quantize == "int8"
+    quantized = options.quantize != "none"
     if out.suffix == ".onnx":
         with staged_file(out, overwrite=options.overwrite) as stage:
             shutil.move(scratch / (QUANTIZED if quantized else DELIVERED), stage)

@@ -66,7 +66,7 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
         assert not stop.code, f"{line}: exit status {stop.code}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bases = {
         False: tiny_base(tmp_path / "base", layers=1, positions=LONGEST),

@@ -54,9 +54,9 @@ def measure_blocks(question: Question) -> list[list[float]]:
     Raises:
         MeasurementError: the process failed.
     """
-    from finegates_export.targets import TARGETS
+    from finegates_export.targets import MEASURED_TARGETS
 
-    target = TARGETS[question.target]
+    target = MEASURED_TARGETS[question.target]
     shapes = question.shapes
     with tempfile.TemporaryDirectory(prefix="finegates-costs-") as name:
         folder = Path(name)

@@ -29,6 +29,13 @@ class GraphFacts:
     """Elements of all floating-point initializers with a dimension or more."""
     encoder_weights: int
     """Elements of the constant matrices that the encoder's products multiply by."""
+    half: bool
+    """Whether weights are float16."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the graph is held to the float32 tolerance."""
+        return not self.half and not self.integer_products
 
 
 def inspect_graph(graph: Any) -> GraphFacts:
@@ -53,13 +60,17 @@ def inspect_graph(graph: Any) -> GraphFacts:
             "normalization": sum(operators[name] for name in NORMALIZATION),
             "activation": sum(operators[name] for name in ACTIVATION),
         },
-        integer_products=sum(operators[name] for name in INTEGER_PRODUCTS),
+        integer_products=sum(operators[name] for name in INTEGER_PRODUCTS) + sum(map(_between_integers, graph.graph)),
         parameters=sum(
             value.const_value.size
             for value in graph.graph.initializers.values()
             if len(value.const_value.shape) and value.const_value.dtype.is_floating_point()
         ),
         encoder_weights=sum(weights.values()),
+        half=any(
+            value.const_value.dtype.name == "FLOAT16" and len(value.const_value.shape)
+            for value in graph.graph.initializers.values()
+        ),
     )
 
 
@@ -84,6 +95,12 @@ def head_nodes(graph: Any) -> list[Any]:
         needed.add(id(node))
         waiting += [value.producer() for value in node.inputs if value is not None]
     return [node for node in graph.graph if id(node) not in needed]
+
+
+def _between_integers(node: Any) -> bool:
+    """A product of what was quantized just before: a runtime computes it in integers."""
+    makers = [value.producer() for value in node.inputs if value is not None]
+    return node.op_type == "MatMul" and all(maker and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
 def constant_matrix(node: Any) -> Any:

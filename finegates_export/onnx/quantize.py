@@ -1,6 +1,11 @@
-"""Dynamic int8: weights signed and per channel, activations quantized as they come. Before fusion, not after.
+"""int8 of the layers' linears: weights signed and per channel. Before fusion, not after.
+
+Dynamic: activations are quantized as they come. Static: their ranges come from rows that are run beforehand, and the
+graph says so in the standard's own operators, QuantizeLinear and DequantizeLinear around a MatMul.
 
 onnxruntime's quantizer skips fused attention with ragged widths and would leave Q, K and V in float.
+The head's linears (pooler, classifier) stay in float: they see one token a row, cost nothing, and decide the answer.
+Embedding tables and position terms stay in float too.
 """
 
 from __future__ import annotations
@@ -8,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,7 @@ from finegates_export.onnx.inspect import constant_matrix
 
 
 def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
-    """Write the int8 form of a plain (unfused) graph.
-
-    The layers' linears become integer products. The head's (pooler, classifier) stay in float: they see one token a
-    row, cost nothing, and decide the answer. Embedding tables and position terms stay in float too.
+    """Write the dynamic int8 form of a plain (unfused) graph: the layers' linears become integer products.
 
     Args:
         source: file with a plain graph.
@@ -48,6 +50,63 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
         )
+
+
+def quantize_static_int8(
+    source: Path,
+    target: Path,
+    products: Sequence[str],
+    rows: Iterable[dict[str, Any]],
+    exclude: Sequence[str] = (),
+) -> None:
+    """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT wants it.
+
+    Args:
+        source: file with a plain graph.
+        target: file to write.
+        products: names of the nodes that multiply by the layers' linears.
+        rows: batches of inputs, by name, that show the activations' ranges.
+        exclude: names of those products that stay in float.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
+    chosen = [name for name in products if name not in exclude]
+    if not chosen:
+        shutil.copyfile(source, target)
+        return
+    with _quiet():
+        quantize_static(
+            source,
+            target,
+            _Reader(rows),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "MatMulConstBOnly": True,
+                # What a product gives is added to and normalised in float.
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+            },
+        )
+
+
+class _Reader:
+    """Batches as the quantizer takes them: one a call, then None."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._rows = iter(rows)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch."""
+        return next(self._rows, None)
 
 
 def product_nodes(graph: Any, weights: dict[str, Any]) -> dict[str, str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from finegates_export.targets import ort_cpu, ort_cuda, portable, tensorrt
+from finegates_export.targets.target import MeasuredTarget, Target
 
-from finegates_export.targets import ort_cpu
+_ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt)
+TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
+"""Targets by the name users give."""
 
-TARGETS: dict[str, ModuleType] = {module.NAME: module for module in (ort_cpu,)}
-"""Target modules by the name users give."""
+_MEASURED: tuple[MeasuredTarget, ...] = (ort_cpu,)
+MEASURED_TARGETS: dict[str, MeasuredTarget] = {target.NAME: target for target in _MEASURED}
+"""Those with a table of costs."""

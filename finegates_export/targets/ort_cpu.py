@@ -12,33 +12,25 @@ from finegates_export.targets.linear_shape import LinearShape
 from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
 from finegates_export.targets.ort_linear import linear_graph
 from finegates_export.targets.ort_unpack import unpack_attention
+from finegates_export.targets.target import FloatType, Integers
 
 NAME = "ort-cpu"
 OPSET = 20
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 """Which widths its kernels like."""
+FLOAT: FloatType = "float32"
+INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
 
 
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
-    """The passes that turn a plain graph into this target's."""
+    """See `Target.finish`."""
     fused = fuse_for_ort(graph, expected_fusions)
     unpack_attention(fused)
     return fused
 
 
 def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
-    """A graph of a few blocks of one shape and nothing else, for the cost table.
-
-    Args:
-        shape: the block.
-        seed: of everything drawn.
-
-    Returns:
-        An ONNX file; its inputs are `shape.feeds`, its outputs single numbers.
-
-    Raises:
-        TypeError: a kind of block that this target cannot write.
-    """
+    """See `MeasuredTarget.block_graph`."""
     if isinstance(shape, LinearShape):
         return linear_graph(shape, OPSET, seed)
     if isinstance(shape, AttentionShape):

@@ -52,8 +52,7 @@ def verify(
     width = assembled.gated.gates.open_width()
     chain.set_reference(torch_form(assembled.gated, family.encoder(model), names, outputs, width))
     for graph in graphs:
-        exact = inspect_file(graph).integer_products == 0
-        chain.add(graph.name, onnx_form(graph, threads=threads), exact=exact)
+        chain.add(graph.name, onnx_form(graph, threads=threads), exact=inspect_file(graph).exact)
     return tuple(chain.links)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from finegates_export.gates.layout import LAYOUTS
 from finegates_export.measure.shapes import Shape
 from finegates_export.options import Options, check
-from finegates_export.targets import TARGETS
+from finegates_export.targets import MEASURED_TARGETS, TARGETS
 from finegates_export.tasks import POOLINGS, TASKS
 from finegates_trainer.metrics import METRICS
 
@@ -55,8 +55,8 @@ class TrainOptions(Options):
     """Several removed shares in one run, ascending; each is settled and saved. Overrides --target-removed."""
     target_speedup: tuple[float, ...] = ()
     """How many times as fast as unpruned, measured on this machine; several ascend in one run, each a level."""
-    target: Literal["ort-cpu"] = "ort-cpu"
-    """Whose kernels --target-speedup is measured on, and which widths they like."""
+    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
+    """What the model is made for: the widths that its kernels like, and (`ort-cpu`) whose speed is measured."""
     shape: str = "8x128"
     """Batch x sequence at which --target-speedup is measured."""
     objective: Literal["share", "target", "penalty", "magnitude"] = "share"
@@ -205,6 +205,9 @@ class TrainOptions(Options):
         check_shape(self.shape)
         if self.target_speedup:
             check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
+            measured = self.target in MEASURED_TARGETS
+            told = f"no costs are measured for {self.target} here; use {', '.join(MEASURED_TARGETS)}, or --levels"
+            check(measured, "target-speedup", told)
             check(not self.width_gate, "width-gate", "is not in the table of costs; leave it or --target-speedup away")
         check(not (self.levels and self.objective == "penalty"), "levels", "the objective penalty meets no share")
         weighed = self.objective in PENALTY_WEIGHTS

@@ -1,0 +1,21 @@
+"""onnxruntime on NVIDIA GPUs: fused contrib operators, float16 inside, widths that tensor cores take whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finegates_export.gates.settle import Widths
+from finegates_export.onnx.fuse import fuse_for_ort
+from finegates_export.targets.target import FloatType, Integers
+
+NAME = "ort-cuda"
+OPSET = 20
+WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
+"""Float16 products of tensor cores are aligned to 16 bytes."""
+FLOAT: FloatType = "float16"
+INTEGERS: tuple[Integers, ...] = ()
+
+
+def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
+    """See `Target.finish`."""
+    return fuse_for_ort(graph, expected_fusions)

@@ -1,0 +1,24 @@
+"""Plain ONNX for everything else: OpenVINO, browsers, mobile runtimes. Standard operators alone, any width taken.
+
+Opset 20 has GELU as one operator; `--opset 18` is for older runtimes and spells it out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finegates_export.gates.settle import Widths
+from finegates_export.onnx.standard import standard_operators
+from finegates_export.targets.target import FloatType, Integers
+
+NAME = "portable"
+OPSET = 20
+WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
+FLOAT: FloatType = "float32"
+INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
+
+
+def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
+    """See `Target.finish`; nothing is fused, so nothing is expected."""
+    _ = expected_fusions
+    return standard_operators(graph)
