@@ -70,8 +70,7 @@ def write_graphs(work: Path, shape: Shape) -> dict[str, Any]:
         for number, (kind, share) in enumerate(STRUCTURES):
             masks[f"{kind}, {share:.0%} closed"] = closed(probe.structure, kind, share, number)
         for name, keep in masks.items():
-            if not (work / file_of(name)).exists():
-                probe.write(None if name == "unpruned" else keep, work / file_of(name))
+            probe.write(None if name == "unpruned" else keep, work / file_of(name))
         return {name: ModelWidths.of(keep, probe.structure) for name, keep in masks.items()}
 
 

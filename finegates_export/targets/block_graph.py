@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.onnx.inspect import CONTRIB_DOMAIN
+from finegates_export.onnx.inspect import CONTRIB_DOMAIN, TAKEN_APART
 
 IR_VERSION = 10
 
@@ -100,14 +100,14 @@ class BlockGraph:
         return result
 
     def residual_norm(self, y: Any, x: Any, width: int, name: str, *, biased: bool, inner_bias: bool) -> Any:
-        """The sum of two tensors, normed; `inner_bias` is that of the linear in front, taken in.
-
-        All outputs are named, as in an exported graph: onnxruntime writes those that have a name.
-        """
-        vectors = [self.weights(f"{name}.gamma", width)]
-        vectors += [self.weights(f"{name}.beta", width)] if biased else []
-        vectors += [self.weights(f"{name}.bias", width)] if inner_bias else []
-        return self.add("SkipLayerNormalization", [y, x, *vectors], name, contrib=True, outputs=4, epsilon=1e-12)[0]
+        """The sum of two tensors, normed; `inner_bias` is that of the linear in front, taken in; see `ort_norms`."""
+        if inner_bias:
+            added = self.add("Add", [y, x], f"{name}.add")
+            total = self.add("Add", [added, self.weights(f"{name}.bias", width)], f"{name}.sum")
+        else:
+            total = self.add("Sum", [y, x], f"{name}.sum")
+        vectors = [self.weights(f"{name}.{word}", width) for word in ("gamma", *(["beta"] if biased else []))]
+        return self.add("LayerNormalization", [total, *vectors], f"{name}{TAKEN_APART}", axis=-1, epsilon=1e-12)
 
     def first_number(self, value: Any, name: str) -> None:
         """Make the first number of a (batch, sequence, width) tensor an output: handing all over takes time itself."""

@@ -11,6 +11,7 @@ from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardSha
 from finegates_export.targets.linear_shape import LinearShape
 from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
 from finegates_export.targets.ort_linear import linear_graph
+from finegates_export.targets.ort_norms import split_skip_norms
 from finegates_export.targets.ort_unpack import unpack_attention
 from finegates_export.targets.target import FloatType, Integers
 
@@ -26,6 +27,7 @@ def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """See `Target.finish`."""
     fused = fuse_for_ort(graph, expected_fusions)
     unpack_attention(fused)
+    split_skip_norms(fused)
     return fused
 
 

@@ -23,7 +23,7 @@ WHOLE_STRIPS = AttentionShape(2, 8, hidden=32, all_heads=4, head_dim=32, heads=4
 def loaded(shape):
     """The block's graph, with all of the result as its output."""
     model = onnx.load_from_string(block_graph(shape))
-    last = [node for node in model.graph.node if node.op_type == "SkipLayerNormalization"][-1]
+    last = [node for node in model.graph.node if node.op_type == "LayerNormalization"][-1]
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(last.output[0], 1, None))
     return onnx_ir.from_proto(model)
