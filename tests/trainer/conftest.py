@@ -13,6 +13,8 @@ import pytest
 from tests.tiny import FILLERS, LABELS, OPINIONS, labelled_texts, tiny_base
 
 ROWS = 96
+PAIRS = 480
+"""A rank correlation over a handful of evaluation pairs is luck."""
 KINDS = len(OPINIONS)
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 SIDE = 20
@@ -51,7 +53,7 @@ def questions() -> Iterator[dict[str, Any]]:
 
 def scored_pairs() -> Iterator[dict[str, Any]]:
     """Two texts, and whether they are of the same opinion, from 1 to 5."""
-    texts = labelled_texts(2 * ROWS, 3)
+    texts = labelled_texts(2 * PAIRS, 3)
     order = np.random.default_rng(5).permutation(len(texts))
     for one, other in zip(order[0::2], order[1::2], strict=True):
         same = texts[one][1] == texts[other][1]
