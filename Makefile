@@ -76,7 +76,7 @@ bench-many: $(READY) ## Three runs exported together and one by one: seconds and
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
 
-test: $(READY) ## Lint, type check and run all tests (about 12 minutes)
+test: $(READY) ## Lint, type check and run all tests (about 14 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from finegates_export.errors import ChainError, FusionError, InputError
+from finegates_export.errors import ChainError, FusionError
 from finegates_export.export_job import PLAIN, ExportJob
 
 QUANTIZED_PLAIN, QUANTIZED_FUSED, QUANTIZED = "plain_int8.onnx", "fused_int8.onnx", "model_quantized.onnx"
@@ -50,7 +49,8 @@ def _quantize(job: ExportJob, scratch: Path, exclude: list[str]) -> None:
     left = [job.products[path] for path in exclude]
     files, products = (scratch / PLAIN, scratch / QUANTIZED_PLAIN), [*job.products.values()]
     if job.options.quantize == "int8-static":
-        quantize_static_int8(*files, products, _calibration_rows(job), left)
+        rows = [batch.inputs for batch in job.chain.batches if batch.real]
+        quantize_static_int8(*files, products, rows, left)
     else:
         quantize_dynamic_int8(*files, products, left)
     graph = job.target.finish(load_graph(scratch / QUANTIZED_PLAIN), job.expected_fusions())
@@ -68,16 +68,6 @@ def _quantize(job: ExportJob, scratch: Path, exclude: list[str]) -> None:
     del graph
     job.check("int8, fused", scratch / QUANTIZED_FUSED, exact=False)
     job.check("int8, as delivered", scratch / QUANTIZED, exact=False)
-
-
-def _calibration_rows(job: ExportJob) -> list[dict[str, Any]]:
-    rows = [batch.inputs for batch in job.chain.batches if batch.real]
-    if not rows:
-        raise InputError(
-            f"quantize: int8-static takes the ranges of activations from the run's rows, and {job.run.folder} kept "
-            "none (--samples 0); train with --samples, or use --quantize int8"
-        )
-    return rows
 
 
 def _by_sensitivity(job: ExportJob) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.errors import ChainError, UnsupportedError
+from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
@@ -55,6 +55,11 @@ class ExportJob:
             raise UnsupportedError(
                 f"--pool-in-graph applies to embeddings, and {run.folder} is a run of the task {run.info.task}; leave "
                 "it away"
+            )
+        if options.quantize == "int8-static" and not run.samples:
+            raise InputError(
+                f"quantize: int8-static takes the ranges of activations from the run's rows, and {run.folder} kept none "
+                "(--samples 0); train with --samples, or use --quantize int8"
             )
         self.outputs = graph_outputs(self.task, pooled=options.pool_in_graph)
         self.outcome = Outcome()
