@@ -58,8 +58,8 @@ class ExportJob:
             )
         if options.quantize == "int8-static" and not run.samples:
             raise InputError(
-                f"quantize: int8-static takes the ranges of activations from the run's rows, and {run.folder} kept none "
-                "(--samples 0); train with --samples, or use --quantize int8"
+                f"quantize: int8-static takes the ranges of activations from the run's rows, and {run.folder} kept "
+                "none (--samples 0); train with --samples, or use --quantize int8"
             )
         self.outputs = graph_outputs(self.task, pooled=options.pool_in_graph)
         self.outcome = Outcome()
