@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
 
-from finegates_export.commands import Output, run_command
+from finegates_export.commands import Command, Output, run_command
 from finegates_export.exporter import ExportOptions
 from finegates_export.options import check
 
@@ -44,7 +44,7 @@ class CommandOptions(ExportOptions):
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-export", SUMMARY, CommandOptions, _export)
+    run_command("finegates-export", Command(SUMMARY, CommandOptions, _export))
 
 
 def _export(options: CommandOptions, output: Output) -> None:

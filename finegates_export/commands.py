@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,42 @@ USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
 
 
-def run_command(name: str, summary: str, options: type[Any], act: Callable[[Any, Output], None]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One thing that a command line can ask for."""
+
+    summary: str
+    """What its help starts with."""
+    options: type[Any]
+    """A frozen dataclass; its fields become flags and their docstrings the help."""
+    act: Callable[[Any, Output], None]
+
+
+def run_command(name: str, command: Command, others: Mapping[str, Command] | None = None) -> None:
     """Read options from the command line and act on them; leaves the process with an exit status.
 
     Args:
         name: the command's name.
-        summary: what its help starts with.
-        options: a frozen dataclass; its fields become flags and their docstrings the help.
-        act: what the command does.
+        command: what it does.
+        others: what it does instead where its first word is one of these.
     """
+    words = sys.argv[1:]
+    if words and others and words[0] in others:
+        _run(f"{name} {words[0]}", others[words[0]], words[1:])
+    else:
+        _run(name, command, words)
+
+
+def _run(name: str, command: Command, words: Sequence[str]) -> None:
     try:
         import cyclopts
         from rich.console import Console
     except ImportError as error:
         sys.exit(str(missing_extra(error.name or "cyclopts", "export")))
 
-    app = cyclopts.App(name=name, help=summary, result_action="return_value")
-    config_files, arguments = _config_files(_split_lists(sys.argv[1:], _list_flags(options)))
+    options = command.options
+    app = cyclopts.App(name=name, help=command.summary, result_action="return_value")
+    config_files, arguments = _config_files(_split_lists(words, _list_flags(options)))
     for file in config_files:
         if not Path(file).is_file():
             sys.exit(_told(name, f"--config {file} does not exist", USAGE_STATUS))
@@ -50,13 +69,13 @@ def run_command(name: str, summary: str, options: type[Any], act: Callable[[Any,
         verbose: bool = False,
         quiet: bool = False,
     ) -> None:
-        act(chosen, Output(name, as_json=json, verbose=verbose, quiet=quiet))
+        command.act(chosen, Output(name, as_json=json, verbose=verbose, quiet=quiet))
 
     main.__annotations__["chosen"] = _flattened(cyclopts, options)
     main.__annotations__.update({"json": _flag(cyclopts, "Print the result as JSON."),
                                  "verbose": _flag(cyclopts, "Show the libraries' own messages as well."),
                                  "quiet": _flag(cyclopts, "Print errors alone.")})  # fmt: skip
-    main.__doc__ = summary
+    main.__doc__ = command.summary
     app.default(main)
     try:
         app(arguments, exit_on_error=False, print_error=False, console=Console(stderr=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finegates_bench.options import BenchOptions
-from finegates_export.commands import Output, run_command
+from finegates_export.commands import Command, Output, run_command
 
 SUMMARY = """Measure a run's levels against the unpruned model: latency, size and metric, as a report.
 
@@ -12,7 +12,7 @@ SUMMARY = """Measure a run's levels against the unpruned model: latency, size an
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-bench", SUMMARY, BenchOptions, _bench)
+    run_command("finegates-bench", Command(SUMMARY, BenchOptions, _bench))
 
 
 def _bench(options: BenchOptions, output: Output) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finegates_export.commands import Output, run_command
+from finegates_export.commands import Command, Output, run_command
 from finegates_trainer.options import TrainOptions
 
 SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
@@ -12,7 +12,7 @@ SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-train", SUMMARY, TrainOptions, _train)
+    run_command("finegates-train", Command(SUMMARY, TrainOptions, _train))
 
 
 def _train(options: TrainOptions, output: Output) -> None:
