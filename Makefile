@@ -15,7 +15,7 @@ CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.r
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-step bench-many clean
+.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-rates bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -73,8 +73,13 @@ bench-norms: $(READY) ## A residual sum and its norm as one operator and as two
 bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
-bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
-	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
+bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
+	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
+	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
+
+bench-rates: $(READY) ## GFLOP/s of the big products of those models against the machine's best
+	$(BIN)/python benchmarks/product_rates.py --run runs/bert-base/closed --run runs/bert-small/closed \
+		--out benchmarks/results/product-rates
 
 test: $(READY) ## Lint, type check and run all tests (about 14 minutes)
 	$(BIN)/ruff check .
