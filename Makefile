@@ -15,7 +15,7 @@ CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.r
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-rates bench-step bench-many clean
+.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,13 @@ bench-many: $(READY) ## Three runs exported together and one by one: seconds and
 bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
 	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
 	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
+
+bench-walk: $(READY) ## Latency and accuracy of the levels that bench-frontier STUDY=minilm-sst2 trained
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline runs/frontier/minilm-sst2/unpruned-0 \
+		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
+
+goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
+	$(BIN)/python benchmarks/goals.py
 
 bench-rates: $(READY) ## GFLOP/s of the big products of those models against the machine's best
 	$(BIN)/python benchmarks/product_rates.py --run runs/bert-base/closed --run runs/bert-small/closed \
