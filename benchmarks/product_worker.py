@@ -99,7 +99,6 @@ def torch_calls(spec: ProductSpec) -> dict[str, Call]:
     import torch
 
     torch.set_num_threads(spec.threads)
-    torch.set_grad_enabled(False)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*size: int) -> Any:
