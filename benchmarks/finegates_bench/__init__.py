@@ -8,17 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from finegates_bench.compare import compare
+    from finegates_bench.compare_options import CompareOptions
+    from finegates_bench.comparison import Comparison
     from finegates_bench.options import BenchOptions
+    from finegates_bench.read_report import read_report
     from finegates_bench.report_files import report
     from finegates_bench.results import BenchReport
     from finegates_bench.sweep import measure
 
-__all__ = ["BenchOptions", "BenchReport", "measure", "report"]
+__all__ = [
+    "BenchOptions",
+    "BenchReport",
+    "CompareOptions",
+    "Comparison",
+    "compare",
+    "measure",
+    "read_report",
+    "report",
+]
 
 _HOMES = {
     "BenchOptions": "finegates_bench.options",
     "BenchReport": "finegates_bench.results",
+    "CompareOptions": "finegates_bench.compare_options",
+    "Comparison": "finegates_bench.comparison",
+    "compare": "finegates_bench.compare",
     "measure": "finegates_bench.sweep",
+    "read_report": "finegates_bench.read_report",
     "report": "finegates_bench.report_files",
 }
 

@@ -1,224 +1,109 @@
-"""The report's plots: latency across removed share, and metric against latency, a panel per input shape.
-
-Drawn in one palette of distinct colours, so that the page can swap each for a variable and follow light and dark.
-"""
+"""The report's plots as files and as panels of the page: metric against latency, latency across removed share, plan."""
 
 from __future__ import annotations
 
 import io
 import math
-import textwrap
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from finegates_bench.results import BenchReport, ModelResult, Precision
-from finegates_export.errors import missing_extra
+from finegates_bench.plot_latency import draw_latency, latency_keys
+from finegates_bench.plot_metric import draw_metric, metric_keys
+from finegates_bench.plot_plan import draw_plan, plan_keys, plan_panels
+from finegates_bench.plot_style import Key, add_margin, styled
+from finegates_bench.results import BenchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = {
-    "ink": "#1c2127",
-    "muted": "#6b7480",
-    "grid": "#e3e6ea",
-    "paper": "#fffffe",
-    "float32": "#2f5d8a",
-    "int8": "#b3592a",
-}
-"""Colours by their role; the page has a variable of the same name for each."""
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": PALETTE["muted"],
-    "axes.facecolor": PALETTE["paper"],
-    "axes.grid": True,
-    "axes.labelcolor": PALETTE["ink"],
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": PALETTE["ink"],
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "figure.facecolor": PALETTE["paper"],
-    "grid.color": PALETTE["grid"],
-    "grid.linewidth": 0.8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.labelcolor": PALETTE["ink"],
-    "svg.fonttype": "none",
-    "svg.hashsalt": "finegates",
-    "text.color": PALETTE["ink"],
-    "text.parse_math": False,
-    "xtick.color": PALETTE["muted"],
-    "xtick.labelsize": 8,
-    "ytick.color": PALETTE["muted"],
-    "ytick.labelsize": 8,
-}
-PANEL_INCHES = (4.6, 3.3)
+PANEL_INCHES = (3.5, 2.7)
+PLAN_INCHES = (3.5, 2.2)
 PNG_DPI = 160
 COLUMNS = 2
-STAMP_POINTS = 6
-STAMP_LINE_INCHES = 0.12
-STAMP_CHARACTERS_PER_INCH = 19
+NAMED = re.compile(r'(?<=\bid=")|(?<=url\(#)|(?<=href="#)')
+"""Where an SVG names something: its ids and what refers to them."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One kind of plot."""
+    """One kind of plot: the same drawing in several panels."""
 
     name: str
     """Its files' stem."""
     title: str
+    words: str
+    """How to read it."""
+    panels: tuple[str, ...]
+    """What each panel is about: a shape, or a model's id."""
+    keys: tuple[Key, ...]
     draw: Callable[[Axes, BenchReport, str], None]
+    inches: tuple[float, float] = PANEL_INCHES
+    """Width and height of a panel."""
 
 
 def plots(report: BenchReport) -> Iterator[Plot]:
     """The plots that the report has numbers for."""
-    yield Plot("latency", "Latency ratio across removed share", draw_latency)
     if report.has_metric:
-        yield Plot("metric", f"{report.metric_name} against latency", draw_metric)
+        yield Plot(
+            "metric",
+            f"{report.metric_name} against latency",
+            "Up is better, left is faster. Models without a metric are not in it.",
+            report.shapes,
+            metric_keys(report),
+            draw_metric,
+        )
+    yield Plot(
+        "latency",
+        "Latency across removed share",
+        "Medians over the unpruned model's, with 95 % intervals. The dashed line is the arithmetic limit: the share of "
+        "floating-point operations that the plan kept, which float32 cannot be expected to go below.",
+        report.shapes,
+        latency_keys(report),
+        draw_latency,
+    )
+    yield Plot(
+        "plan",
+        "What is left of every layer",
+        "Every column is a layer, the first reads the embeddings. Filled is what stays of its heads (blocks, as high "
+        "as they are wide) and of its neurons; light is gone.",
+        plan_panels(report),
+        plan_keys(report),
+        draw_plan,
+        PLAN_INCHES,
+    )
 
 
 def save_plot(plot: Plot, report: BenchReport, folder: Path) -> None:
-    """Write `<name>.png` and `<name>.svg`, all shapes in one picture, with the stamp in the margin."""
-    with _styled():
-        figure = _figure(plot, report, report.shapes, COLUMNS)
-        _stamp(figure, report)
+    """Write `<name>.png` and `<name>.svg`, all panels in one picture, with keys and the stamp below."""
+    with styled():
+        figure = _figure(plot, report, plot.panels, COLUMNS)
+        add_margin(figure, report, plot.keys)
         figure.savefig(folder / f"{plot.name}.png", dpi=PNG_DPI)
         figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
 
 
-def panel_svg(plot: Plot, report: BenchReport, shape: str) -> str:
-    """One shape's panel as an `<svg>` element, as wide as the page lets it be, without a background."""
+def panel_svg(plot: Plot, report: BenchReport, panel: str) -> str:
+    """One panel as an `<svg>` element, as wide as the page lets it be, without a background; its ids are its own."""
     drawn = io.StringIO()
-    with _styled():
-        _figure(plot, report, (shape,), 1).savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+    with styled():
+        _figure(plot, report, (panel,), 1).savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    svg = drawn.getvalue()[drawn.getvalue().index("<svg") :]
+    return NAMED.sub(f"{plot.name}-{panel}-", svg)
 
 
-def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
-    """Ratio over removed share, with its interval, and the kept FLOPs as what could be hoped for."""
-    from matplotlib.ticker import PercentFormatter
-
-    by_share = sorted(_models(report, "float32"), key=lambda model: model.removed)
-    axes.plot(
-        [model.removed for model in by_share],
-        [model.timing(shape).kept_flops for model in by_share],
-        linestyle=(0, (4, 3)), linewidth=1.2, color=PALETTE["muted"], label="kept FLOPs", zorder=2,
-    )  # fmt: skip
-    for precision in _precisions(report):
-        models = sorted(_models(report, precision), key=lambda model: model.removed)
-        axes.plot(
-            [model.removed for model in models],
-            [model.timing(shape).ratio for model in models],
-            linewidth=1.2, alpha=0.45, color=PALETTE[precision], zorder=2,
-        )  # fmt: skip
-        for model in models:
-            timing = model.timing(shape)
-            axes.vlines(
-                model.removed, timing.ratio_low, timing.ratio_high, linewidth=1.6, color=PALETTE[precision], zorder=3
-            )
-            _point(axes, model, model.removed, timing.ratio)
-    _legend(axes, report)
-    axes.set_xlim(-0.03, max(0.5, max(model.removed for model in report.models) + 0.06))
-    axes.set_ylim(0, max(1.1, 1.05 * max(model.timing(shape).ratio_high for model in report.models)))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("removed share of the layers' linear weights")
-    axes.set_ylabel("latency / unpruned")
-    axes.set_title(shape)
-
-
-def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
-    """Metric over median latency; only models that have one."""
-    scored = [(model, model.metric) for model in report.models if model.metric is not None]
-    longest = max(model.timing(shape).p50_ms for model, _ in scored)
-    for model, metric in scored:
-        x = model.timing(shape).p50_ms
-        _point(axes, model, x, metric)
-        on_left = x > 0.55 * longest
-        axes.annotate(
-            model.label, (x, metric), xytext=(-7 if on_left else 7, 0), textcoords="offset points",
-            ha="right" if on_left else "left", va="center", fontsize=8, color=PALETTE[model.precision],
-        )  # fmt: skip
-    lowest, highest = min(metric for _, metric in scored), max(metric for _, metric in scored)
-    margin = max(0.25 * (highest - lowest), 0.005)
-    axes.set_xlim(0, 1.08 * longest)
-    axes.set_ylim(lowest - margin, highest + margin)
-    axes.set_xlabel("median latency, ms")
-    axes.set_ylabel(report.metric_name)
-    axes.set_title(shape)
-
-
-def _figure(plot: Plot, report: BenchReport, shapes: tuple[str, ...], columns: int) -> Figure:
+def _figure(plot: Plot, report: BenchReport, panels: tuple[str, ...], columns: int) -> Figure:
     from matplotlib.figure import Figure
 
-    columns = min(columns, len(shapes))
-    rows = math.ceil(len(shapes) / columns)
-    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, shape in zip(panels, shapes, strict=False):
-        plot.draw(axes, report, shape)
-    for axes in panels[len(shapes) :]:
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(plot.inches[0] * columns, plot.inches[1] * rows), layout="constrained")
+    shown = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, panel in zip(shown, panels, strict=False):
+        plot.draw(axes, report, panel)
+    for axes in shown[len(panels) :]:
         axes.set_axis_off()
     return figure
-
-
-def _point(axes: Axes, model: ModelResult, x: float, y: float) -> None:
-    """Filled for a trained model, hollow for one that was not; the unpruned model is a square."""
-    colour = PALETTE[model.precision]
-    axes.plot(
-        [x], [y], linestyle="none", marker="s" if model.kind == "unpruned" else "o", markersize=6,
-        markerfacecolor=colour if model.trained else PALETTE["paper"], markeredgecolor=colour, markeredgewidth=1.5,
-        zorder=4,
-    )  # fmt: skip
-
-
-def _legend(axes: Axes, report: BenchReport) -> None:
-    from matplotlib.lines import Line2D
-
-    handles, _ = axes.get_legend_handles_labels()
-    for precision in _precisions(report):
-        colour = PALETTE[precision]
-        handles.append(
-            Line2D([], [], linestyle="none", marker="o", color=colour, markersize=6, label=f"{precision}, trained")
-        )
-    if not all(model.trained for model in report.models):
-        hollow = Line2D([], [], linestyle="none", marker="o", color=PALETTE["muted"], markersize=6, label="not trained")
-        hollow.set(markerfacecolor=PALETTE["paper"], markeredgewidth=1.5)
-        handles.append(hollow)
-    axes.legend(handles=handles, loc="lower left", handlelength=1.8)
-
-
-def _models(report: BenchReport, precision: Precision) -> list[ModelResult]:
-    return [model for model in report.models if model.precision == precision]
-
-
-def _precisions(report: BenchReport) -> list[Precision]:
-    found: tuple[Precision, ...] = ("float32", "int8")
-    return [precision for precision in found if _models(report, precision)]
-
-
-def _stamp(figure: Figure, report: BenchReport) -> None:
-    """Write base and stamp below the panels, on a strip that the figure grows by."""
-    width, height = figure.get_size_inches()
-    words = [f"base: {report.base}", *(f"{name}: {value}" for name, value in report.stamp.lines())]
-    lines = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
-    strip = (len(lines) + 1) * STAMP_LINE_INCHES
-    figure.set_size_inches(width, height + strip)
-    share = strip / (height + strip)
-    layout: Any = figure.get_layout_engine()
-    layout.set(rect=(0, share, 1, 1 - share))
-    figure.text(
-        0.01, 0.4 * share / len(lines), "\n".join(lines), va="bottom", fontsize=STAMP_POINTS, color=PALETTE["muted"]
-    )
-
-
-def _styled() -> Any:
-    try:
-        from matplotlib import rc_context
-    except ImportError as error:
-        raise missing_extra("matplotlib", "bench") from error
-    return rc_context(STYLE)

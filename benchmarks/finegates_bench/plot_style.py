@@ -1,0 +1,125 @@
+"""How the report's plots look: one palette and one set of marks.
+
+Colours are distinct, so that the page can swap each for a variable and follow light and dark; files draw the marks in a
+legend, the page in a list.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from finegates_bench.results import BenchReport
+from finegates_export.errors import missing_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+PALETTE = {
+    "ink": "#1c2127",
+    "muted": "#6b7480",
+    "grid": "#e3e6ea",
+    "paper": "#fffffe",
+    "gone": "#d9dde2",
+    "float32": "#2f5d8a",
+    "int8": "#b3592a",
+    "heads": "#2a7a78",
+    "neurons": "#5b5ea6",
+    "padding": "#d79b26",
+}
+"""Colours by their role; the page has a variable of the same name for each."""
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": PALETTE["muted"],
+    "axes.facecolor": PALETTE["paper"],
+    "axes.grid": True,
+    "axes.labelcolor": PALETTE["ink"],
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": PALETTE["ink"],
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "figure.facecolor": PALETTE["paper"],
+    "grid.color": PALETTE["grid"],
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.labelcolor": PALETTE["ink"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "finegates",
+    "text.color": PALETTE["ink"],
+    "text.parse_math": False,
+    "xtick.color": PALETTE["muted"],
+    "xtick.labelsize": 8,
+    "ytick.color": PALETTE["muted"],
+    "ytick.labelsize": 8,
+}
+STAMP_POINTS = 6
+STAMP_LINE_INCHES = 0.12
+STAMP_CHARACTERS_PER_INCH = 19
+KEY_LINE_INCHES = 0.17
+KEY_COLUMNS = 2
+
+Mark = Literal["dot", "ring", "square", "dash", "block"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A mark and what it means."""
+
+    mark: Mark
+    role: str
+    """Its colour, a key of `PALETTE`."""
+    words: str
+
+    def handle(self) -> Line2D:
+        """The mark as a legend takes it."""
+        from matplotlib.lines import Line2D
+
+        colour = PALETTE[self.role]
+        if self.mark == "dash":
+            return Line2D([], [], linestyle=(0, (4, 3)), linewidth=1.2, color=colour, label=self.words)
+        shape = {"dot": "o", "ring": "o", "square": "s", "block": "s"}[self.mark]
+        return Line2D(
+            [], [], linestyle="none", marker=shape, color=colour, markersize=8 if self.mark == "block" else 6,
+            markerfacecolor=PALETTE["paper"] if self.mark == "ring" else colour, markeredgewidth=1.5, label=self.words,
+        )  # fmt: skip
+
+
+def styled() -> Any:
+    """A context in which matplotlib draws so.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise missing_extra("matplotlib", "bench") from error
+    return rc_context(STYLE)
+
+
+def add_margin(figure: Figure, report: BenchReport, keys: tuple[Key, ...]) -> None:
+    """Write keys, base and stamp below the panels, on a strip that the figure grows by."""
+    width, height = figure.get_size_inches()
+    words = [f"base: {report.base}", *(f"{name}: {value}" for name, value in report.stamp.lines())]
+    lines = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
+    stamp = (len(lines) + 1) * STAMP_LINE_INCHES
+    strip = stamp + (math.ceil(len(keys) / KEY_COLUMNS) + 1) * KEY_LINE_INCHES
+    whole = height + strip
+    figure.set_size_inches(width, whole)
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0, strip / whole, 1, height / whole))
+    figure.legend(
+        handles=[key.handle() for key in keys], loc="lower left", bbox_to_anchor=(0, stamp / whole),
+        ncols=KEY_COLUMNS, handlelength=1.8,
+    )  # fmt: skip
+    figure.text(
+        0.01, 0.4 * STAMP_LINE_INCHES / whole, "\n".join(lines), va="bottom", fontsize=STAMP_POINTS,
+        color=PALETTE["muted"],
+    )  # fmt: skip
