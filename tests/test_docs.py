@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from finegates_bench.cli import OTHERS
 from finegates_bench.cli import main as bench_main
 from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
@@ -59,7 +60,8 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
     if words[0] not in COMMANDS:
         assert words[0] in ("git", "cd", "pip"), f"a command that no test runs: {line}"
         return
-    monkeypatch.setattr(sys, "argv", [*words, *SMALLER[words[0]]])
+    other = words[0] == "finegates-bench" and words[1] in OTHERS
+    monkeypatch.setattr(sys, "argv", [*words, *(["--quiet"] if other else SMALLER[words[0]])])
     try:
         COMMANDS[words[0]]()
     except SystemExit as stop:
@@ -93,12 +95,14 @@ def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_option_in_the_documentation_exists() -> None:
-    helps = {name: _help(name) for name in COMMANDS}
+    helps = {name: _help(name) for name in (*COMMANDS, *(f"finegates-bench {word}" for word in OTHERS))}
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))):
             assert any(option in told for told in helps.values()), f"{page.name}: {option} is no command's option"
 
 
 def _help(name: str) -> str:
-    done = subprocess.run([Path(sys.executable).parent / name, "--help"], capture_output=True, text=True, check=True)
+    command, *first = name.split()
+    words = [Path(sys.executable).parent / command, *first, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     return done.stdout + " --config" + LAUNCHER

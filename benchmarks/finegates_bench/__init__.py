@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finegates_bench.compare import compare
     from finegates_bench.compare_options import CompareOptions
+    from finegates_bench.compare_reports import compare
     from finegates_bench.comparison import Comparison
     from finegates_bench.options import BenchOptions
-    from finegates_bench.read_report import read_report
     from finegates_bench.report_files import report
+    from finegates_bench.report_reading import read_report
     from finegates_bench.results import BenchReport
     from finegates_bench.sweep import measure
 
@@ -33,9 +33,9 @@ _HOMES = {
     "BenchReport": "finegates_bench.results",
     "CompareOptions": "finegates_bench.compare_options",
     "Comparison": "finegates_bench.comparison",
-    "compare": "finegates_bench.compare",
+    "compare": "finegates_bench.compare_reports",
     "measure": "finegates_bench.sweep",
-    "read_report": "finegates_bench.read_report",
+    "read_report": "finegates_bench.report_reading",
     "report": "finegates_bench.report_files",
 }
 

@@ -33,7 +33,7 @@ def _bench(options: BenchOptions, output: Output) -> None:
 
 
 def _compare(options: CompareOptions, output: Output) -> None:
-    from finegates_bench.compare import compare
+    from finegates_bench.compare_reports import compare
 
     found = compare(options)
     output.result(str(found), found.to_json())

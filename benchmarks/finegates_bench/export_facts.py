@@ -108,7 +108,7 @@ class ExportFacts:
     hidden_size_before: int
     layers: tuple[LayerWidths, ...]
     fused: dict[str, int]
-    """Fused nodes, by operator."""
+    """Fused nodes by class: attention, normalization, activation."""
     integer_products: int
     """0 in float32."""
     rows: int

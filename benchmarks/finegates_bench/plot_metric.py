@@ -48,19 +48,17 @@ def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
     lowest, highest = min(y for _, _, y in points), max(y for _, _, y in points)
     margin = max(0.25 * (highest - lowest), 0.005)
     bottom, height = lowest - margin, highest - lowest + 2 * margin
-    boxes = [Box(x / longest - MARK / 2, x / longest + MARK / 2, (y - bottom) / height) for _, x, y in points]
-    for (model, x, y), mark in zip(points, tuple(boxes), strict=True):
+    marks = tuple(Box(x / longest - MARK / 2, x / longest + MARK / 2, (y - bottom) / height) for _, x, y in points)
+    labels = label_boxes(marks, [CHARACTER * len(model.label) for model, _, _ in points])
+    for (model, x, y), mark, label in zip(points, marks, labels, strict=True):
         add_point(axes, model, x, y)
-        places = _places(mark, CHARACTER * len(model.label))
-        label = next(box for box in places if not any(map(box.meets, boxes)))
-        boxes.append(label)
         on_left = label.right == mark.left
         axes.annotate(
             model.label, (x, y), xytext=(-OFFSET_POINTS if on_left else OFFSET_POINTS, bottom + label.level * height),
             textcoords=("offset points", "data"), ha="right" if on_left else "left", va="center", fontsize=8,
             color=PALETTE[model.precision],
         )  # fmt: skip
-    levels = [box.level for box in boxes]
+    levels = [label.level for label in labels]
     axes.set_xlim(0, longest)
     axes.set_ylim(bottom + min(0, min(levels) - LINE) * height, bottom + max(1, max(levels) + LINE) * height)
     axes.set_xlabel("median latency, ms")
@@ -71,6 +69,20 @@ def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
 def metric_keys(report: BenchReport) -> tuple[Key, ...]:
     """What the marks mean."""
     return tuple(point_keys(scored_models(report)))
+
+
+def label_boxes(marks: tuple[Box, ...], widths: list[float]) -> list[Box]:
+    """Where the labels of marks stand, so that none meets a mark or another label.
+
+    Args:
+        marks: the points.
+        widths: of their labels, over the panel's.
+    """
+    labels: list[Box] = []
+    for mark, width in zip(marks, widths, strict=True):
+        taken = (*marks, *labels)
+        labels.append(next(box for box in _places(mark, width) if not any(map(box.meets, taken))))
+    return labels
 
 
 def _places(mark: Box, width: float) -> Iterator[Box]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finegates_bench.read_report import REPORT_JSON
 from finegates_bench.report_html import html_page
 from finegates_bench.report_markdown import markdown
 from finegates_bench.report_plots import plots, save_plot
+from finegates_bench.report_reading import REPORT_JSON
 from finegates_bench.results import BenchReport
 from finegates_export.files import staged_folder, write_json
 

@@ -69,7 +69,7 @@ def plots(report: BenchReport) -> Iterator[Plot]:
         "plan",
         "What is left of every layer",
         "Every column is a layer, the first reads the embeddings. Filled is what stays of its heads (blocks, as high "
-        "as they are wide) and of its neurons; light is gone.",
+        "as they are wide) and of its neurons; the rest of the column is gone.",
         plan_panels(report),
         plan_keys(report),
         draw_plan,

@@ -12,8 +12,8 @@ from finegates_export.tasks import Unit, task_of
 
 NOTHING = "-"
 FUSION_WORDS = (
-    "Nodes of each operator that the target fused or quantized to, and the seconds of the whole export, which makes "
-    "the float32 and the int8 graph."
+    "Nodes that the target fused, by class, and products in integers; the seconds are those of the whole export, which "
+    "makes the float32 and, if asked, the int8 graph."
 )
 CHAIN_WORDS = (
     "Every form of a model against the gated one, on the same rows: the largest difference of the outputs over their "
@@ -109,14 +109,14 @@ def shape_table(report: BenchReport, shape: str) -> Table:
 
 
 def fusion_table(report: BenchReport) -> Table:
-    """What the target made of each graph; a column per operator that any of them has."""
-    operators = sorted({name for model in report.models for name in model.export.fused})
+    """What the target made of each graph; a column per class of nodes that any of them has."""
+    classes = sorted({name for model in report.models for name in model.export.fused})
     rows = tuple(
         Row(
             (
                 model.label,
                 model.export.target,
-                *(f"{model.export.fused.get(name, 0)}" for name in operators),
+                *(f"{model.export.fused.get(name, 0)}" for name in classes),
                 f"{model.export.integer_products}",
                 f"{len(model.left_in_float)}",
                 f"{model.export.seconds:.1f}",
@@ -125,7 +125,7 @@ def fusion_table(report: BenchReport) -> Table:
         )
         for model in report.models
     )
-    columns = ("model", "target", *operators, "integer products", "left in float", "export, s")
+    columns = ("model", "target", *classes, "integer products", "left in float", "export, s")
     return Table("Fused nodes", columns, rows, FUSION_WORDS)
 
 

@@ -158,8 +158,10 @@ class BenchReport:
         Raises:
             InputError: something is missing, not understood, or of another schema version.
         """
-        if not {"schema_version", "stamp", "models"} <= values.keys():
+        if not isinstance(values, dict) or not {"schema_version", "stamp", "models"} <= values.keys():
             raise InputError("not a benchmark report")
+        if not values["models"]:
+            raise InputError("a benchmark report without models")
         if values["schema_version"] != SCHEMA_VERSION:
             raise InputError(
                 f"report has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; "

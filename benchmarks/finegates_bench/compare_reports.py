@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from finegates_bench.compare_options import CompareOptions
 from finegates_bench.comparison import Comparison, Pair, Side
-from finegates_bench.read_report import read_report
+from finegates_bench.report_reading import read_report
 from finegates_bench.results import BenchReport, ModelResult, Stamp
 from finegates_export.errors import InputError
 
