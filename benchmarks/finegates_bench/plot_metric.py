@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from finegates_bench.plot_points import add_point, point_keys
 from finegates_bench.plot_style import PALETTE, Key
-from finegates_bench.results import BenchReport, ModelResult
+from finegates_bench.results import BenchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,14 +36,9 @@ class Box:
         return self.left < other.right and other.left < self.right and abs(self.level - other.level) < LINE
 
 
-def scored_models(report: BenchReport) -> tuple[ModelResult, ...]:
-    """The models that have a metric."""
-    return tuple(model for model in report.models if model.metric is not None)
-
-
 def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
     """Metric over median latency; only models that have one, each with its name where no other's stands."""
-    points = [(model, model.timing(shape).p50_ms, model.metric or 0.0) for model in scored_models(report)]
+    points = [(model, model.timing(shape).p50_ms, model.metric) for model in report.models if model.metric is not None]
     longest = 1.08 * max(x for _, x, _ in points)
     lowest, highest = min(y for _, _, y in points), max(y for _, _, y in points)
     margin = max(0.25 * (highest - lowest), 0.005)
@@ -68,7 +63,7 @@ def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
 
 def metric_keys(report: BenchReport) -> tuple[Key, ...]:
     """What the marks mean."""
-    return tuple(point_keys(scored_models(report)))
+    return tuple(point_keys(tuple(model for model in report.models if model.metric is not None)))
 
 
 def label_boxes(marks: tuple[Box, ...], widths: list[float]) -> list[Box]:

@@ -11,7 +11,7 @@ from finegates_bench import read_report
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
 
-import quick  # noqa: E402  # a script, not of a package
+import quick  # a script, not of a package
 
 SMALLER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
