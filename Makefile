@@ -16,7 +16,7 @@ CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.r
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,6 +41,9 @@ demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned model
 		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
 	$(BIN)/finegates-bench --ckpt $(FULL)/pruned-0 --baseline $(FULL)/unpruned-0 --what-if 0.2,0.6,0.8 \
 		--eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out benchmarks/results/minilm --overwrite
+
+bench-quick: $(READY) ## A report of a small random model, no training and no download (under 3 minutes)
+	$(BIN)/python benchmarks/quick.py --out runs/quick-report
 
 bench-chains: $(READY) ## The chain of checks on MPNet's and MiniLM's real weights (downloads 490 MB)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET)

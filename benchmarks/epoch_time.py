@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bert_base import MAX_LENGTH, write_open_run
 from epoch_worker import EpochSpec
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_stamp, save_figure, styled
+from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
 from finegates_bench.stamp import make_stamp
 from finegates_export.errors import FineGatesError, InputError
 from finegates_export.files import write_json
@@ -223,7 +223,7 @@ def save_plot(result: dict[str, Any], stamp: Stamp, stem: Path) -> None:
         axes.set_ylabel("epoch / unpruned")
         axes.set_title(f"One validation epoch, {result['rows']:,} rows")
         axes.legend(loc="lower left")
-        add_stamp(figure, [("base", result["base"]), *stamp.lines()])
+        add_margin(figure, [("base", result["base"]), *stamp.lines()])
         save_figure(figure, stem)
 
 

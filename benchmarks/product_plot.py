@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_stamp, save_figure, styled
+from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
 from product_worker import CUT, GATHERED, SELECTED
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def save_plot(result: dict[str, Any], stamp: Stamp, stem: Path) -> None:
         for axes in places[len(panels) :]:
             axes.set_axis_off()
         figure.legend(*places[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handlelength=2.2)
-        add_stamp(figure, [*((way, meaning) for way, meaning in result["ways"].items()), *stamp.lines()])
+        add_margin(figure, [*((way, meaning) for way, meaning in result["ways"].items()), *stamp.lines()])
         save_figure(figure, stem)
 
 

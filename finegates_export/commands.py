@@ -122,12 +122,12 @@ class Output:
         if not self.quiet:
             sys.stderr.write(text.rstrip() + "\n")
 
-    def fail(self, messages: Sequence[str]) -> None:
+    def fail(self, messages: Sequence[str], status: int = USAGE_STATUS) -> None:
         """End the command with a line for everything that failed; do nothing where nothing did."""
         for message in messages:
-            _told(self.name, message, USAGE_STATUS)
+            _told(self.name, message, status)
         if messages:
-            sys.exit(USAGE_STATUS)
+            sys.exit(status)
 
 
 def _told(name: str, message: str, status: int) -> int:

@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from finegates_bench.compare_options import CompareOptions
+    from finegates_bench.compare_reports import compare
+    from finegates_bench.comparison import Comparison
     from finegates_bench.kept_costs import KeptCosts
     from finegates_bench.options import BenchOptions
     from finegates_bench.report_files import report
+    from finegates_bench.report_reading import read_report
     from finegates_bench.results import BenchReport
     from finegates_bench.sweep import measure
     from finegates_bench.table_files import save_table
@@ -21,11 +25,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BenchOptions",
     "BenchReport",
+    "CompareOptions",
+    "Comparison",
     "CostReport",
     "KeptCosts",
     "TableOptions",
+    "compare",
     "cost_table",
     "measure",
+    "read_report",
     "report",
     "save_table",
 ]
@@ -33,11 +41,15 @@ __all__ = [
 _HOMES = {
     "BenchOptions": "finegates_bench.options",
     "BenchReport": "finegates_bench.results",
+    "CompareOptions": "finegates_bench.compare_options",
+    "Comparison": "finegates_bench.comparison",
     "CostReport": "finegates_bench.table_results",
     "KeptCosts": "finegates_bench.kept_costs",
     "TableOptions": "finegates_bench.table_options",
+    "compare": "finegates_bench.compare_reports",
     "cost_table": "finegates_bench.table_sweep",
     "measure": "finegates_bench.sweep",
+    "read_report": "finegates_bench.report_reading",
     "report": "finegates_bench.report_files",
     "save_table": "finegates_bench.table_files",
 }

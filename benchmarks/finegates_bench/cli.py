@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from finegates_bench.compare_options import CompareOptions
 from finegates_bench.options import BenchOptions
 from finegates_bench.table_options import TableOptions
 from finegates_export.commands import Command, Output, run_command
 
+SLOWER_STATUS = 1
+"""Exit status of a comparison that found a slower model; 2 is bad input."""
 SUMMARY = """Measure a run's levels against the unpruned model: latency, size and metric, as a report.
 
 --baseline RUN is the unpruned model: a run with layout none. --config FILE.yaml reads options from YAML; flags win.
 
-`finegates-bench table` measures what a base's layers cost by their widths; see `finegates-bench table --help`."""
+As a first word, `table` measures what a base's layers cost by their widths, `compare` holds two reports side by side:
+finegates-bench compare --help."""
 TABLE_SUMMARY = """Measure what the halves of a base's layers cost by their widths on this machine, and print the table.
 
 Without --base: print what the file of costs of this machine, target and number of threads holds."""
+COMPARE_SUMMARY = """Hold two reports side by side, models matched by id: median, ratio to unpruned and metric.
+
+BEFORE and AFTER are folders of reports or their report.json. With --fail-above a slower model is exit status 1. What is
+judged is the ratio to the unpruned model, after over before; --absolute judges milliseconds."""
 
 
 def main() -> None:
@@ -41,7 +49,17 @@ def _table(options: TableOptions, output: Output) -> None:
     output.result(f"{table}{wrote}", table.to_json())
 
 
+def _compare(options: CompareOptions, output: Output) -> None:
+    from finegates_bench.compare_reports import compare
+
+    found = compare(options)
+    output.result(str(found), found.to_json())
+    if found.slower:
+        output.fail([found.verdict], SLOWER_STATUS)
+
+
 SUBCOMMANDS = {
+    "compare": Command(COMPARE_SUMMARY, CompareOptions, _compare),
     "table": Command(TABLE_SUMMARY, TableOptions, _table),
 }
 """What the command does instead where its first word is one of these."""

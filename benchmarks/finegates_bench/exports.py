@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finegates_bench.export_facts import ExportFacts
 from finegates_bench.levels import Candidate
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import MetricSource, ModelResult, Precision, Timing
@@ -51,6 +52,7 @@ class Exported:
             metric=metric,
             metric_source=source,
             left_in_float=self.export.left_in_float if self.precision == "int8" else (),
+            export=ExportFacts.of(self.export, quantized=self.precision == "int8"),
             timings=timings,
         )
 

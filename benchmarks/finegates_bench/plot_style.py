@@ -1,27 +1,35 @@
-"""How every plot of the benchmarks looks: colours, type, the stamp in the margin, PNG and SVG.
+"""How every plot of the benchmarks looks: colours, marks, type, keys and stamp in the margin, PNG and SVG.
 
-Drawn in one palette of distinct colours, so that a page can swap each for a variable and follow light and dark.
+Drawn in one palette of distinct colours, so that a page can swap each for a variable and follow light and dark; files
+draw the marks in a legend, the page in a list.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finegates_export.errors import missing_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 PALETTE = {
     "ink": "#1c2127",
     "muted": "#6b7480",
     "grid": "#e3e6ea",
     "paper": "#fffffe",
+    "gone": "#d9dde2",
     "float32": "#2f5d8a",
     "int8": "#b3592a",
+    "heads": "#2a7a78",
+    "neurons": "#5b5ea6",
+    "padding": "#d79b26",
 }
 """Colours by their role; the page has a variable of the same name for each."""
 STYLE: dict[Any, Any] = {
@@ -57,6 +65,33 @@ PNG_DPI = 160
 STAMP_POINTS = 6
 STAMP_LINE_INCHES = 0.12
 STAMP_CHARACTERS_PER_INCH = 19
+KEY_LINE_INCHES = 0.17
+KEY_COLUMNS = 2
+
+Mark = Literal["dot", "ring", "square", "dash", "block"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A mark and what it means."""
+
+    mark: Mark
+    role: str
+    """Its colour, a key of `PALETTE`."""
+    words: str
+
+    def handle(self) -> Line2D:
+        """The mark as a legend takes it."""
+        from matplotlib.lines import Line2D
+
+        colour = PALETTE[self.role]
+        if self.mark == "dash":
+            return Line2D([], [], linestyle=(0, (4, 3)), linewidth=1.2, color=colour, label=self.words)
+        shape = {"dot": "o", "ring": "o", "square": "s", "block": "s"}[self.mark]
+        return Line2D(
+            [], [], linestyle="none", marker=shape, color=colour, markersize=8 if self.mark == "block" else 6,
+            markerfacecolor=PALETTE["paper"] if self.mark == "ring" else colour, markeredgewidth=1.5, label=self.words,
+        )  # fmt: skip
 
 
 def styled() -> Any:
@@ -72,18 +107,24 @@ def styled() -> Any:
     return rc_context(STYLE)
 
 
-def add_stamp(figure: Figure, lines: Iterable[tuple[str, str]]) -> None:
-    """Write names and values below the panels, on a strip that the figure grows by."""
+def add_margin(figure: Figure, lines: Iterable[tuple[str, str]], keys: tuple[Key, ...] = ()) -> None:
+    """Write keys, and names with values, below the panels, on a strip that the figure grows by."""
     width, height = figure.get_size_inches()
     words = [f"{name}: {value}" for name, value in lines]
     wrapped = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
-    strip = (len(wrapped) + 1) * STAMP_LINE_INCHES
-    figure.set_size_inches(width, height + strip)
-    share = strip / (height + strip)
+    stamp = (len(wrapped) + 1) * STAMP_LINE_INCHES
+    strip = stamp + ((math.ceil(len(keys) / KEY_COLUMNS) + 1) * KEY_LINE_INCHES if keys else 0.0)
+    whole = height + strip
+    figure.set_size_inches(width, whole)
     layout: Any = figure.get_layout_engine()
-    layout.set(rect=(0, share, 1, 1 - share))
+    layout.set(rect=(0, strip / whole, 1, height / whole))
+    if keys:
+        figure.legend(
+            handles=[key.handle() for key in keys], loc="lower left", bbox_to_anchor=(0, stamp / whole),
+            ncols=KEY_COLUMNS, handlelength=1.8,
+        )  # fmt: skip
     figure.text(
-        0.01, 0.4 * share / len(wrapped), "\n".join(wrapped), va="bottom", fontsize=STAMP_POINTS,
+        0.01, 0.4 * STAMP_LINE_INCHES / whole, "\n".join(wrapped), va="bottom", fontsize=STAMP_POINTS,
         color=PALETTE["muted"],
     )  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 report.json     everything, for programs; `BenchReport.from_json` reads it
 report.md       the tables
-latency.png     ratio across removed share, per shape, with the kept FLOPs (and .svg)
 metric.png      metric against latency, per shape (and .svg), where there is a metric
+latency.png     ratio across removed share, per shape, with the arithmetic limit (and .svg)
+plan.png        what is left of every layer, per model (and .svg)
 index.html      all of it on one page that fetches nothing
 """
 
@@ -14,10 +15,11 @@ from pathlib import Path
 from finegates_bench.report_html import html_page
 from finegates_bench.report_markdown import markdown
 from finegates_bench.report_plots import plots, save_plot
+from finegates_bench.report_reading import REPORT_JSON
 from finegates_bench.results import BenchReport
 from finegates_export.files import staged_folder, write_json
 
-REPORT_JSON, REPORT_MARKDOWN, PAGE = "report.json", "report.md", "index.html"
+REPORT_MARKDOWN, PAGE = "report.md", "index.html"
 
 
 def report(measured: BenchReport, out: Path, *, overwrite: bool = False) -> None:

@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
+from finegates_bench.html_table import html_table
 from finegates_bench.plot_style import PALETTE
 from finegates_bench.report_plots import Plot, panel_svg, plots
-from finegates_bench.report_tables import Table, models_table, shape_table
+from finegates_bench.report_tables import (
+    Table,
+    chain_table,
+    fusion_table,
+    models_table,
+    planned_models,
+    shape_table,
+    widths_table,
+)
 from finegates_bench.results import BenchReport, ModelResult
 
 STYLESHEET = "page.css"
@@ -20,14 +29,13 @@ def html_page(report: BenchReport) -> str:
 
 
 def _lines(report: BenchReport) -> Iterator[str]:
-    title = f"{report.base}: latency across sparsity levels"
     yield "<!doctype html>"
     yield '<html lang="en">'
     yield "<head>"
     yield '<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield '<meta name="color-scheme" content="light dark">'
-    yield f"<title>{escape(title)}</title>"
+    yield f"<title>{escape(report.base)}: latency across sparsity levels</title>"
     yield f"<style>\n{files('finegates_bench').joinpath(STYLESHEET).read_text(encoding='utf-8')}</style>"
     yield "</head>"
     yield "<body>"
@@ -40,12 +48,25 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield from _notes(report)
     for plot in plots(report):
         yield from _plot(plot, report)
-    yield "<section>"
+    yield from _models(report)
+    yield from _timings(report)
+    yield from _making(report)
+    yield "</main>"
+    yield from _footer(report)
+    yield "</body>"
+    yield "</html>"
+
+
+def _models(report: BenchReport) -> Iterator[str]:
+    yield '<section id="models">'
     yield "<h2>Models</h2>"
     yield f"<p>{escape(report.metric_name)}: {escape(report.eval_rows)}. Unpruned model: {escape(report.unpruned)}.</p>"
-    yield from _table(models_table(report))
+    yield from html_table(models_table(report))
     yield "</section>"
-    yield "<section>"
+
+
+def _timings(report: BenchReport) -> Iterator[str]:
+    yield '<section id="timings">'
     yield "<h2>Timings</h2>"
     yield (
         f"<p>onnxruntime on the CPU, {report.stamp.threads} threads a model. A fresh process per shape (batch x "
@@ -53,31 +74,54 @@ def _lines(report: BenchReport) -> Iterator[str]:
         "over the unpruned model's, with a bootstrap interval over the rounds, drawn as pairs.</p>"
     )
     for shape in report.shapes:
-        table = shape_table(report, shape)
-        yield f"<h3>{escape(table.title)}</h3>"
-        yield from _table(table)
+        yield from _titled(shape_table(report, shape))
     yield "</section>"
-    yield "</main>"
-    yield "<footer>"
-    yield "<h2>Measured</h2>"
+
+
+def _making(report: BenchReport) -> Iterator[str]:
+    """Fused nodes, chain, what int8 left in float; widths are folded up, for there are many."""
+    yield '<section id="making">'
+    yield "<h2>How the models were made</h2>"
+    yield from _titled(fusion_table(report))
+    quantized = [model for model in report.models if model.left_in_float]
+    if quantized:
+        yield "<h3>Linears that int8 left in float</h3>"
+        yield "<dl>"
+        for model in quantized:
+            names = ", ".join(f"<code>{escape(name)}</code>" for name in model.left_in_float)
+            yield f"<dt>{escape(model.label)}</dt><dd>{names}</dd>"
+        yield "</dl>"
+    yield from _titled(chain_table(report))
+    yield "<h3>Widths of every layer</h3>"
+    for model in planned_models(report):
+        yield f"<details><summary>{escape(model.label)}</summary>"
+        yield from html_table(widths_table(model))
+        yield "</details>"
+    yield "</section>"
+
+
+def _footer(report: BenchReport) -> Iterator[str]:
+    yield '<footer id="measured">'
+    yield "<h2>Measured with</h2>"
+    yield f'<pre class="scroll"><code>{escape(report.stamp.command)}</code></pre>'
     yield "<dl>"
     for name, value in report.stamp.lines():
-        shown = f"<code>{escape(value)}</code>" if name == "command" else escape(value)
-        yield f"<dt>{escape(name)}</dt><dd>{shown}</dd>"
+        if name != "command":
+            yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
     yield "</footer>"
-    yield "</body>"
-    yield "</html>"
 
 
 def _lead(report: BenchReport) -> str:
-    """What the trained level that removed most is worth, in one sentence."""
-    levels = [model for model in report.models if model.kind == "level" and model.precision == "float32"]
-    level, unpruned = max(levels, key=lambda model: model.removed), report.models[0]
-    ratios = [level.timing(shape).ratio for shape in report.shapes]
+    """What the trained level that removed most is worth, in one sentence; a what-if where no level removed anything."""
+    pruned = [model for model in report.models if model.precision == "float32" and model.kind != "unpruned"]
+    levels = [model for model in pruned if model.kind == "level" and model.removed] or pruned
+    model, unpruned = max(levels, key=lambda level: level.removed), report.models[0]
+    ratios = [model.timing(shape).ratio for shape in report.shapes]
     span = f"{min(ratios):.2f}" + (f" to {max(ratios):.2f}" if len(ratios) > 1 else "")
-    sentence = f"With {level.removed:.0%} of the layers' linear weights removed it takes {span} of the unpruned time"
-    return f"{sentence}{_metric_change(level, unpruned, report.metric_name)}."
+    untrained = "" if model.trained else ", closed without training"
+    sentence = f"With {model.removed:.0%} of the layers' linear weights removed{untrained}, it takes {span} of the "
+    return f"{sentence}unpruned time{_metric_change(model, unpruned, report.metric_name)}."
 
 
 def _metric_change(level: ModelResult, unpruned: ModelResult, name: str) -> str:
@@ -96,12 +140,18 @@ def _notes(report: BenchReport) -> Iterator[str]:
 
 
 def _plot(plot: Plot, report: BenchReport) -> Iterator[str]:
-    yield "<section>"
+    yield f'<section id="{plot.name}">'
     yield f"<h2>{escape(plot.title[0].upper() + plot.title[1:])}</h2>"
+    yield f"<p>{escape(plot.words)}</p>"
+    yield '<ul class="keys">'
+    for key in plot.keys:
+        yield f'<li><span class="{key.mark}" style="--mark: var(--{key.role})"></span>{escape(key.words)}</li>'
+    yield "</ul>"
     yield '<div class="panels">'
-    for shape in report.shapes:
-        yield f'<figure id="{plot.name}-{shape}" role="img" aria-label="{escape(plot.title)}, {shape}">'
-        yield _themed(panel_svg(plot, report, shape))
+    for panel in plot.panels:
+        label = escape(f"{plot.title}, {panel}")
+        yield f'<figure id="{plot.name}-{escape(panel)}" role="img" aria-label="{label}">'
+        yield _themed(panel_svg(plot, report, panel))
         yield "</figure>"
     yield "</div>"
     yield "</section>"
@@ -114,19 +164,8 @@ def _themed(svg: str) -> str:
     return svg
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield '<div class="scroll"><table>'
-    yield (
-        "<thead><tr>" + "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns) + "</tr></thead>"
-    )
-    yield "<tbody>"
-    for row in table.rows:
-        name, *numbers = row.cells
-        kind = "" if row.trained else ' class="untrained"'
-        yield (
-            f'<tr{kind}><th scope="row">{escape(name)}</th>'
-            + "".join(f"<td>{escape(n)}</td>" for n in numbers)
-            + "</tr>"
-        )
-    yield "</tbody>"
-    yield "</table></div>"
+def _titled(table: Table) -> Iterator[str]:
+    yield f"<h3>{escape(table.title)}</h3>"
+    if table.words:
+        yield f"<p>{escape(table.words)}</p>"
+    yield from html_table(table)

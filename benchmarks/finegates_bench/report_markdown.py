@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from finegates_bench.report_tables import Table, tables
+from finegates_bench.report_tables import Table, making_tables, tables
 from finegates_bench.results import BenchReport
 
 
 def markdown(report: BenchReport) -> str:
-    """All tables, the notes, and the stamp."""
-    return "\n".join(_lines(report)) + "\n"
+    """Everything: tables, notes, how the models were made, and the stamp."""
+    return _joined([*_found(report), *_making(report), *_stamp(report)])
 
 
-def _lines(report: BenchReport) -> Iterator[str]:
-    yield f"# {report.base}: latency across sparsity levels"
-    yield ""
-    yield f"- unpruned model: {report.unpruned}"
-    yield f"- {report.metric_name}: {report.eval_rows}"
-    yield (
-        f"- latency: onnxruntime on the CPU, {report.stamp.threads} threads, medians of rounds in which every model "
-        "ran once in a drawn order, after a warm-up, in a fresh process per shape (batch x sequence)"
-    )
-    yield "- ratio: median over the unpruned model's; interval: bootstrap over the rounds, drawn as pairs"
-    for table in tables(report):
-        yield ""
-        yield f"## {table.title}"
-        yield ""
-        yield from table_lines(table)
-    if report.notes:
-        yield ""
-        yield "## Notes"
-        yield ""
-        yield from (f"- {note}" for note in report.notes)
-    yield ""
-    yield "## Measured"
-    yield ""
-    yield from (f"- {name}: {_code(value) if name == 'command' else value}" for name, value in report.stamp.lines())
+def summary(report: BenchReport) -> str:
+    """What a terminal shows: models, timings, notes and the stamp."""
+    return _joined([*_found(report), *_stamp(report)])
 
 
 def table_lines(table: Table) -> Iterator[str]:
-    """One table's lines, padded, so that it reads in a terminal as well."""
+    """One table's lines, padded, so that they read in a terminal as well."""
     cells = [table.columns, *(row.cells for row in table.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for number, row in enumerate(cells):
@@ -53,5 +32,48 @@ def table_lines(table: Table) -> Iterator[str]:
             yield f"|{'-' * (widths[0] + 2)}|{'|'.join('-' * (width + 1) + ':' for width in widths[1:])}|"
 
 
+def _found(report: BenchReport) -> Iterator[str]:
+    yield f"# {report.base}: latency across sparsity levels"
+    yield ""
+    yield f"- unpruned model: {report.unpruned}"
+    yield f"- {report.metric_name}: {report.eval_rows}"
+    yield (
+        f"- latency: onnxruntime on the CPU, {report.stamp.threads} threads, medians of rounds in which every model "
+        "ran once in a drawn order, after a warm-up, in a fresh process per shape (batch x sequence)"
+    )
+    yield "- ratio: median over the unpruned model's; interval: bootstrap over the rounds, drawn as pairs"
+    yield "- kept FLOPs: the arithmetic limit, the share of floating-point operations that the plan kept"
+    for table in tables(report):
+        yield from _titled(table)
+    if report.notes:
+        yield from ("", "## Notes", "")
+        yield from (f"- {note}" for note in report.notes)
+
+
+def _making(report: BenchReport) -> Iterator[str]:
+    for table in making_tables(report):
+        yield from _titled(table)
+    quantized = [model for model in report.models if model.left_in_float]
+    if quantized:
+        yield from ("", "## Linears that int8 left in float", "")
+        yield from (f"- {model.label}: {', '.join(_code(name) for name in model.left_in_float)}" for model in quantized)
+
+
+def _stamp(report: BenchReport) -> Iterator[str]:
+    yield from ("", "## Measured", "")
+    yield from (f"- {name}: {_code(value) if name == 'command' else value}" for name, value in report.stamp.lines())
+
+
+def _titled(table: Table) -> Iterator[str]:
+    yield from ("", f"## {table.title}", "")
+    if table.words:
+        yield from (table.words, "")
+    yield from table_lines(table)
+
+
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"

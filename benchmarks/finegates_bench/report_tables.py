@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from finegates_bench.export_facts import ChainLink
 from finegates_bench.results import BenchReport, ModelResult
 from finegates_export.export_report import MIB
+from finegates_export.tasks import Unit, task_of
 
 NOTHING = "-"
+FUSION_WORDS = (
+    "Nodes that the target fused, by class, and products in integers; the seconds are those of the whole export, which "
+    "makes the float32 and, if asked, the int8 graph."
+)
+CHAIN_WORDS = (
+    "Every form of a model against the gated one, on the same rows: the largest difference of the outputs over their "
+    "scale. Float32 forms are held to that; int8 forms are held to their predictions."
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line's cells."""
+    """One line of a table."""
 
     cells: tuple[str, ...]
-    """The first names the row, the others are numbers."""
+    """The first says whose line it is, the others are numbers."""
     trained: bool = True
+    """Whether the numbers are a trained model's."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,8 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    words: str = ""
+    """What must be said before it; empty where its columns say everything."""
 
 
 def tables(report: BenchReport) -> Iterator[Table]:
@@ -34,6 +47,20 @@ def tables(report: BenchReport) -> Iterator[Table]:
     yield models_table(report)
     for shape in report.shapes:
         yield shape_table(report, shape)
+
+
+def making_tables(report: BenchReport) -> Iterator[Table]:
+    """How the models were made: fused nodes, the chain, widths of every layer."""
+    yield fusion_table(report)
+    yield chain_table(report)
+    for model in planned_models(report):
+        yield widths_table(model)
+
+
+def planned_models(report: BenchReport) -> tuple[ModelResult, ...]:
+    """One model per plan: the float32 ones, and the unpruned one only where there is no other."""
+    single = tuple(model for model in report.models if model.precision == "float32")
+    return tuple(model for model in single if model.kind != "unpruned") or single
 
 
 def models_table(report: BenchReport) -> Table:
@@ -81,8 +108,69 @@ def shape_table(report: BenchReport, shape: str) -> Table:
     return Table(f"{shape}, {report.models[0].timing(shape).rounds} rounds", columns, tuple(rows))
 
 
+def fusion_table(report: BenchReport) -> Table:
+    """What the target made of each graph; a column per class of nodes that any of them has."""
+    classes = sorted({name for model in report.models for name in model.export.fused})
+    rows = tuple(
+        Row(
+            (
+                model.label,
+                model.export.target,
+                *(f"{model.export.fused.get(name, 0)}" for name in classes),
+                f"{model.export.integer_products}",
+                f"{len(model.left_in_float)}",
+                f"{model.export.seconds:.1f}",
+            ),
+            model.trained,
+        )
+        for model in report.models
+    )
+    columns = ("model", "target", *classes, "integer products", "left in float", "export, s")
+    return Table("Fused nodes", columns, rows, FUSION_WORDS)
+
+
+def chain_table(report: BenchReport) -> Table:
+    """Every form of every model against the gated one; a column per form that any of them has."""
+    unit = task_of(report.task).unit
+    forms = tuple(dict.fromkeys(link.name for model in report.models for link in model.export.chain))
+    rows = []
+    for model in report.models:
+        links = {link.name: link_words(link, unit) for link in model.export.chain}
+        rows.append(Row((model.label, *(links.get(form, NOTHING) for form in forms)), model.trained))
+    return Table("Chain", ("model", *forms), tuple(rows), CHAIN_WORDS)
+
+
+def widths_table(model: ModelResult) -> Table:
+    """What is left of every layer."""
+    rows = tuple(
+        Row(
+            (
+                f"layer {layer.layer}",
+                f"{layer.heads} of {layer.heads_before}",
+                f"{layer.qk_width} of {layer.head_width_before}",
+                f"{layer.vo_width} of {layer.head_width_before}",
+                f"{layer.neurons} of {layer.neurons_before}",
+                f"{layer.attention_padding}",
+                f"{layer.neuron_padding}",
+            ),
+            model.trained,
+        )
+        for layer in model.export.layers
+    )
+    columns = ("widths", "heads", "Q/K a head", "V/O a head", "neurons", "padding, dims", "padding, neurons")
+    return Table(f"Widths of {model.label}", columns, rows)
+
+
 def metric_words(model: ModelResult) -> str:
     """The metric, marked where it is training's own."""
     if model.metric is None:
         return NOTHING
     return f"{model.metric:.4f}" + (" (training)" if model.metric_source == "training" else "")
+
+
+def link_words(link: ChainLink, unit: Unit) -> str:
+    """The difference, and what the predictions have in common where that is what the link is held to."""
+    if link.exact or link.agreement is None:
+        return f"{link.relative:.1e}"
+    common = {"score": f"correlation {link.agreement:.4f}", "vector": f"cosine {link.agreement:.4f}"}
+    return f"{link.relative:.1e}, {common.get(unit, f'{link.agreement:.1%} equal')}"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from finegates_bench.export_facts import ExportFacts
 from finegates_export.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Kind = Literal["unpruned", "level", "what-if"]
 """The unpruned model, a trained level, or one that was closed without training."""
@@ -68,6 +69,8 @@ class ModelResult:
     metric_source: MetricSource | None
     left_in_float: tuple[str, ...]
     """Linears that int8 left in float because the chain did not hold with them."""
+    export: ExportFacts
+    """How it was made."""
     timings: tuple[Timing, ...]
 
     @property
@@ -113,7 +116,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """A whole measurement; `str(report)` is the Markdown that the command prints."""
+    """A whole measurement; `str(report)` is what the command prints: models, timings, notes."""
 
     stamp: Stamp
     base: str
@@ -155,28 +158,33 @@ class BenchReport:
         Raises:
             InputError: something is missing, not understood, or of another schema version.
         """
-        if values.get("schema_version") != SCHEMA_VERSION:
+        if not isinstance(values, dict) or not {"schema_version", "stamp", "models"} <= values.keys():
+            raise InputError("not a benchmark report")
+        if not values["models"]:
+            raise InputError("a benchmark report without models")
+        if values["schema_version"] != SCHEMA_VERSION:
             raise InputError(
-                f"report has schema version {values.get('schema_version')}, this program reads {SCHEMA_VERSION}; "
+                f"report has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; "
                 "measure again with this version"
             )
         try:
             models = tuple(_model(entry) for entry in values["models"])
             changed = {"stamp": Stamp(**values["stamp"]), "notes": tuple(values["notes"]), "models": models}
             return cls(**{**values, **changed})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"not a benchmark report of this version: {error}") from error
 
     def __str__(self) -> str:
-        from finegates_bench.report_markdown import markdown
+        from finegates_bench.report_markdown import summary
 
-        return markdown(self)
+        return summary(self)
 
 
 def _model_json(model: ModelResult) -> dict[str, Any]:
     values = asdict(model)
     values["label"] = model.label
     values["left_in_float"] = list(model.left_in_float)
+    values["export"] = model.export.to_json()
     values["timings"] = [
         {**asdict(timing), "ratio_over_kept_flops": timing.ratio_over_kept_flops} for timing in model.timings
     ]
@@ -186,6 +194,7 @@ def _model_json(model: ModelResult) -> dict[str, Any]:
 def _model(entry: dict[str, Any]) -> ModelResult:
     values = {name: value for name, value in entry.items() if name != "label"}
     values["left_in_float"] = tuple(entry["left_in_float"])
+    values["export"] = ExportFacts.from_json(entry["export"])
     values["timings"] = tuple(
         Timing(**{name: value for name, value in timing.items() if name != "ratio_over_kept_flops"})
         for timing in entry["timings"]

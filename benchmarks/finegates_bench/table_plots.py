@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_stamp, save_figure, styled
+from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
 from finegates_bench.table_markdown import UNITS, line_title
 from finegates_bench.table_results import CostLine, CostReport, WidthCost
 
@@ -51,7 +51,7 @@ def save_staircase(report: CostReport, folder: Path) -> None:
             _draw(axes, panel)
         for axes in places[len(panels) :]:
             axes.set_axis_off()
-        add_stamp(figure, [("base", f"{report.base} at {report.shape}, {report.target}"), *report.stamp.lines()])
+        add_margin(figure, [("base", f"{report.base} at {report.shape}, {report.target}"), *report.stamp.lines()])
         save_figure(figure, folder / STAIRCASE)
 
 

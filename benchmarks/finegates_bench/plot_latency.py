@@ -1,0 +1,50 @@
+"""Latency across removed share, a panel per input shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finegates_bench.plot_points import PRECISIONS, add_point, by_share, point_keys
+from finegates_bench.plot_style import PALETTE, Key
+from finegates_bench.results import BenchReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LIMIT = "arithmetic limit (kept FLOPs)"
+
+
+def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
+    """Ratio over removed share, with its interval, and the kept FLOPs as the least that arithmetic allows."""
+    from matplotlib.ticker import PercentFormatter
+
+    single = by_share(report, "float32")
+    axes.plot(
+        [model.removed for model in single],
+        [model.timing(shape).kept_flops for model in single],
+        linestyle=(0, (4, 3)), linewidth=1.2, color=PALETTE["muted"], zorder=2,
+    )  # fmt: skip
+    for precision in PRECISIONS:
+        models = by_share(report, precision)
+        axes.plot(
+            [model.removed for model in models],
+            [model.timing(shape).ratio for model in models],
+            linewidth=1.2, alpha=0.45, color=PALETTE[precision], zorder=2,
+        )  # fmt: skip
+        for model in models:
+            timing = model.timing(shape)
+            axes.vlines(
+                model.removed, timing.ratio_low, timing.ratio_high, linewidth=1.6, color=PALETTE[precision], zorder=3
+            )
+            add_point(axes, model, model.removed, timing.ratio)
+    axes.set_xlim(-0.03, max(0.5, max(model.removed for model in report.models) + 0.06))
+    axes.set_ylim(0, max(1.1, 1.05 * max(model.timing(shape).ratio_high for model in report.models)))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("removed share of the layers' linear weights")
+    axes.set_ylabel("latency / unpruned")
+    axes.set_title(shape)
+
+
+def latency_keys(report: BenchReport) -> tuple[Key, ...]:
+    """What the marks mean."""
+    return (*point_keys(report.models), Key("dash", "muted", LIMIT))

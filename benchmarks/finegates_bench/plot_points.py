@@ -1,0 +1,40 @@
+"""What the plots of measured models share: how a model is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from finegates_bench.plot_style import PALETTE, Key
+from finegates_bench.results import BenchReport, ModelResult, Precision
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+
+def add_point(axes: Axes, model: ModelResult, x: float, y: float) -> None:
+    """Filled for a trained model, hollow for one that was not; the unpruned model is a square."""
+    colour = PALETTE[model.precision]
+    axes.plot(
+        [x], [y], linestyle="none", marker="s" if model.kind == "unpruned" else "o", markersize=6,
+        markerfacecolor=colour if model.trained else PALETTE["paper"], markeredgecolor=colour, markeredgewidth=1.5,
+        zorder=4,
+    )  # fmt: skip
+
+
+def point_keys(models: tuple[ModelResult, ...]) -> Iterator[Key]:
+    """What the marks of these models mean."""
+    for precision in PRECISIONS:
+        if any(model.precision == precision for model in models):
+            yield Key("dot", precision, precision)
+    if any(model.kind == "unpruned" for model in models):
+        yield Key("square", "muted", "unpruned")
+    if not all(model.trained for model in models):
+        yield Key("ring", "muted", "not trained")
+
+
+def by_share(report: BenchReport, precision: Precision) -> list[ModelResult]:
+    """The models of one precision, by removed share."""
+    return sorted((model for model in report.models if model.precision == precision), key=lambda model: model.removed)
