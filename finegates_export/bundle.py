@@ -1,7 +1,8 @@
 """The bundle: a folder that onnxruntime, Transformers.js and sentence-transformers users know how to load.
 
 model.onnx               the graph, weights inside (under onnx/ by option)
-model_quantized.onnx     its int8 form, where asked for
+model_quantized.onnx     its int8 form, or
+model_q4.onnx            its form with 4-bit weights, where asked for
 config.json, tokenizer   as transformers writes them
 export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
@@ -157,6 +158,25 @@ def _example(info: RunInfo) -> str:
     return '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
 
 
+def _quantized(report: ExportReport) -> str:
+    """What the quantized form is worth, as a table of its own."""
+    form = report.quantized
+    if form is None:
+        return ""
+    left = f"{len(form.left_in_float) or 'none'} left in float"
+    rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
+    if form.metric is not None and form.float_metric is not None:
+        rows.append(f"| metric on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
+    if form.agreement is not None:
+        rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
+    table = "\n".join(rows)
+    return f"""
+| {form.products} linears quantized, {left} | float | {form.quantization} |
+|---|---|---|
+{table}
+"""
+
+
 def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
     after = report.after or report.before
     name = info.base_id if info.base_revision else Path(info.base_id).name
@@ -181,7 +201,7 @@ Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
 |---|---|---|
 | parameters | {report.before.parameters:,} | {after.parameters:,} |
 | MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
-
+{_quantized(report)}
 ```python
 from finegates_export import load
 

@@ -16,7 +16,7 @@ from typing import Any
 from finegates_export.errors import missing_extra
 from finegates_export.files import staged_file, write_json
 
-SCHEMA = 3
+SCHEMA = 4
 CACHE_VARIABLE = "FINEGATES_CACHE"
 """Environment variable: a folder to use instead of the user's cache folder."""
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
