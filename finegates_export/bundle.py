@@ -17,13 +17,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.export_report import MIB, ExportReport
+from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
+from finegates_export.model_card import model_card
 from finegates_export.plan import ShrinkPlan
 from finegates_export.stamp import versions
 from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.tokenizer_files import copy_tokenizer_file
-from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run, RunInfo
@@ -35,8 +35,6 @@ ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 METADATA_PREFIX = "finegates."
 NOT_TOKENIZER = ("run.json", "shrunk.json", "config.json", "README.md")
-ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors"}
-"""What a model without label names gives, by the task's unit."""
 
 
 def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
@@ -104,7 +102,7 @@ def write_bundle(
 
         (folder / TORCH_FOLDER).mkdir()
         write_shrunk(*torch_model, folder / TORCH_FOLDER)
-    (folder / "README.md").write_text(_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
     info = run.info
     write_json(
         folder / BUNDLE_JSON,
@@ -148,73 +146,3 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
     if task.unit == "score":  # sentence-transformers would squeeze a single output between 0 and 1
         values["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
     return values
-
-
-def _example(info: RunInfo) -> str:
-    """What `predict` takes, as Python."""
-    task = task_of(info.task)
-    if task.images:
-        return "pixel_values"
-    return '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
-
-
-def _quantized(report: ExportReport) -> str:
-    """What the quantized form is worth, as a table of its own."""
-    form = report.quantized
-    if form is None:
-        return ""
-    left = f"{len(form.left_in_float) or 'none'} left in float"
-    rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
-    if form.metric is not None and form.float_metric is not None:
-        rows.append(f"| metric on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
-    if form.agreement is not None:
-        rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
-    table = "\n".join(rows)
-    return f"""
-| {form.products} linears quantized, {left} | float | {form.quantization} |
-|---|---|---|
-{table}
-"""
-
-
-def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
-    after = report.after or report.before
-    name = info.base_id if info.base_revision else Path(info.base_id).name
-    metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
-    answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
-    licence = f"license: {info.licence}\n" if info.licence else ""
-    return f"""---
-{licence}library_name: onnxruntime
-tags: [onnx, finegates, pruned]
----
-
-# {name}, {report.plan.removed:.0%} of the layers' linear weights removed
-
-Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
-({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
-
-| metric on the run's evaluation rows | |
-|---|---|
-{metrics}
-
-| | before | after |
-|---|---|---|
-| parameters | {report.before.parameters:,} | {after.parameters:,} |
-| MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
-{_quantized(report)}
-```python
-from finegates_export import load
-
-print(load("this/folder").predict([{_example(info)}]))
-```
-
-The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
-
-```
-{chain_table(list(report.links))}
-```
-
-```
-{report.plan}
-```
-"""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.cost_judges import gather_judge, int8_judge
 from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
 from finegates_export.graph_forms import GRAPH_FILES
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
-from finegates_export.targets import MEASURED_TARGETS, TARGETS
+from finegates_export.targets import TARGETS
 from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.verification.chain import Chain
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from finegates_export.exporter import ExportOptions
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
-    from finegates_export.measure.block_times import Precision
-    from finegates_export.measure.cost_table import CostTable
     from finegates_export.shrunk import ShrunkInfo
     from finegates_export.verification.chain import Link
 
@@ -200,7 +198,7 @@ class ExportJob:
         if not self.options.plan_only:
             self.chain.add("folded", self.torch_form(self.model, self.model, width))
         shrink(self.model, self.structure, self.plan)
-        residual = residual_plans(self.model, self.structure, self._judge())
+        residual = residual_plans(self.model, self.structure, gather_judge(self.options))
         self.plan = dataclasses.replace(self.plan, residual=residual)
         if not self.options.plan_only:
             self.chain.add("shrunk torch", self.torch_form(self.model, self.model))
@@ -216,29 +214,11 @@ class ExportJob:
         if not self.options.plan_only:
             self.chain.set_reference(self.torch_form(self.model, self.model))
 
-    def _judge(self) -> Any:
-        from finegates_export.measure.cost_table import DEFAULT_PRECISION
-        from finegates_export.measure.gather_judge import GatherJudge
-        from finegates_export.residual_sides import always, never
-
-        if self.options.gathers != "auto" or self.target.NAME not in MEASURED_TARGETS:
-            return always if self.options.gathers == "always" else never
-        return GatherJudge(self._cost_table(DEFAULT_PRECISION), self.options.tokens)
-
     def _slow_linears(self) -> tuple[FloatLinear, ...]:
-        from finegates_export.measure.int8_judge import PRECISION, Int8Judge
         from finegates_export.slow_linears import slow_linears
 
-        dynamic = self.options.quantize == "int8" and self.target.NAME in MEASURED_TARGETS
-        if not dynamic or self.options.int8_linears == "all":
-            return ()
-        judge = Int8Judge(self._cost_table(PRECISION), self.options.tokens)
-        return slow_linears(self.model, self.structure, self.plan.residual, judge)
-
-    def _cost_table(self, precision: Precision) -> CostTable:
-        from finegates_export.measure.cost_table import CostTable
-
-        return CostTable(self.options.threads or os.cpu_count() or 1, self.target.NAME, precision)
+        judge = int8_judge(self.options)
+        return slow_linears(self.model, self.structure, self.plan.residual, judge) if judge else ()
 
     def _weights(self) -> dict[str, Any]:
         """The layers' linears that the plan left, as arrays."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from finegates_export.errors import missing_extra
 from finegates_export.onnx.quantize import quiet_quantizer
 
-BITS = 4
 FLOAT_STEPS, INTEGER_STEPS = 0, 4
 """The operator's `accuracy_level`: how a processor multiplies. In float, or with activations rounded to int8 block by
 block, which its kernels are faster at."""
@@ -52,10 +51,9 @@ def quantize_int4(
             from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
         except ImportError as error:
             raise missing_extra("onnxruntime", "cpu") from error
-        # Asymmetric: a zero point for each block costs half a byte and rounds less.
+        # In 4 bits, as all its versions do unasked. A zero point for each block costs half a byte and rounds less.
         quantizer = MatMulNBitsQuantizer(
             graph,
-            bits=BITS,
             block_size=block_size,
             is_symmetric=False,
             accuracy_level=accuracy_level,
