@@ -10,12 +10,13 @@ MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
 SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
+TENSORRT := .cache/tensorrt
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-bert-base bench-step bench-many clean
+.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,11 +76,31 @@ bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: as gi
 	$(BIN)/python benchmarks/sequence_buckets.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/sequence-buckets
 
+bench-product: $(READY) ## Products over the open dims alone against whole ones (paper, figure 3)
+	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product
+
+bench-epoch: $(READY) ## A validation epoch of MiniLM on the reviews over removed shares (paper, figure 3)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
+	$(BIN)/python benchmarks/epoch_time.py --base $(MINILM) --data $(REVIEWS)/test.tsv \
+		--out benchmarks/results/epoch-time
+
 bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
-bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
-	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
+bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
+	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
+	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
+
+bench-walk: $(READY) ## Latency and accuracy of the levels that bench-frontier STUDY=minilm-sst2 trained
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline runs/frontier/minilm-sst2/unpruned-0 \
+		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
+
+goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
+	$(BIN)/python benchmarks/goals.py
+
+bench-rates: $(READY) ## GFLOP/s of the big products of those models against the machine's best
+	$(BIN)/python benchmarks/product_rates.py --run runs/bert-base/closed --run runs/bert-small/closed \
+		--out benchmarks/results/product-rates
 
 test: $(READY) ## Lint, type check and run all tests (about 14 minutes)
 	$(BIN)/ruff check .
@@ -108,6 +129,14 @@ lint: $(READY) ## Lint and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(TENSORRT)/.ready: tests/engines/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-tensorrt: $(READY) $(TENSORRT)/.ready ## Every family parsed and built by tensorrt-rtx for SM80 and SM89, without a GPU
+	FINEGATES_TENSORRT_REQUIRED=1 $(BIN)/pytest tests/engines -n 2 --timeout 600
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""A random-weight BERT of 12 x 768 through run folder, plan and export: seconds, memory, and latency when closed.
+"""A random-weight BERT through run folder, plan and export: seconds, memory, and latency across removed shares.
 
 Weights do not matter for speed, so none are trained: a run folder with every gate open is written, and the bench closes
 its levels by weight magnitude (what-if levels).
@@ -20,6 +20,11 @@ from finegates_export.files import staged_folder, write_json
 LABELS = ("no", "yes")
 MAX_LENGTH = 128
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SIZES: dict[str, dict[str, int]] = {
+    "12x768": {},
+    "6x384": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+}
+"""BERT-base's, and all-MiniLM-L6-v2's."""
 CLOSED = 0.4
 """Removed share of the model whose export is measured."""
 EXPORT_FLAG = "--measure-export"
@@ -30,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where base, run and bundle go")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--removed", default="0.4", help="removed shares, comma-separated")
+    parser.add_argument("--sizes", choices=SIZES, default="12x768", help="of the model: layers x width")
+    parser.add_argument("--removed", default="0.2,0.4,0.6,0.8,0.9", help="removed shares, comma-separated")
     parser.add_argument("--shapes", default="1x32,1x128,8x128,16x64")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(EXPORT_FLAG, action="store_true", help="only export, and print seconds and memory as JSON")
@@ -42,7 +48,7 @@ def main() -> None:
     try:
         if not run.exists():
             base = arguments.work / "base"
-            write_base(base)
+            write_base(base, **SIZES[arguments.sizes])
             write_open_run(run, base)
         shares = tuple(float(share) for share in arguments.removed.split(","))
         bench(run, shares, tuple(arguments.shapes.split(",")), arguments.out, arguments.threads)

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from bert_base import LABELS, write_base
+from bert_base import LABELS, SIZES, write_base
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
 from finegates_export.stamp import versions
 
-SIZES = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 STRUCTURES = (
     *(("both halves", share) for share in (0.2, 0.35, 0.5, 0.65, 0.8)),
     *((kind, 0.5) for kind in ("feed-forward", "attention", "heads")),
@@ -62,7 +61,7 @@ def write_graphs(work: Path, shape: Shape) -> dict[str, Any]:
 
     if not (work / "base").exists():
         work.mkdir(parents=True, exist_ok=True)
-        write_base(work / "base", **SIZES)
+        write_base(work / "base", **SIZES["6x384"])
     with SpeedProbe(find_base(str(work / "base")), "classification", LABELS, shape=shape) as probe:
         units = {(group.layer, group.kind): group for group in probe.structure.groups()}
         whole = {key: np.ones(group.size, bool) for key, group in units.items()}

@@ -12,16 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bert_base import LABELS, write_base
+from bert_base import LABELS, SIZES, write_base
 from finegates_bench.stamp import make_stamp
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
 
-MODELS = {
-    "6 x 384": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "12 x 768": {},
-}
 SHAPES = ("1x32", "1x128", "8x128")
 ROUNDS = 20
 FUSED, APART = "fused", "apart"
@@ -38,7 +34,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             rows = [
                 row
-                for name, sizes in MODELS.items()
+                for name, sizes in SIZES.items()
                 for row in compare(name, sizes, Path(scratch), arguments.seconds, arguments.threads)
             ]
     except (FineGatesError, ValueError) as error:
@@ -57,7 +53,7 @@ def compare(name: str, sizes: dict[str, int], scratch: Path, seconds: float, thr
     from finegates_export.measure.statistics import median_interval, ratio_interval
     from finegates_export.measure.timer import Budget
 
-    graphs, vocabulary = write_both(sizes, scratch / name.replace(" ", ""))
+    graphs, vocabulary = write_both(sizes, scratch / name)
     rows = []
     for text in SHAPES:
         shape = Shape.parse(text)

@@ -6,6 +6,7 @@ model_q4.onnx            its form with 4-bit weights, where asked for
 config.json, tokenizer   as transformers writes them
 export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
+profiles.json            the inputs that an engine is to take (target tensorrt; see engines/profile.py)
 torch/                   the shrunk torch model, by option (see shrunk.py)
 README.md                a model card
 """
@@ -17,12 +18,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.engines.profile import FREE, PROFILES_JSON, Profile
+from finegates_export.engines.source import TARGET as ENGINE_TARGET
 from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.model_card import model_card
 from finegates_export.plan import ShrinkPlan
 from finegates_export.stamp import versions
-from finegates_export.tasks import graph_outputs, task_of
+from finegates_export.tasks import graph_outputs, image_shape, task_of
 from finegates_export.tokenizer_files import copy_tokenizer_file
 
 if TYPE_CHECKING:
@@ -86,6 +89,10 @@ def write_bundle(
     from finegates_export.transformers_manifest import write_manifest
 
     task, names = task_of(run.info.task), family_of(config.model_type).input_names(config)
+    if report.target == ENGINE_TARGET:
+        axes = (FREE, *image_shape(config)) if task.images else (FREE, FREE)
+        inputs = dict.fromkeys(names, axes)
+        write_json(folder / PROFILES_JSON, Profile.up_to(run.info.max_length).to_json(inputs))
     write_manifest(folder, place / graphs[0].name, task, names, graph_outputs(task, pooled=pooled))
     if run.info.pooling is not None:
         from finegates_export.pooling_files import write_pooling_files

@@ -76,6 +76,8 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
                                  "verbose": _flag(cyclopts, "Show the libraries' own messages as well."),
                                  "quiet": _flag(cyclopts, "Print errors alone.")})  # fmt: skip
     main.__doc__ = command.summary
+    if not _required(options):
+        main.__defaults__ = (options(),)  # the parser wants one where no flag has to be given
     app.default(main)
     try:
         app(arguments, exit_on_error=False, print_error=False, console=Console(stderr=False))
@@ -148,6 +150,13 @@ def _flattened(cyclopts: Any, options: type[Any]) -> Any:
 
     # Several words after one flag: a shell makes them of a pattern.
     return Annotated[options, cyclopts.Parameter(name="*", negative_iterable=(), consume_multiple=True)]
+
+
+def _required(options: type[Any]) -> list[str]:
+    """Fields without a default."""
+    unset = dataclasses.MISSING
+    fields = dataclasses.fields(options)
+    return [field.name for field in fields if field.default is unset and field.default_factory is unset]
 
 
 def _list_flags(options: type[Any]) -> set[str]:

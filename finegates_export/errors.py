@@ -30,6 +30,10 @@ class FusionError(FineGatesError):
     """The target fused fewer nodes than the family promises; the message names the shortfall."""
 
 
+class EngineError(FineGatesError):
+    """TensorRT refuses a graph, or builds no engine of it; the message names the node."""
+
+
 class OutputError(FineGatesError):
     """The output cannot be written: it exists, the folder is read-only, or the disk is full."""
 

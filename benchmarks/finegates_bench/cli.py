@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from finegates_bench.options import BenchOptions
+from finegates_bench.table_options import TableOptions
 from finegates_export.commands import Command, Output, run_command
 
 SUMMARY = """Measure a run's levels against the unpruned model: latency, size and metric, as a report.
 
---baseline RUN is the unpruned model: a run with layout none. --config FILE.yaml reads options from YAML; flags win."""
+--baseline RUN is the unpruned model: a run with layout none. --config FILE.yaml reads options from YAML; flags win.
+
+`finegates-bench table` measures what a base's layers cost by their widths; see `finegates-bench table --help`."""
+TABLE_SUMMARY = """Measure what the halves of a base's layers cost by their widths on this machine, and print the table.
+
+Without --base: print what the file of costs of this machine, target and number of threads holds."""
 
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-bench", Command(SUMMARY, BenchOptions, _bench))
+    run_command("finegates-bench", Command(SUMMARY, BenchOptions, _bench), SUBCOMMANDS)
 
 
 def _bench(options: BenchOptions, output: Output) -> None:
@@ -22,3 +28,20 @@ def _bench(options: BenchOptions, output: Output) -> None:
     measured = measure(options, output.say)
     report(measured, options.out, overwrite=options.overwrite)
     output.result(f"{measured}\nwrote {options.out}", measured.to_json())
+
+
+def _table(options: TableOptions, output: Output) -> None:
+    from finegates_bench.table_files import save_table
+    from finegates_bench.table_sweep import cost_table
+
+    table = cost_table(options, output.say)
+    if options.out is not None:
+        save_table(table, options.out, overwrite=options.overwrite)
+    wrote = f"\nwrote {options.out}" if options.out else ""
+    output.result(f"{table}{wrote}", table.to_json())
+
+
+SUBCOMMANDS = {
+    "table": Command(TABLE_SUMMARY, TableOptions, _table),
+}
+"""What the command does instead where its first word is one of these."""

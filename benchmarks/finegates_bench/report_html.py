@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
-from finegates_bench.report_plots import PALETTE, Plot, panel_svg, plots
+from finegates_bench.plot_style import PALETTE
+from finegates_bench.report_plots import Plot, panel_svg, plots
 from finegates_bench.report_tables import Table, models_table, shape_table
 from finegates_bench.results import BenchReport, ModelResult
 

@@ -27,7 +27,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
         yield ""
         yield f"## {table.title}"
         yield ""
-        yield from _table(table)
+        yield from table_lines(table)
     if report.notes:
         yield ""
         yield "## Notes"
@@ -39,8 +39,8 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield from (f"- {name}: {_code(value) if name == 'command' else value}" for name, value in report.stamp.lines())
 
 
-def _table(table: Table) -> Iterator[str]:
-    """Padded, so that it reads in a terminal as well."""
+def table_lines(table: Table) -> Iterator[str]:
+    """One table's lines, padded, so that it reads in a terminal as well."""
     cells = [table.columns, *(row.cells for row in table.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for number, row in enumerate(cells):

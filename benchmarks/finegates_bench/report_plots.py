@@ -1,68 +1,22 @@
-"""The report's plots: latency across removed share, and metric against latency, a panel per input shape.
-
-Drawn in one palette of distinct colours, so that the page can swap each for a variable and follow light and dark.
-"""
+"""The report's plots: latency across removed share, and metric against latency, a panel per input shape."""
 
 from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_stamp, save_figure, styled
 from finegates_bench.results import BenchReport, ModelResult, Precision
-from finegates_export.errors import missing_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = {
-    "ink": "#1c2127",
-    "muted": "#6b7480",
-    "grid": "#e3e6ea",
-    "paper": "#fffffe",
-    "float32": "#2f5d8a",
-    "int8": "#b3592a",
-}
-"""Colours by their role; the page has a variable of the same name for each."""
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": PALETTE["muted"],
-    "axes.facecolor": PALETTE["paper"],
-    "axes.grid": True,
-    "axes.labelcolor": PALETTE["ink"],
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": PALETTE["ink"],
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "figure.facecolor": PALETTE["paper"],
-    "grid.color": PALETTE["grid"],
-    "grid.linewidth": 0.8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.labelcolor": PALETTE["ink"],
-    "svg.fonttype": "none",
-    "svg.hashsalt": "finegates",
-    "text.color": PALETTE["ink"],
-    "text.parse_math": False,
-    "xtick.color": PALETTE["muted"],
-    "xtick.labelsize": 8,
-    "ytick.color": PALETTE["muted"],
-    "ytick.labelsize": 8,
-}
-PANEL_INCHES = (4.6, 3.3)
-PNG_DPI = 160
 COLUMNS = 2
-STAMP_POINTS = 6
-STAMP_LINE_INCHES = 0.12
-STAMP_CHARACTERS_PER_INCH = 19
 
 
 @dataclass(frozen=True)
@@ -84,17 +38,16 @@ def plots(report: BenchReport) -> Iterator[Plot]:
 
 def save_plot(plot: Plot, report: BenchReport, folder: Path) -> None:
     """Write `<name>.png` and `<name>.svg`, all shapes in one picture, with the stamp in the margin."""
-    with _styled():
+    with styled():
         figure = _figure(plot, report, report.shapes, COLUMNS)
-        _stamp(figure, report)
-        figure.savefig(folder / f"{plot.name}.png", dpi=PNG_DPI)
-        figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
+        add_stamp(figure, [("base", report.base), *report.stamp.lines()])
+        save_figure(figure, folder / plot.name)
 
 
 def panel_svg(plot: Plot, report: BenchReport, shape: str) -> str:
     """One shape's panel as an `<svg>` element, as wide as the page lets it be, without a background."""
     drawn = io.StringIO()
-    with _styled():
+    with styled():
         _figure(plot, report, (shape,), 1).savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     return drawn.getvalue()[drawn.getvalue().index("<svg") :]
 
@@ -199,26 +152,3 @@ def _models(report: BenchReport, precision: Precision) -> list[ModelResult]:
 def _precisions(report: BenchReport) -> list[Precision]:
     found: tuple[Precision, ...] = ("float32", "int8")
     return [precision for precision in found if _models(report, precision)]
-
-
-def _stamp(figure: Figure, report: BenchReport) -> None:
-    """Write base and stamp below the panels, on a strip that the figure grows by."""
-    width, height = figure.get_size_inches()
-    words = [f"base: {report.base}", *(f"{name}: {value}" for name, value in report.stamp.lines())]
-    lines = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
-    strip = (len(lines) + 1) * STAMP_LINE_INCHES
-    figure.set_size_inches(width, height + strip)
-    share = strip / (height + strip)
-    layout: Any = figure.get_layout_engine()
-    layout.set(rect=(0, share, 1, 1 - share))
-    figure.text(
-        0.01, 0.4 * share / len(lines), "\n".join(lines), va="bottom", fontsize=STAMP_POINTS, color=PALETTE["muted"]
-    )
-
-
-def _styled() -> Any:
-    try:
-        from matplotlib import rc_context
-    except ImportError as error:
-        raise missing_extra("matplotlib", "bench") from error
-    return rc_context(STYLE)

@@ -13,11 +13,11 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Row:
-    """One model's cells."""
+    """One line's cells."""
 
     cells: tuple[str, ...]
-    """The first is the model's name, the others are numbers."""
-    trained: bool
+    """The first names the row, the others are numbers."""
+    trained: bool = True
 
 
 @dataclass(frozen=True)

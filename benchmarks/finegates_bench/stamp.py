@@ -13,14 +13,15 @@ from finegates_export.stamp import command, versions
 LIBRARY_CALL = "finegates_bench.measure (called from Python)"
 
 
-def make_stamp(threads: int) -> Stamp:
+def make_stamp(threads: int, library_call: str = LIBRARY_CALL) -> Stamp:
     """The stamp of a measurement that is made now.
 
     Args:
         threads: processor threads per model.
+        library_call: what stands for the command where none of ours is running.
     """
     return Stamp(
-        command=command(LIBRARY_CALL),
+        command=command(library_call),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

@@ -1,6 +1,7 @@
 """Where measured costs are kept between runs: one JSON file per machine, onnxruntime version and thread count.
 
-A file that is damaged, or stamped otherwise than its name says, counts as absent: what it held is measured anew.
+A file that is damaged, or stamped otherwise than its name says, counts as absent: what it held is measured anew. A file
+that somebody hands in is refused instead, by the fields of its stamp that differ.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from finegates_export.errors import missing_extra
+from finegates_export.errors import InputError, missing_extra
 from finegates_export.files import staged_file, write_json
 
 SCHEMA = 4
 CACHE_VARIABLE = "FINEGATES_CACHE"
 """Environment variable: a folder to use instead of the user's cache folder."""
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+MACHINE_FIELDS = ("processor", "cores", "onnxruntime")
+"""Fields of a stamp that say where it was measured; the others say what."""
 
 Entries = dict[str, list[Any]]
 
@@ -42,6 +45,46 @@ def make_stamp(target: str, threads: int) -> dict[str, Any]:
         "onnxruntime": _runtime_version(),
         "threads": threads,
     }
+
+
+def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
+    """Refuse what was measured elsewhere or otherwise.
+
+    Args:
+        stamp: of what was handed in.
+        expected: the stamp that it would have if it were measured here and now.
+        name: what messages call it.
+
+    Raises:
+        InputError: with every field that differs and both its values.
+    """
+    if not isinstance(stamp, dict):
+        raise InputError(f"{name} holds no measured costs: it has no stamp; measure anew")
+    different = [field for field in expected if stamp.get(field) != expected[field]]
+    if different:
+        told = ", ".join(f"{field} {stamp.get(field)!r} and not {expected[field]!r}" for field in different)
+        elsewhere = any(field in MACHINE_FIELDS for field in different)
+        whose = "of another machine" if elsewhere else "measured otherwise"
+        raise InputError(f"{name} holds costs {whose} ({told}); measure anew where the model will run")
+
+
+def check_file(path: Path, stamp: dict[str, Any]) -> None:
+    """Refuse a file that was handed in as this machine's and is not.
+
+    Args:
+        path: the file.
+        stamp: what it is expected to be stamped with.
+
+    Raises:
+        InputError: it cannot be read, holds no costs, or its stamp differs.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"costs {path} cannot be read ({error}); measure anew") from error
+    check_stamp(content.get("stamp") if isinstance(content, dict) else None, stamp, str(path))
+    if not isinstance(content.get("entries"), dict):
+        raise InputError(f"{path} holds no entries of a cost table; measure anew")
 
 
 def cost_path(stamp: dict[str, Any]) -> Path:

@@ -11,11 +11,19 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from finegates_export.errors import InputError, OutputError
 from finegates_export.measure.block_times import Measurer, Precision, Question, measure_blocks
-from finegates_export.measure.cost_file import Entries, cost_path, make_stamp, read_entries, write_entries
+from finegates_export.measure.cost_file import (
+    Entries,
+    check_file,
+    cost_path,
+    make_stamp,
+    read_entries,
+    write_entries,
+)
 from finegates_export.measure.statistics import Interval, median_interval, ratio_interval
 from finegates_export.targets.block_shape import BlockShape
 from finegates_export.targets.block_shapes import read_shape, shape_to_json
@@ -68,6 +76,10 @@ class CostTable:
         target: whose graphs are measured.
         precision: when a measurement may stop.
         measurer: what answers a question; a fresh process unless a caller has something else.
+        path: the file that keeps the results, if not that of this machine in the user's cache folder.
+
+    Raises:
+        InputError: `path` is there and holds something else than costs of this machine, target and thread count.
     """
 
     def __init__(
@@ -76,12 +88,16 @@ class CostTable:
         target: str = "ort-cpu",
         precision: Precision = DEFAULT_PRECISION,
         measurer: Measurer = measure_blocks,
+        path: Path | None = None,
     ) -> None:
         self.threads, self.target, self.precision = threads, target, precision
         self._measurer = measurer
-        self._stamp = make_stamp(target, threads)
-        self.path = cost_path(self._stamp)
+        self.stamp = make_stamp(target, threads)
+        """Whose costs these are; see `cost_file.make_stamp`."""
+        self.path = path or cost_path(self.stamp)
         """The file that keeps the results."""
+        if path is not None and path.exists():
+            check_file(path, self.stamp)
         self._costs: dict[BlockShape, Interval] = {}
         self._ratios: dict[tuple[Way, Way], Interval] = {}
         self._read()
@@ -98,6 +114,14 @@ class CostTable:
             self._costs.update(zip(together, map(median_interval, times), strict=True))
             self._write()
         return {shape: _cost(self._costs[shape]) for shape in shapes}
+
+    def known(self) -> dict[BlockShape, Cost]:
+        """What is there already, in the order of the file."""
+        return {shape: _cost(interval) for shape, interval in self._costs.items()}
+
+    def known_ratios(self) -> dict[tuple[Way, Way], Interval]:
+        """Comparisons that are there already: the time of the second way over that of the first."""
+        return dict(self._ratios)
 
     def cheaper(self, a: Sequence[LinearShape], b: Sequence[LinearShape]) -> Decision:
         """Compare two ways to compute the same, in one run that takes turns.
@@ -127,7 +151,7 @@ class CostTable:
 
     def _read(self) -> None:
         """Take in what the file has; results of this process stay as they are."""
-        entries = read_entries(self.path, self._stamp)
+        entries = read_entries(self.path, self.stamp)
         self._costs = {**_usable(entries, "costs", _read_cost), **self._costs}
         self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
 
@@ -145,7 +169,7 @@ class CostTable:
             if ratio.relative_half_width < KEPT_HALF_WIDTH
         ]
         try:
-            write_entries(self.path, self._stamp, {"costs": costs, "ratios": ratios})
+            write_entries(self.path, self.stamp, {"costs": costs, "ratios": ratios})
         except OutputError as error:
             # A machine without a writable cache folder measures again next time, and that is all.
             logging.getLogger(__name__).warning("measured costs are not kept: %s", error)

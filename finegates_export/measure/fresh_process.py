@@ -11,11 +11,11 @@ from typing import Any
 from finegates_export.errors import MeasurementError
 
 
-def run_fresh(worker: str, spec: dict[str, Any], folder: Path, what: str, remedy: str) -> Any:
+def run_fresh(worker: str | Path, spec: dict[str, Any], folder: Path, what: str, remedy: str) -> Any:
     """Run a module that reads the spec named by its first argument and writes its result to the second.
 
     Args:
-        worker: the module.
+        worker: the module, or the file of a script.
         spec: what it measures, as JSON types.
         folder: where the two processes leave each other messages.
         what: what the process did, for the message when it dies.
@@ -30,7 +30,8 @@ def run_fresh(worker: str, spec: dict[str, Any], folder: Path, what: str, remedy
     spec_file, result_file = folder / "spec.json", folder / "result.json"
     spec_file.write_text(json.dumps(spec), encoding="utf-8")
     result_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", worker, str(spec_file), str(result_file)]
+    program = ["-m", worker] if isinstance(worker, str) else [str(worker)]
+    command = [sys.executable, *program, str(spec_file), str(result_file)]
     finished = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if finished.returncode or not result_file.is_file():
         last_words = finished.stderr.strip().splitlines()[-1:] or ["it said nothing; out of memory?"]

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from finegates_export.errors import InputError
 from finegates_export.files import staged_file, write_json
 from finegates_export.measure.block_times import Measurer, Precision, measure_blocks
-from finegates_export.measure.cost_file import make_stamp
+from finegates_export.measure.cost_file import check_stamp, make_stamp
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.grid import Grid, Values
 from finegates_export.measure.knots import dim_knots, head_knots, neuron_knots, packed_knots
@@ -103,7 +103,7 @@ class LayerCosts:
             )
         try:
             stamp = dict(values["stamp"])
-            check_stamp(stamp, name)
+            check_stamp(stamp, make_stamp(stamp["target"], stamp["threads"]), name)
             return cls(
                 Shape.parse(values["shape"]),
                 stamp["target"],
@@ -139,24 +139,6 @@ class LayerCosts:
         except (OSError, ValueError) as error:
             raise InputError(f"layer costs {path} cannot be read ({error}); measure anew") from error
         return cls.from_json(values, str(path))
-
-
-def check_stamp(stamp: dict[str, Any], name: str) -> None:
-    """Refuse what was measured elsewhere.
-
-    Args:
-        stamp: of what was saved.
-        name: what it is called.
-
-    Raises:
-        InputError: with what differs.
-        KeyError: the stamp is no stamp.
-    """
-    here = make_stamp(stamp["target"], stamp["threads"])
-    different = [key for key in here if stamp.get(key) != here[key]]
-    if different:
-        told = ", ".join(f"{key} {stamp.get(key)!r} and not {here[key]!r}" for key in different)
-        raise InputError(f"{name} holds costs of another machine ({told}); measure anew where the model will run")
 
 
 def measure_layer_costs(

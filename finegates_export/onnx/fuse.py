@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finegates_export.errors import FusionError
+from finegates_export.onnx.fusions.round_trips import drop_round_trips
 from finegates_export.onnx.fusions.skip_normalization import fuse_skip_normalization
 from finegates_export.onnx.inspect import inspect_graph
 
@@ -33,6 +34,7 @@ def fuse_for_ort(graph: Any, expected: dict[str, int]) -> Any:
 
     fused, _ = optimize_for_ort(graph, clear_metadata=True)
     fuse_skip_normalization(fused)
+    drop_round_trips(fused)
     # Fused attention packs Q, K and V; by default matrices of that size are left to be packed at every start.
     fold_constants(fused, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     found = inspect_graph(fused).fused

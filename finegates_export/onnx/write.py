@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from finegates_export.errors import missing_extra
 from finegates_export.onnx.activations import as_operators
+from finegates_export.onnx.padding_mask import spread_padding
 from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
 AXES = ("batch", "sequence")
@@ -78,7 +79,7 @@ def write_graph(
     axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
     example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
     traced = WithHiddenState(model, encoder, names, outputs).eval()
-    with _quiet(), torch.no_grad(), as_operators(model):
+    with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
         program = torch.onnx.export(
             traced,
             example,

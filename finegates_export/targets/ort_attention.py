@@ -62,7 +62,6 @@ def _rotary(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) 
         for word, source in (("q", q), ("k", k)):
             heads_first = _heads_first(graph, source, shape.heads, shape.qk, f"{name}.{word}")
             turned.append(_heads_last(graph, _turn(graph, heads_first, angles, f"{name}.{word}"), f"{name}.{word}"))
-        v = _there_and_back(graph, v, shape.heads, shape.vo, f"{name}.v")
         return _attention(graph, shape, (*turned, v), _own_copy(graph, given["mask"], x, name), name)
 
     return attend
@@ -81,7 +80,7 @@ def _disentangled(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, 
             )
             for word in ("q", "k")
         )
-        v = _there_and_back(graph, _projected(graph, shape, x, "v", shape.vo, name), shape.heads, shape.vo, f"{name}.v")
+        v = _projected(graph, shape, x, "v", shape.vo, name)
         bias = given["mask"]
         terms = [
             _position_term(graph, shape, source, positions, table, f"{name}.{word}", transposed=word == "p2c")
@@ -115,10 +114,8 @@ def _under_bias(graph: BlockGraph, shape: AttentionShape, x: Any, bias: Any, nam
             "Attention", [x, matrix, vector, None, None, bias], f"{name}.attention", contrib=True,
             num_heads=shape.heads, qkv_hidden_sizes=[width] * 3, scale=shape.head_dim**-0.5,
         )  # fmt: skip
-    q, k = (_projected(graph, shape, x, word, shape.qk, name) for word in ("q", "k"))
-    k = _there_and_back(graph, k, shape.heads, shape.qk, f"{name}.k")
-    v = _projected(graph, shape, x, "v", shape.vo, name)
-    v = _there_and_back(graph, v, shape.heads, shape.vo, f"{name}.v")
+    widths = {"q": shape.qk, "k": shape.qk, "v": shape.vo}
+    q, k, v = (_projected(graph, shape, x, word, width, name) for word, width in widths.items())
     return _attention(graph, shape, (q, k, v), bias, name)
 
 
@@ -139,11 +136,6 @@ def _split_heads(graph: BlockGraph, x: Any, heads: int, width: int, name: str) -
 
 def _join_heads(graph: BlockGraph, x: Any, name: str) -> Any:
     return graph.add("Reshape", [x, graph.integers(f"{name}.joined", 0, 0, -1)], f"{name}.join_heads")
-
-
-def _there_and_back(graph: BlockGraph, x: Any, heads: int, width: int, name: str) -> Any:
-    """Two reshapes that fusion leaves behind; they copy nothing."""
-    return _join_heads(graph, _split_heads(graph, x, heads, width, name), name)
 
 
 def _heads_first(graph: BlockGraph, x: Any, heads: int, width: int, name: str) -> Any:

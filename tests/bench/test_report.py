@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from finegates_bench import BenchReport, report
+from finegates_bench.plot_style import PALETTE
 from finegates_bench.report_html import html_page
 from finegates_bench.report_markdown import markdown
-from finegates_bench.report_plots import PALETTE
 from finegates_export.errors import InputError, OutputError
 
 FETCHING = {"src", "href", "srcset", "data", "xlink:href", "poster"}

@@ -1,0 +1,1 @@
+"""TensorRT engines from exported graphs; nothing here imports torch, onnxruntime or transformers."""

@@ -1,0 +1,84 @@
+"""The two packages that build engines share one interface; this is where they are found and told apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from finegates_export.errors import EngineError, InputError, MissingExtraError
+
+PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+LOGGED = 5
+"""Messages of the builder that an error quotes at most."""
+
+
+def find_builder(name: str) -> tuple[str, Any]:
+    """A package by its name, or the first that is installed for `auto`; its name and the module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    asked = list(PACKAGES) if name == "auto" else [name]
+    for package in asked:
+        try:
+            return package, import_module(PACKAGES[package])
+        except ImportError:
+            continue
+    raise MissingExtraError(
+        f"{' or '.join(asked)} is not installed. Run: pip install 'finegates-export[tensorrt]' for tensorrt-rtx, which "
+        "builds without a GPU, or install NVIDIA's TensorRT"
+    )
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger of the package that keeps what it is told instead of printing it; `errors` are the failures' words."""
+
+    class Kept(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Kept()
+
+
+def refused(parser: Any, model: str) -> EngineError:
+    """Why the parser took a graph not, by its nodes."""
+    found = []
+    for number in range(parser.num_errors):
+        error = parser.get_error(number)
+        node = error.node_name() or f"node {error.node()}"
+        found.append(f"{error.node_operator() or 'operator unknown'} {node}: {_plain(error.desc())}")
+    told = "; ".join(found) or "no reason given"
+    return EngineError(f"TensorRT does not read {model}: {told}. Export it with --target tensorrt")
+
+
+def failed(errors: Sequence[str], model: str, what: str) -> EngineError:
+    """Why the builder made no engine, in its own words, which name the layers."""
+    told = "; ".join(map(_plain, errors[-LOGGED:])) or "no reason given"
+    return EngineError(f"TensorRT builds no engine of {model} for {what}: {told}")
+
+
+def _plain(message: str) -> str:
+    """A message without the places in TensorRT's own sources, and what it says of a GPU that is not there."""
+    return re.split(r"\s*\[?\w+\.cpp::", message)[0].strip()
+
+
+def capability(trt: Any, name: str) -> Any:
+    """A GPU generation by its name.
+
+    Raises:
+        InputError: the package knows none of that name, or takes none.
+    """
+    members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
+    known = [member.lower() for member in members if member.startswith("SM")]
+    if not known:
+        raise InputError("compute-capability: TensorRT builds for the GPU of this machine alone; use tensorrt-rtx")
+    if name not in known:
+        raise InputError(f"compute-capability: {name!r} is none of {', '.join(known)}")
+    return members[name.upper()]
