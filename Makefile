@@ -16,7 +16,7 @@ CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.r
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -73,6 +73,11 @@ bench-layers: $(READY) ## What layers cost, and how well their sum predicts whol
 
 bench-norms: $(READY) ## A residual sum and its norm as one operator and as two
 	$(BIN)/python benchmarks/norms.py --out benchmarks/results/norms
+
+bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: as given, sorted, in buckets
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
+	$(BIN)/python benchmarks/sequence_buckets.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv \
+		--out benchmarks/results/sequence-buckets
 
 bench-product: $(READY) ## Products over the open dims alone against whole ones (paper, figure 3)
 	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product

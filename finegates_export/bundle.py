@@ -1,7 +1,8 @@
 """The bundle: a folder that onnxruntime, Transformers.js and sentence-transformers users know how to load.
 
 model.onnx               the graph, weights inside (under onnx/ by option)
-model_quantized.onnx     its int8 form, where asked for
+model_quantized.onnx     its int8 form, or
+model_q4.onnx            its form with 4-bit weights, where asked for
 config.json, tokenizer   as transformers writes them
 export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from finegates_export.engines.profile import FREE, PROFILES_JSON, Profile
 from finegates_export.engines.source import TARGET as ENGINE_TARGET
-from finegates_export.export_report import MIB, ExportReport
+from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
+from finegates_export.model_card import model_card
 from finegates_export.plan import ShrinkPlan
 from finegates_export.stamp import versions
 from finegates_export.tasks import graph_outputs, image_shape, task_of
 from finegates_export.tokenizer_files import copy_tokenizer_file
-from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run, RunInfo
@@ -37,8 +38,6 @@ ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 METADATA_PREFIX = "finegates."
 NOT_TOKENIZER = ("run.json", "shrunk.json", "config.json", "README.md")
-ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors"}
-"""What a model without label names gives, by the task's unit."""
 
 
 def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
@@ -110,7 +109,7 @@ def write_bundle(
 
         (folder / TORCH_FOLDER).mkdir()
         write_shrunk(*torch_model, folder / TORCH_FOLDER)
-    (folder / "README.md").write_text(_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
     info = run.info
     write_json(
         folder / BUNDLE_JSON,
@@ -154,54 +153,3 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
     if task.unit == "score":  # sentence-transformers would squeeze a single output between 0 and 1
         values["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
     return values
-
-
-def _example(info: RunInfo) -> str:
-    """What `predict` takes, as Python."""
-    task = task_of(info.task)
-    if task.images:
-        return "pixel_values"
-    return '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
-
-
-def _card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
-    after = report.after or report.before
-    name = info.base_id if info.base_revision else Path(info.base_id).name
-    metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
-    answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
-    licence = f"license: {info.licence}\n" if info.licence else ""
-    return f"""---
-{licence}library_name: onnxruntime
-tags: [onnx, finegates, pruned]
----
-
-# {name}, {report.plan.removed:.0%} of the layers' linear weights removed
-
-Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
-({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
-
-| metric on the run's evaluation rows | |
-|---|---|
-{metrics}
-
-| | before | after |
-|---|---|---|
-| parameters | {report.before.parameters:,} | {after.parameters:,} |
-| MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
-
-```python
-from finegates_export import load
-
-print(load("this/folder").predict([{_example(info)}]))
-```
-
-The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
-
-```
-{chain_table(list(report.links))}
-```
-
-```
-{report.plan}
-```
-"""

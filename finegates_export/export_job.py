@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.cost_judges import gather_judge, int8_judge
 from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
+from finegates_export.graph_forms import GRAPH_FILES
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
-from finegates_export.targets import MEASURED_TARGETS, TARGETS
+from finegates_export.quantized_form import FloatLinear, QuantizedForm
+from finegates_export.targets import TARGETS
 from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.verification.chain import Chain
 
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
     from finegates_export.shrunk import ShrunkInfo
+    from finegates_export.verification.chain import Link
 
-PLAIN, FUSED, HALF, DELIVERED = "plain.onnx", "fused.onnx", "half.onnx", "model.onnx"
+PLAIN, FUSED, HALF, DELIVERED = "plain.onnx", "fused.onnx", "half.onnx", GRAPH_FILES["float"]
 
 
 @dataclass
@@ -33,8 +36,7 @@ class Outcome:
     before: ModelSize | None = None
     after: ModelSize | None = None
     fused: dict[str, int] = dataclasses.field(default_factory=dict)
-    integer_products: int | None = None
-    left_in_float: tuple[str, ...] = ()
+    quantized: QuantizedForm | None = None
 
 
 class ExportJob:
@@ -66,6 +68,8 @@ class ExportJob:
         self.model: Any = None
         self.chain: Chain
         self.plan: ShrinkPlan
+        self.slow: tuple[FloatLinear, ...] = ()
+        """Linears that int8 would slow down."""
         self.products: dict[str, str] = {}
         """The product node of each linear in the plain graph, by the linear's path."""
 
@@ -75,6 +79,7 @@ class ExportJob:
             self._load_shrunk()
         else:
             self._shrink_run(self.base)
+        self.slow = self._slow_linears()
         return_freed_memory()
 
     def write(self, scratch: Path) -> None:
@@ -120,8 +125,8 @@ class ExportJob:
             before=outcome.before or ModelSize.of_parameters(0),
             after=outcome.after,
             fused=outcome.fused,
-            integer_products=outcome.integer_products,
-            left_in_float=outcome.left_in_float,
+            slow=self.slow,
+            quantized=outcome.quantized,
             links=tuple(self.chain.links),
             rows=self.chain.rows,
             real_rows=self.chain.real_rows,
@@ -136,12 +141,12 @@ class ExportJob:
         outputs = graph_outputs(self.task, pooled=self.pooling is not None)
         return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
 
-    def check(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> None:
+    def check(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> Link:
         """Add a graph file to the chain."""
         from finegates_export.verification.forms import onnx_form
 
         form = onnx_form(path, threads=self.options.threads, optimize=optimize)
-        self.chain.add(name, form, exact=exact)
+        return self.chain.add(name, form, exact=exact)
 
     def expected_fusions(self) -> dict[str, int]:
         """What the target's fusions must find."""
@@ -193,7 +198,7 @@ class ExportJob:
         if not self.options.plan_only:
             self.chain.add("folded", self.torch_form(self.model, self.model, width))
         shrink(self.model, self.structure, self.plan)
-        residual = residual_plans(self.model, self.structure, self._judge())
+        residual = residual_plans(self.model, self.structure, gather_judge(self.options))
         self.plan = dataclasses.replace(self.plan, residual=residual)
         if not self.options.plan_only:
             self.chain.add("shrunk torch", self.torch_form(self.model, self.model))
@@ -209,15 +214,11 @@ class ExportJob:
         if not self.options.plan_only:
             self.chain.set_reference(self.torch_form(self.model, self.model))
 
-    def _judge(self) -> Any:
-        from finegates_export.measure.cost_table import CostTable
-        from finegates_export.measure.gather_judge import GatherJudge
-        from finegates_export.residual_sides import always, never
+    def _slow_linears(self) -> tuple[FloatLinear, ...]:
+        from finegates_export.slow_linears import slow_linears
 
-        if self.options.gathers != "auto" or self.target.NAME not in MEASURED_TARGETS:
-            return always if self.options.gathers == "always" else never
-        table = CostTable(self.options.threads or os.cpu_count() or 1, self.target.NAME)
-        return GatherJudge(table, self.options.tokens)
+        judge = int8_judge(self.options)
+        return slow_linears(self.model, self.structure, self.plan.residual, judge) if judge else ()
 
     def _weights(self) -> dict[str, Any]:
         """The layers' linears that the plan left, as arrays."""

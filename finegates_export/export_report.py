@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finegates_export.plan import ShrinkPlan
+from finegates_export.quantized_form import FloatLinear, QuantizedForm
 from finegates_export.verification.chain import Link
 from finegates_export.verification.report import chain_table
 
@@ -38,10 +39,10 @@ class ExportReport:
     after: ModelSize | None
     """The delivered graph before integers; None where only a plan was asked for."""
     fused: dict[str, int]
-    integer_products: int | None
+    slow: tuple[FloatLinear, ...]
+    """Linears that stay in float because int8 would slow them down on this machine."""
+    quantized: QuantizedForm | None
     """None where nothing was quantized."""
-    left_in_float: tuple[str, ...]
-    """Linears that int8 left in float because the chain did not hold with them."""
     links: tuple[Link, ...]
     rows: int
     """Rows that every link of the chain ran on."""
@@ -62,6 +63,7 @@ class ExportReport:
     def _lines(self) -> Iterator[str]:
         yield str(self.plan)
         if self.after is None:
+            yield from (f"{left.linear} {left.why}" for left in self.slow)
             return
         yield ""
         yield f"{'':<12}  {'before':>14}  {'after':>14}"
@@ -73,9 +75,8 @@ class ExportReport:
         yield ""
         fused = ", ".join(f"{count} {name}" for name, count in self.fused.items() if count)
         yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
-        if self.integer_products is not None:
-            left = f"; left in float: {', '.join(self.left_in_float)}" if self.left_in_float else ""
-            yield f"integer products: {self.integer_products}{left}"
+        if self.quantized is not None:
+            yield from self.quantized.lines()
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
         yield chain_table(list(self.links))

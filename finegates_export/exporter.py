@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
+from finegates_export.graph_forms import GRAPH_FILES, Form, form_of
 from finegates_export.options import Options, check
 from finegates_export.targets import TARGETS
 from finegates_export.verification.chain import Tolerances
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from finegates_export.export_report import ExportReport
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
+
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+"""Those that onnxruntime's kernels know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +36,14 @@ class ExportOptions(Options):
     target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
     """What the graph is made for: onnxruntime's CPU kernels, standard operators alone, onnxruntime on NVIDIA GPUs in
     float16, or TensorRT in float16."""
-    quantize: Literal["none", "int8", "int8-static"] = "none"
-    """`int8`: dynamic, per channel, beside the model in a bundle, instead of it in a file. `int8-static`: ranges of
-    activations from the run's rows, as signed QDQ."""
+    quantize: Literal["none", "int8", "int8-static", "int4"] = "none"
+    """Beside the model in a bundle, instead of it in a file. `int8`: dynamic, per channel. `int8-static`: ranges of
+    activations from the run's rows, as signed QDQ. `int4`: weights alone, in blocks."""
+    int8_linears: Literal["auto", "all"] = "auto"
+    """Dynamic int8: `auto` leaves linears in float that the table of costs measured on this machine says int8 slows
+    down; `all` measures nothing."""
+    block_size: int = 32
+    """4-bit weights: inputs that share a scale; 16, 32, 64, 128 or 256."""
     opset: int | None = None
     """ONNX opset; default: the target's."""
     pool_in_graph: bool = False
@@ -46,7 +55,7 @@ class ExportOptions(Options):
     gathers: Literal["auto", "always", "never"] = "auto"
     """Matrix layout: `auto` asks the table of costs measured on this machine whether a gather pays for closed dims."""
     tokens: int = 1024
-    """Batch times sequence at which that table is asked."""
+    """Batch times sequence at which the table of costs is asked."""
     plan_only: bool = False
     """Print what would go and why, and write nothing."""
     min_agreement: float = 0.99
@@ -76,6 +85,10 @@ class ExportOptions(Options):
             check(not asked, name.replace("_", "-"), "applies to a bundle, and --out names a file")
         known = self.gathers in ("auto", "always", "never")
         check(known, "gathers", f"{self.gathers!r} is none of auto, always, never")
+        known = self.int8_linears in ("auto", "all")
+        check(known, "int8-linears", f"{self.int8_linears!r} is neither auto nor all")
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        check(self.block_size in BLOCK_SIZES, "block-size", f"must be one of {sizes}, got {self.block_size}")
         self.tolerances()
 
     def tolerances(self) -> Tolerances:
@@ -98,8 +111,8 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     """
     import torch
 
-    from finegates_export.export_int8 import write_int8
     from finegates_export.export_job import ExportJob
+    from finegates_export.export_quantized import write_quantized
 
     if options.out is not None and not options.plan_only:
         check_destination(options.out, overwrite=options.overwrite)
@@ -113,7 +126,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     with scratch_folder(options.out) as scratch:
         job.write(scratch)
         if options.quantize != "none":
-            write_int8(job, scratch)
+            write_quantized(job, scratch)
         report = job.report()
         _deliver(options.out, job, scratch, report)
     return report
@@ -135,18 +148,15 @@ def _source(options: ExportOptions, base: BaseModel | None) -> tuple[Run, BaseMo
 
 
 def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> None:
-    from finegates_export.export_int8 import QUANTIZED
-    from finegates_export.export_job import DELIVERED
-
     options = job.options
-    quantized = options.quantize != "none"
+    forms: list[Form] = ["float", *([form_of(options.quantize)] if options.quantize != "none" else [])]
+    graphs = [scratch / GRAPH_FILES[form] for form in forms]
     if out.suffix == ".onnx":
         with staged_file(out, overwrite=options.overwrite) as stage:
-            shutil.move(scratch / (QUANTIZED if quantized else DELIVERED), stage)
+            shutil.move(graphs[-1], stage)
         return
     from finegates_export.bundle import write_bundle
 
-    graphs = [scratch / DELIVERED, *([scratch / QUANTIZED] if quantized else [])]
     with staged_folder(out, overwrite=options.overwrite) as folder:
         torch_model = (job.model, job.shrunk_info()) if options.torch else None
         write_bundle(

@@ -49,12 +49,13 @@ def hasten_measurements(monkeypatch: Any, folder: Path) -> None:
     from functools import partial
 
     from finegates_export import speed_probe
-    from finegates_export.measure import layer_costs
+    from finegates_export.measure import int8_judge, layer_costs
     from finegates_export.measure.block_times import Precision
 
     monkeypatch.setenv("FINEGATES_CACHE", str(folder / "cache"))
     brief = Precision(half_width=0.9, seconds=0.1)
     monkeypatch.setattr(layer_costs, "measure_layer_costs", partial(layer_costs.measure_layer_costs, precision=brief))
+    monkeypatch.setattr(int8_judge, "PRECISION", brief)
     monkeypatch.setattr(speed_probe, "SpeedProbe", partial(speed_probe.SpeedProbe, seconds=0.1))
 
 

@@ -17,9 +17,9 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.rows.read_text(encoding="utf-8").splitlines()[1 : arguments.count + 1]
     sentences, labels = zip(*(line.rsplit("\t", 1) for line in lines), strict=True)
-    for graph, quantized in (("float32", False), ("int8", True)):
-        print(f"\n{graph} graph of {arguments.bundle}:")
-        predictions = load(arguments.bundle, quantized=quantized).predict(list(sentences))
+    for form in ("float", "int8"):
+        print(f"\n{form} graph of {arguments.bundle}:")
+        predictions = load(arguments.bundle, form=form).predict(list(sentences))
         for sentence, label, prediction in zip(sentences, labels, predictions, strict=True):
             print(f"  {prediction.label} ({prediction.score:.3f}), people said {label}: {sentence}")
 

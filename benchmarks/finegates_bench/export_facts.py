@@ -132,7 +132,7 @@ class ExportFacts:
             hidden_size_before=report.plan.hidden_size,
             layers=tuple(LayerWidths.of(layer) for layer in report.plan.layers),
             fused={name: count for name, count in report.fused.items() if count},
-            integer_products=report.integer_products or 0 if quantized else 0,
+            integer_products=report.quantized.products if quantized and report.quantized else 0,
             rows=report.rows,
             chain=tuple(ChainLink.of(link) for link in links),
         )

@@ -51,10 +51,14 @@ class Exported:
             file_bytes=self.graph.stat().st_size,
             metric=metric,
             metric_source=source,
-            left_in_float=self.export.left_in_float if self.precision == "int8" else (),
+            left_in_float=self._left_in_float(),
             export=ExportFacts.of(self.export, quantized=self.precision == "int8"),
             timings=timings,
         )
+
+    def _left_in_float(self) -> tuple[str, ...]:
+        form = self.export.quantized if self.precision == "int8" else None
+        return tuple(left.linear for left in form.left_in_float) if form else ()
 
 
 def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOptions, folder: Path) -> Iterator[Exported]:
@@ -70,15 +74,16 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
         ChainError: a step changed what the model computes.
         FusionError: the target's fusions found less than the family promises.
     """
-    from finegates_export.export_int8 import QUANTIZED
-    from finegates_export.export_job import DELIVERED
     from finegates_export.exporter import ExportOptions, export
+    from finegates_export.graph_forms import GRAPH_FILES
 
     report = export(
         ExportOptions(
             ckpt=candidate.run.folder,
             out=folder,
             quantize="int8" if options.int8 else "none",
+            # Whatever the shapes that are measured: the exporter would decide at one of them.
+            int8_linears="all",
             # Where nothing was trained there are no predictions to keep.
             min_agreement=options.min_agreement if candidate.trained else ANY_AGREEMENT,
             max_metric_loss=options.max_metric_loss if candidate.trained else ANY_METRIC_LOSS,
@@ -87,6 +92,6 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
         ),
         base,
     )
-    yield Exported(candidate, "float32", folder / DELIVERED, report)
+    yield Exported(candidate, "float32", folder / GRAPH_FILES["float"], report)
     if options.int8:
-        yield Exported(candidate, "int8", folder / QUANTIZED, report)
+        yield Exported(candidate, "int8", folder / GRAPH_FILES["int8"], report)

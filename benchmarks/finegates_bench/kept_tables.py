@@ -73,7 +73,11 @@ def _compared(ways: tuple[Way, Way], ratio: Interval) -> Row:
 def _linear(shape: LinearShape) -> str:
     read = f"{shape.inputs}" if shape.read_from is None else f"{shape.inputs} of {shape.read_from}"
     written = f"{shape.outputs}" if shape.write_to is None else f"{shape.outputs} of {shape.write_to}"
-    return f"{read} to {written}"
+    return f"{read} to {written}{_precision(shape)}"
+
+
+def _precision(shape: LinearShape) -> str:
+    return "" if shape.precision == "float32" else f" in {shape.precision}"
 
 
 def _linear_cells(shape: LinearShape) -> tuple[str, ...]:
@@ -99,7 +103,7 @@ def _place(shape: AttentionShape | FeedForwardShape) -> str:
 
 KINDS: dict[str, BlockKind] = {
     LinearShape.kind: BlockKind(
-        lambda shape: f"Linears, {shape.tokens:,} tokens",
+        lambda shape: f"Linears{_precision(shape)}, {shape.tokens:,} tokens",
         ("inputs", "gathered from", "outputs", "spread over", "behind it"),
         _linear_cells,
         lambda shape: (shape.width_in, shape.inputs, shape.width_out, shape.outputs, shape.bias, shape.activation),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finegates_export.errors import InputError
+from finegates_export.graph_forms import GRAPH_FILES
 from finegates_export.runtime.predictor import read_bundle
 
 TARGET = "tensorrt"
@@ -42,7 +43,8 @@ def find_source(model: Path, *, quantized: bool) -> Source:
             f"{model} was exported for {info['target']}, whose operators TensorRT does not know; export it again with "
             f"--target {TARGET}"
         )
-    graphs = [name for name in info["graphs"] if ("quantized" in name) == quantized]
+    file = GRAPH_FILES["int8" if quantized else "float"]
+    graphs = [name for name in info["graphs"] if Path(name).name == file]
     if not graphs:
         raise InputError(f"{model} holds no int8 graph; export it with --quantize int8-static")
     return Source(model / graphs[0], model, info["max_length"])

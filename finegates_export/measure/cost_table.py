@@ -195,7 +195,9 @@ def _cost(interval: Interval) -> Cost:
 
 
 def _decide(a: Way, b: Way, ratio: Interval) -> Decision:
-    names = [_name(a), _name(b)]
+    names = [*map(_precision, (a, b))]
+    if names[0] == names[1]:
+        names = [*map(_name, (a, b))]
     if names[0] == names[1]:
         names = ["the first way", "the second way"]
     figures = f"{ratio.median:.2f} of the time ({ratio.low:.2f} to {ratio.high:.2f}) at {a[0].tokens} tokens"
@@ -207,6 +209,10 @@ def _decide(a: Way, b: Way, ratio: Interval) -> Decision:
 
 def _name(way: Way) -> str:
     return "gathered" if any(shape.gathered for shape in way) else "zeros stay"
+
+
+def _precision(way: Way) -> str:
+    return " and ".join(sorted({shape.precision for shape in way}))
 
 
 def _read_cost(entry: dict[str, Any]) -> BlockShape:

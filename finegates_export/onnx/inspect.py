@@ -1,4 +1,4 @@
-"""What is in a graph: operators by class, integer products, weights."""
+"""What is in a graph: operators by class, products of quantized weights, weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 ACTIVATION = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 INTEGER_PRODUCTS = ("MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", *INTEGER_PRODUCTS)
+BLOCKWISE_PRODUCT = "MatMulNBits"
 CONTRIB_DOMAIN = "com.microsoft"
 TAKEN_APART = "_apart_norm"
 """How the names of norms end that were fused with the sum in front of them and taken apart; see `targets.ort_norms`."""
@@ -27,6 +28,8 @@ class GraphFacts:
     fused: dict[str, int]
     """Fused nodes by class: attention, normalization, activation."""
     integer_products: int
+    blockwise_products: int
+    """Products that read a matrix packed in blocks of 4-bit weights."""
     parameters: int
     """Elements of all floating-point initializers with a dimension or more."""
     encoder_weights: int
@@ -37,7 +40,7 @@ class GraphFacts:
     @property
     def exact(self) -> bool:
         """Whether the graph is held to the float32 tolerance."""
-        return not self.half and not self.integer_products
+        return not (self.half or self.integer_products or self.blockwise_products)
 
 
 def inspect_graph(graph: Any) -> GraphFacts:
@@ -51,11 +54,14 @@ def inspect_graph(graph: Any) -> GraphFacts:
     head = {id(node) for node in head_nodes(graph)}
     apart = sum(node.name.endswith(TAKEN_APART) for node in graph.graph)
     for node in graph.graph:
-        fused = node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION)
-        if fused and id(node) not in head:
+        if id(node) in head:
+            continue
+        if node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION):
             operators[node.op_type] += 1
-        if id(node) not in head and (matrix := constant_matrix(node)) is not None:
+        if (matrix := constant_matrix(node)) is not None:
             weights[matrix.name] = matrix.const_value.size
+        elif node.op_type == BLOCKWISE_PRODUCT:
+            weights[node.inputs[1].name] = node.attributes["K"].as_int() * node.attributes["N"].as_int()
     return GraphFacts(
         nodes=len(graph.graph),
         fused={
@@ -64,6 +70,7 @@ def inspect_graph(graph: Any) -> GraphFacts:
             "activation": sum(operators[name] for name in ACTIVATION),
         },
         integer_products=sum(operators[name] for name in INTEGER_PRODUCTS) + sum(map(_between_integers, graph.graph)),
+        blockwise_products=operators[BLOCKWISE_PRODUCT],
         parameters=sum(
             value.const_value.size
             for value in graph.graph.initializers.values()

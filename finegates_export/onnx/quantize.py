@@ -40,7 +40,7 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
     if not chosen:  # the quantizer takes an empty list for all nodes
         shutil.copyfile(source, target)
         return
-    with _quiet():
+    with quiet_quantizer():
         quantize_dynamic(
             source,
             target,
@@ -76,7 +76,7 @@ def quantize_static_int8(
     if not chosen:
         shutil.copyfile(source, target)
         return
-    with _quiet():
+    with quiet_quantizer():
         quantize_static(
             source,
             target,
@@ -147,12 +147,14 @@ def load_graph(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantizer advises a pre-processing step, on the root logger; the graph has had it."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
+def quiet_quantizer() -> Iterator[None]:
+    """Keep the quantizers' remarks away: they advise steps that were taken, and tell of every node."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    placeholder = logging.NullHandler()  # one of them sets up logging when it is imported, where nobody has
+    root.addHandler(placeholder)
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        root.setLevel(before)
+        logging.disable(before)
+        root.removeHandler(placeholder)

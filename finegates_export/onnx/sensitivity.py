@@ -1,7 +1,9 @@
-"""Which linears int8 hurts most: each one's quantization error alone, seen in the outputs, on real inputs."""
+"""Which linears quantization hurts most: each one's error alone, seen in the outputs, on real inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,28 @@ from finegates_export.verification.judge import Array, Outputs
 
 WEIGHT_LEVELS = 127
 ACTIVATION_LEVELS = 255
+BLOCK_LEVELS = 15
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What quantization does to a linear, in float."""
+
+    weight: Callable[[Tensor], Tensor]
+    """From its weight, of shape (outputs, inputs), to the rounded one."""
+    inputs: Callable[[Tensor], Tensor] | None
+    """From what it reads to the rounded values; None where that stays as it is."""
 
 
 def rank_by_sensitivity(
-    model: nn.Module, linears: list[str], forward: Forward, inputs: list[dict[str, Array]], outputs: tuple[str, ...]
+    model: nn.Module,
+    linears: list[str],
+    forward: Forward,
+    inputs: list[dict[str, Array]],
+    outputs: tuple[str, ...],
+    simulation: Simulation,
 ) -> list[str]:
     """Linears by how much quantizing each of them alone moves the task's outputs, most first.
-
-    Quantization is simulated as onnxruntime's dynamic int8 does it: weights signed and per output channel, inputs
-    unsigned and per tensor.
 
     Args:
         model: the shrunk torch model.
@@ -29,14 +44,15 @@ def rank_by_sensitivity(
         forward: runs the model on one batch.
         inputs: batches; a few dozen rows are enough to rank.
         outputs: the outputs that count.
+        simulation: how a linear is quantized.
     """
     reference = [forward(batch) for batch in inputs]
     error: dict[str, float] = {}
     for path in linears:
         linear: Any = model.get_submodule(path)
         weight = linear.weight.data
-        linear.weight.data = _quantized_weight(weight)
-        handle = linear.register_forward_pre_hook(_quantize_input)
+        linear.weight.data = simulation.weight(weight)
+        handle = linear.register_forward_pre_hook(_rounding(simulation))
         try:
             moved = [_moved(forward(batch), before, outputs) for batch, before in zip(inputs, reference, strict=True)]
         finally:
@@ -50,15 +66,43 @@ def _moved(after: Outputs, before: Outputs, outputs: tuple[str, ...]) -> float:
     return float(np.mean([np.mean((after[name] - before[name]) ** 2) for name in outputs]))
 
 
-def _quantized_weight(weight_OI: Tensor) -> Tensor:
+def _rounding(simulation: Simulation) -> Callable[..., tuple[Tensor, ...]]:
+    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return args if simulation.inputs is None else (simulation.inputs(args[0]), *args[1:])
+
+    return hook
+
+
+def _int8_weight(weight_OI: Tensor) -> Tensor:
     scale_O1 = weight_OI.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(weight_OI.dtype).tiny) / WEIGHT_LEVELS
     return (weight_OI / scale_O1).round() * scale_O1
 
 
-def _quantize_input(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    x_BSD = args[0]
-    low, high = x_BSD.amin().clamp(max=0.0), x_BSD.amax().clamp(min=0.0)
-    scale = ((high - low) / ACTIVATION_LEVELS).clamp(min=torch.finfo(x_BSD.dtype).tiny)
+def _int8_inputs(x_BSD: Tensor) -> Tensor:
+    return _asymmetric(x_BSD, x_BSD.amin(), x_BSD.amax(), ACTIVATION_LEVELS)
+
+
+def _asymmetric(values: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Rounded to so many steps between `low` and `high`, with a step at 0."""
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    scale = ((high - low) / levels).clamp(min=torch.finfo(values.dtype).tiny)
     zero_point = (-low / scale).round()
-    quantized = ((x_BSD / scale).round() + zero_point).clamp(0, ACTIVATION_LEVELS)
-    return ((quantized - zero_point) * scale, *args[1:])
+    quantized = ((values / scale).round() + zero_point).clamp(0, levels)
+    return (quantized - zero_point) * scale
+
+
+INT8 = Simulation(_int8_weight, _int8_inputs)
+"""onnxruntime's dynamic int8: weights signed and per output channel, inputs unsigned and per tensor."""
+
+
+def blockwise_int4(block_size: int) -> Simulation:
+    """Weights in 4 bits with a scale and a zero point for every so many inputs; what is read stays in float."""
+
+    def rounded(weight_OI: Tensor) -> Tensor:
+        outputs, inputs = weight_OI.shape
+        padded = nn.functional.pad(weight_OI, (0, -inputs % block_size))
+        blocks = padded.reshape(outputs, -1, block_size)
+        edges = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
+        return _asymmetric(blocks, *edges, BLOCK_LEVELS).reshape(outputs, -1)[:, :inputs]
+
+    return Simulation(rounded, None)

@@ -5,7 +5,7 @@ Shapes: B rows, S tokens, C labels, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from finegates_export.pooling import Pooling, pool
 from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Result, Word
-from finegates_export.runtime.reading import CONTEXT, Read
+from finegates_export.runtime.reading import CONTEXT, Row
 from finegates_export.tasks import END, HIDDEN, LOGITS, SENTENCE, START, Task, Unit
 
 Array = npt.NDArray[Any]
@@ -37,12 +37,27 @@ class Decoder:
     labels: tuple[str, ...]
     pooling: Pooling | None
 
-    def decode(self, outputs: Outputs, read: Read) -> list[Result]:
-        """An answer for every item that was read."""
-        return _DECODERS[self.task.unit](self, outputs, read)
+    def decode(self, outputs: Outputs, rows: Sequence[Row]) -> list[Any]:
+        """What each row of a call says."""
+        return _DECODERS[self.task.unit](self, outputs, rows)
+
+    def join(self, found: Sequence[Any], rows: Sequence[Row]) -> list[Result]:
+        """An answer for every input, from what its rows say: of a text's windows, the best one's.
+
+        Args:
+            found: what `decode` gave, row by row.
+            rows: those rows, in the order of the inputs.
+        """
+        if self.task.unit != "span":
+            return list(found)
+        best: dict[int, tuple[float, Answer]] = {}
+        for (value, answer), row in zip(found, rows, strict=True):
+            if row.owner not in best or value > best[row.owner][0]:
+                best[row.owner] = (value, answer)
+        return [answer for _, answer in best.values()]
 
 
-def _rows(decoder: Decoder, outputs: Outputs, _read: Read) -> list[Result]:
+def _rows(decoder: Decoder, outputs: Outputs, _rows_read: Sequence[Row]) -> list[Result]:
     probabilities_BC = _softmax(outputs[LOGITS])
     return [
         Prediction(decoder.labels[int(row.argmax())], float(row.max()), _named(decoder, row))
@@ -50,24 +65,24 @@ def _rows(decoder: Decoder, outputs: Outputs, _read: Read) -> list[Result]:
     ]
 
 
-def _scores(_decoder: Decoder, outputs: Outputs, _read: Read) -> list[Result]:
+def _scores(_decoder: Decoder, outputs: Outputs, _rows_read: Sequence[Row]) -> list[Result]:
     return [Prediction(None, float(row[0]), {}) for row in outputs[LOGITS]]
 
 
-def _label_sets(decoder: Decoder, outputs: Outputs, _read: Read) -> list[Result]:
+def _label_sets(decoder: Decoder, outputs: Outputs, _rows_read: Sequence[Row]) -> list[Result]:
     logits_BC = outputs[LOGITS]
     probabilities_BC = 1 / (1 + np.exp(-logits_BC))
     chosen = [tuple(name for name, logit in zip(decoder.labels, row, strict=True) if logit > 0) for row in logits_BC]
     return [LabelSet(names, _named(decoder, row)) for names, row in zip(chosen, probabilities_BC, strict=True)]
 
 
-def _words(decoder: Decoder, outputs: Outputs, read: Read) -> list[Result]:
+def _words(decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[Result]:
     results: list[Result] = []
-    for logits_SC, encoding, given in zip(outputs[LOGITS], read.encodings, read.given, strict=True):
-        probabilities_SC = _softmax(logits_SC)
+    for logits_SC, row in zip(outputs[LOGITS], rows, strict=True):
+        probabilities_SC, given = _softmax(logits_SC), row.given
         words = []
-        for number, first in _first_tokens(encoding).items():
-            start, end = (0, len(given[number])) if not isinstance(given, str) else encoding.word_to_chars(number)
+        for number, first in _first_tokens(row.tokens).items():
+            start, end = (0, len(given[number])) if not isinstance(given, str) else row.tokens.word_to_chars(number)
             text = given[start:end] if isinstance(given, str) else given[number]
             best = int(probabilities_SC[first].argmax())
             words.append(Word(text, decoder.labels[best], float(probabilities_SC[first, best]), start, end))
@@ -84,25 +99,23 @@ def _first_tokens(encoding: Any) -> dict[int, int]:
     return first
 
 
-def _answers(_decoder: Decoder, outputs: Outputs, read: Read) -> list[Result]:
-    best: dict[int, tuple[float, Answer]] = {}
-    for row, encoding in enumerate(read.encodings):
-        length = len(encoding.ids)
-        context = np.array([sequence == CONTEXT for sequence in encoding.sequence_ids])
-        start_S, end_S = (
-            np.where(context, outputs[name][row, :length].astype(np.float64), -np.inf) for name in (START, END)
-        )
+def _answers(_decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[tuple[float, Answer]]:
+    """Of each row the best answer in it, and the logits' sum that it is compared by with those of other windows."""
+    found = []
+    for number, row in enumerate(rows):
+        context = np.array([sequence == CONTEXT for sequence in row.tokens.sequence_ids])
         if not context.any():
+            found.append((-np.inf, Answer("", 0.0, 0, 0)))
             continue
-        together_SS = np.where(_in_order(length), start_S[:, None] + end_S[None, :], -np.inf)
+        start_S, end_S = (
+            np.where(context, outputs[name][number, : row.length].astype(np.float64), -np.inf) for name in (START, END)
+        )
+        together_SS = np.where(_in_order(row.length), start_S[:, None] + end_S[None, :], -np.inf)
         first, last = (int(i) for i in np.unravel_index(together_SS.argmax(), together_SS.shape))
-        start, end = encoding.offsets[first][0], encoding.offsets[last][1]
+        start, end = row.tokens.offsets[first][0], row.tokens.offsets[last][1]
         score = float(_softmax(start_S)[first] * _softmax(end_S)[last])
-        owner = read.owner[row]
-        value = float(together_SS[first, last])
-        if owner not in best or value > best[owner][0]:
-            best[owner] = (value, Answer(read.given[owner][1][start:end], score, start, end))
-    return [best[i][1] if i in best else Answer("", 0.0, 0, 0) for i in range(len(read.given))]
+        found.append((float(together_SS[first, last]), Answer(row.given[1][start:end], score, start, end)))
+    return found
 
 
 def _in_order(length: int) -> npt.NDArray[np.bool_]:
@@ -111,13 +124,14 @@ def _in_order(length: int) -> npt.NDArray[np.bool_]:
     return (distance >= 0) & (distance < LONGEST_ANSWER)
 
 
-def _vectors(decoder: Decoder, outputs: Outputs, read: Read) -> list[Result]:
+def _vectors(decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[Result]:
     if SENTENCE in outputs:
         return list(outputs[SENTENCE])
     hidden_BSD = outputs[HIDDEN]
     attended_BS = np.ones(hidden_BSD.shape[:2], bool)
-    for row, encoding in enumerate(read.encodings):
-        attended_BS[row, len(encoding.ids) :] = False
+    for number, row in enumerate(rows):
+        if row.length:
+            attended_BS[number, row.length :] = False
     if decoder.pooling is not None:
         return list(pool(hidden_BSD, attended_BS, decoder.pooling))
     return [tokens_SD[mask_S] for tokens_SD, mask_S in zip(hidden_BSD, attended_BS, strict=True)]
@@ -132,6 +146,6 @@ def _named(decoder: Decoder, values_C: Array) -> dict[str, float]:
     return {label: float(value) for label, value in zip(decoder.labels, values_C, strict=True)}
 
 
-_DECODERS: dict[Unit, Callable[[Decoder, Outputs, Read], list[Result]]] = {
+_DECODERS: dict[Unit, Callable[[Decoder, Outputs, Sequence[Row]], list[Any]]] = {
     "row": _rows, "label": _label_sets, "score": _scores, "token": _words, "span": _answers, "vector": _vectors,
 }  # fmt: skip

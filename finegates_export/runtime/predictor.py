@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from finegates_export.errors import InputError, missing_extra
 from finegates_export.files import sha256_file
+from finegates_export.graph_forms import GRAPH_FILES, Form
+from finegates_export.options import check
 from finegates_export.pooling import Pooling
+from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
-from finegates_export.runtime.reading import ImageReader, Read, TextReader
+from finegates_export.runtime.reading import ImageReader, Row, TextReader
 from finegates_export.tasks import LOGITS, PIXELS, task_of
 
 BUNDLE_JSON = "bundle.json"
@@ -31,10 +34,11 @@ class Predictor:
         session: an onnxruntime session.
         reader: makes the graph's inputs.
         decoder: reads its outputs.
+        buckets: the lengths that its calls have.
     """
 
-    def __init__(self, session: Any, reader: TextReader | ImageReader, decoder: Decoder) -> None:
-        self._session, self._reader, self._decoder = session, reader, decoder
+    def __init__(self, session: Any, reader: TextReader | ImageReader, decoder: Decoder, buckets: Buckets) -> None:
+        self._session, self._reader, self._decoder, self._buckets = session, reader, decoder, buckets
         self._outputs = [value.name for value in session.get_outputs()]
         self.task = decoder.task.name
         """What was trained."""
@@ -44,7 +48,7 @@ class Predictor:
         """The providers onnxruntime really uses."""
 
     def logits(self, texts: Sequence[Any]) -> npt.NDArray[np.float32]:
-        """Raw outputs of tasks with a label or score per row, shape (B, C); one batch, padded to the longest text.
+        """Raw outputs of tasks with a label or score per row, shape (B, C); one call of the model.
 
         Raises:
             InputError: the graph has no logits, or an input is not what it reads.
@@ -53,16 +57,18 @@ class Predictor:
             raise InputError(f"a graph for {self.task} has no logits; it returns {', '.join(self._outputs)}")
         if not len(texts):
             return np.zeros((0, max(1, len(self.labels))), np.float32)
-        return np.asarray(self._run(self._reader.read(texts))[LOGITS], np.float32)
+        rows = self._reader.rows(texts)
+        return np.asarray(self._run(rows)[LOGITS], np.float32)
 
-    def predict(self, inputs: Sequence[Any], *, batch_size: int = 32) -> list[Any]:
-        """An answer for every input.
+    def predict(self, inputs: Sequence[Any], *, batch_size: int = 32, sort: bool = True) -> list[Any]:
+        """An answer for every input, in the order of the inputs.
 
         Args:
             inputs: texts; pairs of texts where the model was trained on pairs; pairs (question, text) for question
                 answering; texts or lists of words for token classification; for images float arrays of shape
                 (channels, height, width), as the base's image processor makes them.
-            batch_size: inputs a call of the model.
+            batch_size: rows a call of the model; a long text that is asked about takes several.
+            sort: put rows of like length into one call: fewer tokens are padded, never more. False: as they come.
 
         Returns:
             A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
@@ -74,34 +80,53 @@ class Predictor:
         """
         if isinstance(inputs, str):
             raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
+        check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
         results: list[Result] = []
-        for start in range(0, len(inputs), batch_size):
-            read = self._reader.read(inputs[start : start + batch_size])
-            results += self._decoder.decode(self._run(read), read)
+        together = batch_size * BATCHES_TOGETHER
+        for start in range(0, len(inputs), together):
+            rows = self._reader.rows(inputs[start : start + together])
+            lengths = [self._buckets.padded(row.length) for row in rows]
+            found: dict[int, Any] = {}
+            for batch in (by_length if sort else in_order)(lengths, batch_size):
+                chosen = [rows[number] for number in batch]
+                found.update(zip(batch, self._decoder.decode(self._run(chosen), chosen), strict=True))
+            results += self._decoder.join([found[number] for number in range(len(rows))], rows)
         return results
 
-    def _run(self, read: Read) -> dict[str, npt.NDArray[Any]]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, read.feed), strict=True))
+    def _run(self, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
+        feed = self._reader.feed(rows, self._buckets.padded(max(row.length for row in rows)))
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
 
-def load(bundle: str | Path, *, quantized: bool = False, threads: int | None = None) -> Predictor:
+def load(
+    bundle: str | Path,
+    *,
+    form: Form = "float",
+    threads: int | None = None,
+    buckets: int | Sequence[int] | None = None,
+) -> Predictor:
     """Load a bundle.
 
     Args:
         bundle: the folder that `finegates-export --out FOLDER/` wrote.
-        quantized: use the int8 graph.
+        form: which of its graphs: `float`, `int8` or `int4`.
         threads: processor threads; onnxruntime's choice where None.
+        buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
+            are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
+            as its longest text. Images have one size anyway.
 
     Raises:
-        InputError: not a bundle, or a file of it is missing or was changed.
+        ValueError: no such form, or impossible buckets.
+        InputError: not a bundle, a bundle without that form, or a file of it is missing or was changed.
         MissingExtraError: onnxruntime is not installed.
         UnsupportedError: a task that this version does not know.
     """
+    check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
     folder = Path(bundle)
     info = read_bundle(folder)
-    graphs = [name for name in info["graphs"] if ("quantized" in name) == quantized]
+    graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
     if not graphs:
-        raise InputError(f"{folder} holds no int8 graph; export it with --quantize int8")
+        raise InputError(f"{folder} holds no {form} graph; export it with --quantize {form}")
     try:
         import onnxruntime
     except ImportError as error:
@@ -113,7 +138,10 @@ def load(bundle: str | Path, *, quantized: bool = False, threads: int | None = N
     session = onnxruntime.InferenceSession(folder / graphs[0], settings, providers=["CPUExecutionProvider"])
     pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
     decoder = Decoder(task_of(info["task"]), tuple(info["labels"]), pooling)
-    return Predictor(session, _reader(folder, info, session, decoder), decoder)
+    reader = _reader(folder, info, session, decoder)
+    chosen = None if isinstance(reader, ImageReader) else buckets
+    lengths = Buckets(tuple(chosen) if isinstance(chosen, Sequence) else chosen, info["max_length"])
+    return Predictor(session, reader, decoder, lengths)
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:

@@ -36,16 +36,17 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Read:
-    """The inputs of one call."""
+class Row:
+    """One row of a call of the model."""
 
-    feed: dict[str, Array]
-    given: list[Any]
-    """What was read, item by item."""
-    owner: list[int]
-    """The item of each row: a long text that is asked about takes several rows."""
-    encodings: list[Any]
-    """The tokens of each row, not padded; empty for images."""
+    owner: int
+    """The input that it belongs to, by number: a long text that is asked about takes several rows."""
+    given: Any
+    """That input."""
+    tokens: Any
+    """An encoding, not padded; for images the pixels."""
+    length: int
+    """Tokens; 0 for images, which all have one size."""
 
 
 class TextReader:
@@ -68,23 +69,29 @@ class TextReader:
         else:
             tokenizer.enable_truncation(max_length)
 
-    def read(self, texts: Sequence[Text]) -> Read:
-        """Tokenize one batch.
+    def rows(self, texts: Sequence[Text]) -> list[Row]:
+        """Tokenize.
 
         Raises:
             InputError: not what the task reads.
         """
         given = list(texts)
-        whole = self._encode(given)
-        rows = [windows_of(one, self._max_length) if self._unit == "span" else [one] for one in whole]
-        owner = [number for number, windows in enumerate(rows) for _ in windows]
-        encodings = [one for windows in rows for one in windows]
+        parts = [windows_of(one, self._max_length) if self._unit == "span" else [one] for one in self._encode(given)]
+        return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]
+
+    def feed(self, rows: Sequence[Row], length: int) -> dict[str, Array]:
+        """The inputs of a call.
+
+        Args:
+            rows: what it reads.
+            length: tokens to pad every row to.
+        """
         columns = {
-            "input_ids": _padded([one.ids for one in encodings], self._pad_id),
-            "attention_mask": _padded([one.attention_mask for one in encodings], 0),
-            "token_type_ids": _padded([one.type_ids for one in encodings], 0),
+            "input_ids": _padded([row.tokens.ids for row in rows], length, self._pad_id),
+            "attention_mask": _padded([row.tokens.attention_mask for row in rows], length, 0),
+            "token_type_ids": _padded([row.tokens.type_ids for row in rows], length, 0),
         }
-        return Read({name: columns[name] for name in self._names}, given, owner, encodings)
+        return {name: columns[name] for name in self._names}
 
     def _encode(self, given: list[Any]) -> list[Any]:
         if self._unit == "span":
@@ -109,8 +116,8 @@ class ImageReader:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = tuple(shape)
 
-    def read(self, images: Sequence[Any]) -> Read:
-        """Stack one batch.
+    def rows(self, images: Sequence[Any]) -> list[Row]:
+        """Check.
 
         Raises:
             InputError: an image of another shape.
@@ -122,7 +129,12 @@ class ImageReader:
                     f"an image has the shape {array.shape}, the model takes {self._shape} (channels, height, width); "
                     "prepare it with the image processor of the bundle"
                 )
-        return Read({PIXELS: np.stack(arrays)}, list(images), list(range(len(arrays))), [])
+        return [Row(owner, array, array, 0) for owner, array in enumerate(arrays)]
+
+    def feed(self, rows: Sequence[Row], length: int) -> dict[str, Array]:
+        """The images of a call, stacked; they have no `length`."""
+        _ = length
+        return {PIXELS: np.stack([row.tokens for row in rows])}
 
 
 def windows_of(encoding: Any, max_length: int) -> list[Window]:
@@ -155,6 +167,5 @@ def windows_of(encoding: Any, max_length: int) -> list[Window]:
     ]
 
 
-def _padded(rows: list[list[int]], filler: int) -> npt.NDArray[np.int64]:
-    longest = max(len(row) for row in rows)
-    return np.asarray([row + [filler] * (longest - len(row)) for row in rows], np.int64)
+def _padded(rows: list[list[int]], length: int, filler: int) -> npt.NDArray[np.int64]:
+    return np.asarray([row + [filler] * (length - len(row)) for row in rows], np.int64)

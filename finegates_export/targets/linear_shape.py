@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from finegates_export.options import Options, check
 from finegates_export.targets.block_shape import Feeds
+
+Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 MOST_COPIES = 4
 MOST_COPIED_ELEMENTS = 1 << 26
@@ -32,6 +35,8 @@ class LinearShape(Options):
     bias: bool = True
     activation: bool = False
     """Whether a GELU follows, fused with the bias."""
+    precision: Precision = "float32"
+    """`int8`: what the linear reads is rounded as it comes, and the product is one of integers."""
 
     def __post_init__(self) -> None:
         for field in ("tokens", "inputs", "outputs"):
@@ -40,6 +45,8 @@ class LinearShape(Options):
             whole = getattr(self, field)
             check(whole is None or whole >= size, field, f"must hold the {size} dims of the matrix, got {whole}")
         check(self.bias or not self.activation, "activation", "takes the bias in; give bias=True")
+        known = self.precision in PRECISIONS
+        check(known, "precision", f"{self.precision!r} is none of {', '.join(PRECISIONS)}")
 
     @property
     def gathered(self) -> bool:

@@ -20,7 +20,7 @@ OPSET = 20
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 """Which widths its kernels like."""
 FLOAT: FloatType = "float32"
-INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
+INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 
 
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:

@@ -13,7 +13,7 @@ OPSET = 20
 WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
 """Float16 products of tensor cores are aligned to 16 bytes."""
 FLOAT: FloatType = "float16"
-INTEGERS: tuple[Integers, ...] = ()
+INTEGERS: tuple[Integers, ...] = ("int4",)
 
 
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from finegates_export.onnx.gathers import add_gathers
+from finegates_export.onnx.inspect import CONTRIB_DOMAIN
 from finegates_export.plan import Dims, ResidualPlan
 from finegates_export.targets.block_graph import BlockGraph
 from finegates_export.targets.linear_shape import LinearShape
@@ -35,7 +36,35 @@ def linear_graph(shape: LinearShape, opset: int, seed: int) -> bytes:
         graph.first_number(result, f"{name}.first")
         sides += _sides(shape, name, graph.generator)
     add_gathers(graph.model, {side.linear: side.linear for side in sides}, sides)
+    if shape.precision == "int8":
+        _multiply_integers(graph)
     return graph.to_bytes()
+
+
+def _multiply_integers(graph: BlockGraph) -> None:
+    """The products as the operator that a session makes of dynamic int8: it rounds what it reads itself.
+
+    A session does the same in several operators where products share what they read. Side by side in one graph they
+    would share it too, so each is written as the one operator.
+    """
+    import onnx_ir
+    import onnx_ir.passes.common as passes
+
+    for node in [node for node in graph.graph if node.op_type == "MatMul"]:
+        inputs, outputs = node.inputs[1].const_value.shape.numpy()
+        matrix = graph.generator.integers(-127, 128, (inputs, outputs), np.int8)
+        parts = {"weight": matrix, "scale": np.full(outputs, 1e-2, np.float32), "zero": np.zeros(outputs, np.int8)}
+        constants = [graph.constant(f"{node.name}.int8.{name}", values) for name, values in parts.items()]
+        old = node.outputs[0]
+        product = onnx_ir.node(
+            "DynamicQuantizeMatMul", [node.inputs[0], *constants], domain=CONTRIB_DOMAIN, name=f"{node.name}.int8"
+        )
+        new = product.outputs[0]
+        new.name, new.shape, new.type = f"{old.name}.int8", old.shape, old.type
+        graph.graph.insert_before(node, product)
+        old.replace_all_uses_with(new)
+        graph.graph.remove([node], safe=True)
+    passes.RemoveUnusedNodesPass()(graph.model)
 
 
 def _sides(shape: LinearShape, name: str, generator: np.random.Generator) -> list[ResidualPlan]:

@@ -8,7 +8,7 @@ from finegates_export.gates.settle import Widths
 from finegates_export.targets.block_shape import BlockShape
 
 FloatType = Literal["float32", "float16"]
-Integers = Literal["int8", "int8-static"]
+Integers = Literal["int8", "int8-static", "int4"]
 
 
 class Target(Protocol):
@@ -23,7 +23,7 @@ class Target(Protocol):
     FLOAT: FloatType
     """Of weights and arithmetic in the delivered graph; inputs and outputs stay as they are."""
     INTEGERS: tuple[Integers, ...]
-    """The forms of int8 that it runs."""
+    """The quantized forms that it runs."""
 
     def finish(self, graph: Any, expected_fusions: dict[str, int]) -> Any:
         """The passes that turn a plain float32 graph into this target's.

@@ -132,7 +132,7 @@ def test_a_client_takes_the_int8_graph_where_asked(client, workshop, tmp_path):
     bundle = workshop.bundle(run, **BUNDLES[layout])
     question = tokenized(run, PAIRS, MAX_LENGTH)
     pairs = [tuple(pair) for pair in PAIRS]
-    int8, float32 = (load(bundle, quantized=quantized, threads=1).logits(pairs) for quantized in (True, False))
+    int8, float32 = (load(bundle, form=form, threads=1).logits(pairs) for form in ("int8", "float"))
     given = ask(client, bundle, question, tmp_path, quantized=True)
     assert difference(int8, given, question) < TOLERANCE
     assert difference(float32, given, question) > TOLERANCE

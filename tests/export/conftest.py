@@ -57,7 +57,8 @@ class Workshop:
     def bundle(self, run: Path, **options: Any) -> Path:
         """The bundle of a run."""
         name = _name(f"bundle {run.name}", options)
-        settings = {"gathers": "never", **options}  # measuring takes seconds, and a busy machine may decide otherwise
+        # Measuring takes seconds, and a busy machine may decide otherwise.
+        settings = {"gathers": "never", "int8_linears": "all", **options}
         return self.make(name, lambda out: export(ExportOptions(ckpt=run, out=out, threads=1, **settings)))
 
     def make(self, name: str, build: Callable[[Path], Any]) -> Path:

@@ -62,7 +62,7 @@ def test_labels_and_probabilities_are_those_of_the_torch_model(run, predictor, t
 
 def test_the_int8_graph_predicts_nearly_the_same(run, bundle):
     logits = torch_logits(run, TEXTS).numpy()
-    quantized = finegates_export.load(bundle, quantized=True, threads=1)
+    quantized = finegates_export.load(bundle, form="int8", threads=1)
     found = quantized.logits(TEXTS)
     assert 0.0 < np.abs(found - logits).max() < 0.15 * np.abs(logits).max()
     labels = [p.label for p in quantized.predict(TEXTS)]
@@ -76,7 +76,7 @@ def test_a_regression_bundle_predicts_the_score(workshop):
     assert all(p.label is None and p.scores == {} for p in found)
     np.testing.assert_allclose([p.score for p in found], torch_logits(run, TEXTS)[:, 0].numpy(), atol=1e-5)
     with pytest.raises(InputError, match="holds no int8 graph; export it with --quantize int8"):
-        finegates_export.load(workshop.bundle(run), quantized=True)
+        finegates_export.load(workshop.bundle(run), form="int8")
 
 
 def test_no_texts_give_no_predictions(predictor):

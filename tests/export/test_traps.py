@@ -160,9 +160,9 @@ def test_trap_4_a_closed_residual_dim_stays_in_every_linear():
 
 def test_trap_5_every_linear_of_the_int8_graph_is_an_integer_product(workshop):
     bundle = workshop.bundle(workshop.run("coupled", LORA), quantize="int8", min_agreement=0.8, max_metric_loss=20.0)
-    report = bundle_info(bundle)["report"]
-    assert report["integer_products"] == 6 * LAYERS - len(report["left_in_float"])
-    assert inspect_file(bundle / "model_quantized.onnx").integer_products == report["integer_products"]
+    form = bundle_info(bundle)["report"]["quantized"]
+    assert form["products"] == 6 * LAYERS - len(form["left_in_float"])
+    assert inspect_file(bundle / "model_quantized.onnx").integer_products == form["products"]
     assert inspect_file(bundle / "model.onnx").integer_products == 0
 
 
@@ -315,7 +315,7 @@ def test_trap_9_a_bundle_tells_nothing_of_the_machine_that_made_it(workshop):
 
 def test_trap_9_the_same_run_exported_twice_is_the_same_bytes(workshop, tmp_path):
     run = workshop.run("coupled", LORA)
-    options = {"quantize": "int8", "min_agreement": 0.8, "max_metric_loss": 20.0}
+    options = {"quantize": "int8", "int8_linears": "all", "min_agreement": 0.8, "max_metric_loss": 20.0}
     bundle = workshop.bundle(run, **options)
     export(ExportOptions(ckpt=run, out=tmp_path / "again", threads=1, **options))
     first, second = files_of(bundle), files_of(tmp_path / "again")
