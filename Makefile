@@ -12,10 +12,13 @@ SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
+PEERS := .cache/peers
+PEER_FILES := $(wildcard benchmarks/peers/requirements/*.txt)
+PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.ready)
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-step bench-many clean
+.PHONY: bench-speed help setup demo demo-full test test-patterns test-clients lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-bert-base bench-peers bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,6 +78,16 @@ bench-many: $(READY) ## Three runs exported together and one by one: seconds and
 
 bench-bert-base: $(READY) ## Latency of a random-weight BERT of 12 x 768 with 40 % removed
 	$(BIN)/python benchmarks/bert_base.py --shapes 1x32,8x128 --work runs/bert-base --out benchmarks/results/bert-base
+
+$(PEERS)/%/.ready: benchmarks/peers/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows (3 GB)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --small $(SMALL)
+	$(BIN)/python benchmarks/peers/run.py --run runs/frontier/minilm-sst2/unpruned-0 --level runs/frontier/minilm-sst2/gates-0/levels/0.40 \
+		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
 test: $(READY) ## Lint, type check and run all tests (about 14 minutes)
 	$(BIN)/ruff check .

@@ -75,7 +75,7 @@ class Job:
         }
 
 
-SHARED = ("contract.py", "torch_model.py", "onnx_files.py", "learning.py")
+SHARED = ("contract.py", "torch_model.py", "onnx_files.py", "bundles.py", "learning.py")
 """Scripts that others import."""
 
 

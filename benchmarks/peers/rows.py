@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from finegates_export.files import staged_folder
 from finegates_export.gates.run_folder import Run
 
 if TYPE_CHECKING:
+    from finegates_export.families.base import BaseModel
     from finegates_trainer.examples import Examples
 
 TASK, FAMILY = "classification", "bert"
@@ -36,8 +37,8 @@ def check_runs(unpruned: Run, level: Run) -> None:
         raise InputError(f"{level.folder} has another base or other labels than {unpruned.folder}")
 
 
-def write_rows(run: Run, base: Any, data: str, folder: Path) -> Examples:
-    """Write train.npz and eval.npz, where they are not there yet.
+def write_rows(run: Run, base: BaseModel, data: str, folder: Path) -> Examples:
+    """Write train.npz and eval.npz; the same bytes for the same rows.
 
     Args:
         run: says which columns hold text and label, and carries the tokenizer.
@@ -52,6 +53,7 @@ def write_rows(run: Run, base: Any, data: str, folder: Path) -> Examples:
         InputError: the rows cannot be read, or have labels that the run does not know.
     """
     from finegates_bench.quality import evaluation_rows
+    from finegates_export.families.base import BaseModel
     from finegates_trainer.data import DataSource, encode_labels, read_data
     from finegates_trainer.tokenizing import make_examples
 
@@ -59,13 +61,12 @@ def write_rows(run: Run, base: Any, data: str, folder: Path) -> Examples:
     evaluation = evaluation_rows(run, names, data).examples
     if evaluation is None:
         raise InputError(f"{data} holds no evaluation rows")
-    if not folder.is_dir():
-        rows = read_data(DataSource(task=TASK, data=data, **{name: info.data.get(name) for name in COLUMNS})).train
-        labels = encode_labels(rows, TASK, info.labels, "training")
-        tokenizer = type(base)(base.id, None, run.folder).preprocessor(TASK)
-        train = make_examples(TASK, tokenizer, rows, labels, info.max_length, names)
-        with staged_folder(folder, overwrite=True) as stage:
-            for name, examples in (("train", train), ("eval", evaluation)):
-                inputs, truth = examples.collate(range(len(examples)))
-                np.savez(stage / f"{name}.npz", labels=truth.numpy(), **{key: x.numpy() for key, x in inputs.items()})
+    rows = read_data(DataSource(task=TASK, data=data, **{name: info.data.get(name) for name in COLUMNS})).train
+    labels = encode_labels(rows, TASK, info.labels, "training")
+    tokenizer = BaseModel(base.id, None, run.folder).preprocessor(TASK)
+    train = make_examples(TASK, tokenizer, rows, labels, info.max_length, names)
+    with staged_folder(folder, overwrite=True) as stage:
+        for name, examples in (("train", train), ("eval", evaluation)):
+            inputs, truth = examples.collate(range(len(examples)))
+            np.savez(stage / f"{name}.npz", labels=truth.numpy(), **{key: x.numpy() for key, x in inputs.items()})
     return evaluation

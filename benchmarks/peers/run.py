@@ -83,16 +83,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for peer in peers:
         print(f"{peer.name} ...", file=sys.stderr)
         records[peer] = make(peer, job)
-    models = [
-        {
-            **model,
-            "peer": peer.name,
-            "metric": score(model, work / peer.name, evaluation, job),
-            **file_of(model, peer, work),
-        }
-        for peer, record in records.items()
-        for model in record["models"]
-    ]
+    models = [scored(model, peer, job, evaluation) for peer, record in records.items() for model in record["models"]]
     if arguments.reference not in [model["id"] for model in models]:
         raise ValueError(f"reference: {arguments.reference} is not among {[model['id'] for model in models]}")
     budget = Budget(arguments.rounds, arguments.seconds)
@@ -116,24 +107,25 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def score(model: dict[str, Any], folder: Path, evaluation: Any, job: Job) -> float:
-    """The run's metric of a model on the evaluation rows, computed on its file or from the logits it left."""
+def scored(model: dict[str, Any], peer: Peer, job: Job, evaluation: Any) -> dict[str, Any]:
+    """What a script told of a model, with its peer, the size of its file, and the run's metric on the evaluation rows.
+
+    The metric is computed on the file, or from the logits that the script left where onnxruntime does not run it. What
+    is built in torch has no file.
+    """
     from finegates_bench.quality import graph_metric
     from finegates_export.tasks import LOGITS
     from finegates_trainer.metrics import compute_metrics
     from finegates_trainer.predictions import predictions_of
 
-    info = job.run.info
-    if not model["logits"]:
-        return graph_metric(folder / model["file"], evaluation, job.run, job.threads)
-    logits_BC = np.load(folder / model["logits"])
-    predicted = predictions_of(info.task, {LOGITS: logits_BC}, None)
-    return compute_metrics(info.task, predicted, evaluation.labels)[info.metric]
-
-
-def file_of(model: dict[str, Any], peer: Peer, work: Path) -> dict[str, Any]:
-    """The size of a model's file; None for one that is built in torch."""
-    return {"file_bytes": (work / peer.name / model["file"]).stat().st_size if model["file"] else None}
+    info, folder = job.run.info, job.work / peer.name
+    if model["logits"]:
+        predicted = predictions_of(info.task, {LOGITS: np.load(folder / model["logits"])}, None)
+        metric = compute_metrics(info.task, predicted, evaluation.labels)[info.metric]
+    else:
+        metric = graph_metric(folder / model["file"], evaluation, job.run, job.threads)
+    size = (folder / model["file"]).stat().st_size if model["file"] else None
+    return {**model, "peer": peer.name, "metric": metric, "file_bytes": size}
 
 
 def halls(models: list[dict[str, Any]], peers: tuple[Peer, ...], job: Job) -> list[Hall]:

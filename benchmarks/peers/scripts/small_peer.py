@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bundles import bundle_models, export_bundle, gated_logits
 from contract import Arguments, Model, run_script
-from ours_peer import bundle_models, export_bundle, gated_logits
 
 from finegates_trainer import TrainOptions, train
 
