@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-LINEARS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+LINEARS = ("query", "key", "value", "intermediate.dense", "output.dense")
 LAYERS = "bert.encoder.layer."
 
 
