@@ -60,7 +60,7 @@ def arguments(unpruned_run: Path, gated_run: Path, base: Path, tmp_path: Path) -
     )  # fmt: skip
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_peers_are_made_timed_and_told_and_nothing_is_made_twice(
     gated_run: Path, unpruned_run: Path, base: Path, rows: Path, small: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +89,7 @@ def test_peers_are_made_timed_and_told_and_nothing_is_made_twice(
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*/*.json")}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["optimum", "torch-pruning", "openvino"])
 def test_a_peer_with_an_environment_of_its_own(
     name: str, gated_run: Path, unpruned_run: Path, base: Path, rows: Path, small: Path, tmp_path: Path,
