@@ -13,10 +13,13 @@ CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
+PEERS := .cache/peers
+PEER_FILES := $(wildcard benchmarks/peers/requirements/*.txt)
+PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.ready)
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -104,6 +107,16 @@ goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in ben
 bench-rates: $(READY) ## GFLOP/s of the big products of those models against the machine's best
 	$(BIN)/python benchmarks/product_rates.py --run runs/bert-base/closed --run runs/bert-small/closed \
 		--out benchmarks/results/product-rates
+
+$(PEERS)/%/.ready: benchmarks/peers/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows (3 GB)
+	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --small $(SMALL)
+	$(BIN)/python benchmarks/peers/run.py --run runs/frontier/minilm-sst2/unpruned-0 --level runs/frontier/minilm-sst2/gates-0/levels/0.40 \
+		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
 test: $(READY) ## Lint, type check and run all tests (about 14 minutes)
 	$(BIN)/ruff check .
