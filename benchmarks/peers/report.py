@@ -11,7 +11,6 @@ MEGABYTE = 1e6
 PANEL_INCHES = (5.2, 0.34)
 """Width of a panel, and height of a bar with its gap."""
 MARGIN_INCHES = 1.1
-PNG_DPI = 160
 OURS = ("ours", "openvino")
 """Peers whose models are our exports."""
 
@@ -87,16 +86,15 @@ def _times_line(model: dict[str, Any], shapes: list[str]) -> str:
 
 def draw(result: dict[str, Any], out: Path) -> None:
     """Ratios as horizontal bars, a panel a shape; our exports filled, all others in grey, int8 hatched."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    from finegates_bench.report_plots import PALETTE, STYLE
+    from finegates_bench.plot_style import PALETTE, save_figure, styled
 
     models = result["models"]
     shapes = list(models[0]["timings"])
     places = range(len(models), 0, -1)
     size = (PANEL_INCHES[0] * len(shapes), PANEL_INCHES[1] * len(models) + MARGIN_INCHES)
-    with rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(shapes), sharey=True, squeeze=False)[0]
         for axes, shape in zip(panels, shapes, strict=True):
@@ -116,5 +114,4 @@ def draw(result: dict[str, Any], out: Path) -> None:
             axes.set_yticks(list(places), [model["title"] for model in models])
             axes.set_xlabel("latency / what a user gets today")
             axes.set_title(shape)
-        figure.savefig(out.with_suffix(".png"), dpi=PNG_DPI)
-        figure.savefig(out.with_suffix(".svg"), metadata={"Date": None})
+        save_figure(figure, out)
