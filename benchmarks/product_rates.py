@@ -9,6 +9,7 @@ in a fresh process with nothing but onnxruntime; torch multiplies the square one
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def measure(runs: list[Path], shape: Shape, seconds: float, threads: int) -> dic
     with_torch = dict(json.loads(done.stdout.splitlines()[-1]))
     best = max(*(rates[one] for one in squares), *with_torch.values())
     return {
-        "stamp": make_stamp(threads).__dict__,
+        "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(threads), command="make bench-rates")),
         "shape": str(shape),
         "best_gflop_per_second": best,
         "squares": [
