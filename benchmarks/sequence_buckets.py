@@ -19,7 +19,7 @@ from finegates_export.files import write_json
 from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.measure.timer import Budget, time_interleaved
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
-from finegates_export.runtime.predictor import read_bundle
+from finegates_export.runtime.bundle_files import read_bundle
 
 ROUNDS = 5
 NANOSECONDS = 1e9

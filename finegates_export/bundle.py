@@ -24,6 +24,7 @@ from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.model_card import model_card
 from finegates_export.plan import ShrinkPlan
+from finegates_export.runtime.bundle_files import BUNDLE_JSON
 from finegates_export.stamp import versions
 from finegates_export.tasks import graph_outputs, image_shape, task_of
 from finegates_export.tokenizer_files import copy_tokenizer_file
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from finegates_export.shrunk import ShrunkInfo
 
 SCHEMA_VERSION = 1
-BUNDLE_JSON = "bundle.json"
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 METADATA_PREFIX = "finegates."
@@ -118,6 +118,7 @@ def write_bundle(
             "task": info.task,
             "labels": list(info.labels),
             "max_length": info.max_length,
+            "vocabulary": None if task.images else config.vocab_size,
             "pooling": info.pooling,
             "normalize": info.normalize,
             "graph": (place / graphs[0].name).relative_to(folder).as_posix(),

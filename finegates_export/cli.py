@@ -10,11 +10,17 @@ from typing import Literal  # noqa: F401  # in the inherited fields' types, whic
 from finegates_export.commands import Command, Output, run_command
 from finegates_export.exporter import ExportOptions
 from finegates_export.options import check
+from finegates_export.serving.triton.options import TritonOptions
 
 SUMMARY = """Fold a trained run, cut away what its gates closed, prove that nothing changed, and write ONNX.
 
 --out FILE.onnx writes the graph alone, --out FOLDER/ a bundle. Several runs after --ckpt read their base once, and each
-becomes a bundle FOLDER/NAME-OF-THE-RUN/. --config FILE.yaml reads options from YAML."""
+becomes a bundle FOLDER/NAME-OF-THE-RUN/. --config FILE.yaml reads options from YAML.
+
+`finegates-export triton` makes a model repository for NVIDIA Triton of a bundle."""
+TRITON_SUMMARY = """Write a model repository for NVIDIA Triton that serves a bundle: text in, answer out.
+
+The bundle's target decides what runs the graph, unless --device says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ class CommandOptions(ExportOptions):
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-export", Command(SUMMARY, CommandOptions, _export))
+    triton = Command(TRITON_SUMMARY, TritonOptions, _write_repository)
+    run_command("finegates-export", Command(SUMMARY, CommandOptions, _export), {"triton": triton})
 
 
 def _export(options: CommandOptions, output: Output) -> None:
@@ -69,6 +76,13 @@ def _export_many(each: tuple[ExportOptions, ...], output: Output) -> None:
     done = export_many(each, output.say)
     output.result(str(done), done.to_json())
     output.fail(done.failures)
+
+
+def _write_repository(options: TritonOptions, output: Output) -> None:
+    from finegates_export.serving.triton.repository import write_repository
+
+    report = write_repository(options)
+    output.result(f"{report}\n\nwrote {options.out}", report.to_json())
 
 
 def _name(folder: Path) -> str:

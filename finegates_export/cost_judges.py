@@ -20,7 +20,7 @@ def gather_judge(options: ExportOptions) -> Any:
     from finegates_export.measure.gather_judge import GatherJudge
     from finegates_export.residual_sides import always, never
 
-    if options.gathers != "auto" or options.target not in MEASURED_TARGETS:
+    if options.gathers != "auto" or options.graph_target not in MEASURED_TARGETS:
         return always if options.gathers == "always" else never
     return GatherJudge(_table(options, DEFAULT_PRECISION), options.tokens)
 
@@ -29,7 +29,7 @@ def int8_judge(options: ExportOptions) -> Int8Judge | None:
     """Who says which linears int8 slows down; None where nobody is asked."""
     from finegates_export.measure.int8_judge import PRECISION, Int8Judge
 
-    measured = options.quantize == "int8" and options.target in MEASURED_TARGETS
+    measured = options.quantize == "int8" and options.graph_target in MEASURED_TARGETS
     if not measured or options.int8_linears == "all":
         return None
     return Int8Judge(_table(options, PRECISION), options.tokens)
@@ -38,4 +38,4 @@ def int8_judge(options: ExportOptions) -> Int8Judge | None:
 def _table(options: ExportOptions, precision: Precision) -> CostTable:
     from finegates_export.measure.cost_table import CostTable
 
-    return CostTable(options.threads or os.cpu_count() or 1, options.target, precision)
+    return CostTable(options.threads or os.cpu_count() or 1, options.graph_target, precision)

@@ -51,7 +51,7 @@ class ExportJob:
     def __init__(self, options: ExportOptions, run: Run, base: BaseModel | None) -> None:
         self.started, self.resident = time.perf_counter(), peak_bytes()
         self.options, self.run, self.base = options, run, base
-        self.target = TARGETS[options.target]
+        self.target = TARGETS[options.graph_target]
         self.task, self.pooling = task_of(run.info.task), run.info.pooled_by()
         if options.pool_in_graph and self.pooling is None:
             raise UnsupportedError(

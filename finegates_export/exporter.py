@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
 from finegates_export.graph_forms import GRAPH_FILES, Form, form_of
 from finegates_export.options import Options, check
-from finegates_export.targets import TARGETS
+from finegates_export.targets import PACKAGES, TARGETS
 from finegates_export.verification.chain import Tolerances
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class ExportOptions(Options):
     """A file ending in .onnx for the graph alone, or a folder for a bundle."""
     base: str | None = None
     """Where the base model is now, if not where the run was trained."""
-    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
+    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt", "triton"] = "ort-cpu"
     """What the graph is made for: onnxruntime's CPU kernels, standard operators alone, onnxruntime on NVIDIA GPUs in
-    float16, or TensorRT in float16."""
+    float16, or TensorRT in float16. `triton`: a model repository for NVIDIA Triton, with the graph of `ort-cpu`."""
     quantize: Literal["none", "int8", "int8-static", "int4"] = "none"
     """Beside the model in a bundle, instead of it in a file. `int8`: dynamic, per channel. `int8-static`: ranges of
     activations from the run's rows, as signed QDQ. `int4`: weights alone, in blocks."""
@@ -73,8 +73,9 @@ class ExportOptions(Options):
         object.__setattr__(self, "ckpt", Path(self.ckpt))
         object.__setattr__(self, "out", Path(self.out) if self.out else None)
         check(self.out is not None or self.plan_only, "out", "is needed, unless --plan-only is given")
-        check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
-        forms = ("none", *TARGETS[self.target].INTEGERS)
+        targets = (*TARGETS, *PACKAGES)
+        check(self.target in targets, "target", f"{self.target!r} is not one of {', '.join(targets)}")
+        forms = ("none", *TARGETS[self.graph_target].INTEGERS)
         check(self.quantize in forms, "quantize", f"{self.quantize!r}: {self.target} takes {', '.join(forms)}")
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
         check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
@@ -83,6 +84,10 @@ class ExportOptions(Options):
         for name in ("onnx_folder", "torch"):
             asked = getattr(self, name) and single_file
             check(not asked, name.replace("_", "-"), "applies to a bundle, and --out names a file")
+            packed = getattr(self, name) and self.target in PACKAGES
+            check(not packed, name.replace("_", "-"), f"applies to a bundle, and {self.target} writes none")
+        packed = single_file and self.target in PACKAGES
+        check(not packed, "out", f"{self.out} is a file, and {self.target} writes a folder")
         known = self.gathers in ("auto", "always", "never")
         check(known, "gathers", f"{self.gathers!r} is none of auto, always, never")
         known = self.int8_linears in ("auto", "all")
@@ -90,6 +95,11 @@ class ExportOptions(Options):
         sizes = ", ".join(map(str, BLOCK_SIZES))
         check(self.block_size in BLOCK_SIZES, "block-size", f"must be one of {sizes}, got {self.block_size}")
         self.tolerances()
+
+    @property
+    def graph_target(self) -> str:
+        """The target that the graph itself is made for."""
+        return PACKAGES.get(self.target, self.target)
 
     def tolerances(self) -> Tolerances:
         """What the chain may differ by."""
@@ -113,6 +123,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
 
     from finegates_export.export_job import ExportJob
     from finegates_export.export_quantized import write_quantized
+    from finegates_export.serving.triton.served import check_task
 
     if options.out is not None and not options.plan_only:
         check_destination(options.out, overwrite=options.overwrite)
@@ -120,6 +131,8 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         torch.set_num_threads(options.threads)
     run, found = _source(options, base)
     job = ExportJob(options, run, found)
+    if options.target in PACKAGES:
+        check_task(job.task, job.outputs)
     job.prepare()
     if options.plan_only or options.out is None:
         return job.report()
@@ -154,18 +167,30 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> 
     if out.suffix == ".onnx":
         with staged_file(out, overwrite=options.overwrite) as stage:
             shutil.move(graphs[-1], stage)
-        return
+    elif options.target in PACKAGES:
+        from finegates_export.serving.triton import TritonOptions, write_repository
+
+        bundle = scratch / "bundle"
+        bundle.mkdir()
+        _fill(bundle, job, graphs, report)
+        threads, overwrite = options.threads, options.overwrite
+        write_repository(TritonOptions(bundle=bundle, out=out, form=forms[-1], threads=threads, overwrite=overwrite))
+    else:
+        with staged_folder(out, overwrite=options.overwrite) as folder:
+            _fill(folder, job, graphs, report)
+
+
+def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport) -> None:
     from finegates_export.bundle import write_bundle
 
-    with staged_folder(out, overwrite=options.overwrite) as folder:
-        torch_model = (job.model, job.shrunk_info()) if options.torch else None
-        write_bundle(
-            folder,
-            graphs,
-            job.run,
-            job.config,
-            report,
-            onnx_folder=options.onnx_folder,
-            pooled=options.pool_in_graph,
-            torch_model=torch_model,
-        )
+    options = job.options
+    write_bundle(
+        folder,
+        graphs,
+        job.run,
+        job.config,
+        report,
+        onnx_folder=options.onnx_folder,
+        pooled=options.pool_in_graph,
+        torch_model=(job.model, job.shrunk_info()) if options.torch else None,
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from finegates_export.gates.run_folder import read_run
-from finegates_export.runtime.predictor import read_bundle
+from finegates_export.runtime.bundle_files import read_bundle
 from tests.tiny import tiny_run
 
 MOMENTS = {"train": 9, "export": 7, "bench": 4}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finegates_export.errors import InputError
 from finegates_export.graph_forms import GRAPH_FILES
-from finegates_export.runtime.predictor import read_bundle
+from finegates_export.runtime.bundle_files import read_bundle
 
 TARGET = "tensorrt"
 

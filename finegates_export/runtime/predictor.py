@@ -5,26 +5,26 @@ Shapes: B rows, C labels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.errors import InputError, missing_extra
-from finegates_export.files import sha256_file
+from finegates_export.errors import InputError
 from finegates_export.graph_forms import GRAPH_FILES, Form
 from finegates_export.options import check
 from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_token, read_bundle
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
+from finegates_export.runtime.session import SessionOptions, open_session
 from finegates_export.tasks import LOGITS, PIXELS, task_of
 
-BUNDLE_JSON = "bundle.json"
+Reader = TextReader | ImageReader
 
 
 class Predictor:
@@ -37,7 +37,7 @@ class Predictor:
         buckets: the lengths that its calls have.
     """
 
-    def __init__(self, session: Any, reader: TextReader | ImageReader, decoder: Decoder, buckets: Buckets) -> None:
+    def __init__(self, session: Any, reader: Reader, decoder: Decoder, buckets: Buckets) -> None:
         self._session, self._reader, self._decoder, self._buckets = session, reader, decoder, buckets
         self._outputs = [value.name for value in session.get_outputs()]
         self.task = decoder.task.name
@@ -47,7 +47,7 @@ class Predictor:
         self.providers: list[str] = session.get_providers()
         """The providers onnxruntime really uses."""
 
-    def logits(self, texts: Sequence[Any]) -> npt.NDArray[np.float32]:
+    def logits(self, texts: Iterable[Any]) -> npt.NDArray[np.float32]:
         """Raw outputs of tasks with a label or score per row, shape (B, C); one call of the model.
 
         Raises:
@@ -55,12 +55,13 @@ class Predictor:
         """
         if LOGITS not in self._outputs:
             raise InputError(f"a graph for {self.task} has no logits; it returns {', '.join(self._outputs)}")
-        if not len(texts):
+        given = _listed(texts)
+        if not given:
             return np.zeros((0, max(1, len(self.labels))), np.float32)
-        rows = self._reader.rows(texts)
+        rows = self._reader.rows(given)
         return np.asarray(self._run(rows)[LOGITS], np.float32)
 
-    def predict(self, inputs: Sequence[Any], *, batch_size: int = 32, sort: bool = True) -> list[Any]:
+    def predict(self, inputs: Iterable[Any], *, batch_size: int = 32, sort: bool = True) -> list[Any]:
         """An answer for every input, in the order of the inputs.
 
         Args:
@@ -78,13 +79,12 @@ class Predictor:
         Raises:
             InputError: an input is not what the task reads.
         """
-        if isinstance(inputs, str):
-            raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
+        given = _listed(inputs)
         check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
         results: list[Result] = []
         together = batch_size * BATCHES_TOGETHER
-        for start in range(0, len(inputs), together):
-            rows = self._reader.rows(inputs[start : start + together])
+        for start in range(0, len(given), together):
+            rows = self._reader.rows(given[start : start + together])
             lengths = [self._buckets.padded(row.length) for row in rows]
             found: dict[int, Any] = {}
             for batch in (by_length if sort else in_order)(lengths, batch_size):
@@ -94,7 +94,8 @@ class Predictor:
         return results
 
     def _run(self, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
-        feed = self._reader.feed(rows, self._buckets.padded(max(row.length for row in rows)))
+        longest = max(1, *(row.length for row in rows))  # a text may have no token at all, a graph reads one at least
+        feed = self._reader.feed(rows, self._buckets.padded(longest))
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
 
@@ -102,84 +103,76 @@ def load(
     bundle: str | Path,
     *,
     form: Form = "float",
-    threads: int | None = None,
     buckets: int | Sequence[int] | None = None,
+    provider: str = "cpu",
+    threads: int | None = None,
+    spinning: bool = True,
+    arena: bool = True,
 ) -> Predictor:
     """Load a bundle.
 
     Args:
         bundle: the folder that `finegates-export --out FOLDER/` wrote.
         form: which of its graphs: `float`, `int8` or `int4`.
-        threads: processor threads; onnxruntime's choice where None.
         buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
             are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
             as its longest text. Images have one size anyway.
+        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider.
+        threads: processor threads; onnxruntime's choice where None.
+        spinning: whether threads that wait for work keep their core busy.
+        arena: whether memory of a call is kept for the next one.
 
     Raises:
-        ValueError: no such form, or impossible buckets.
-        InputError: not a bundle, a bundle without that form, or a file of it is missing or was changed.
+        ValueError: no such form, or impossible buckets or threads.
+        InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, the tokenizer
+            does not belong to the graph, or onnxruntime does not read the graph.
         MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: a task that this version does not know.
+        UnsupportedError: a task that this version does not know, or a provider that is not there.
     """
     check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
+    options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
     folder = Path(bundle)
     info = read_bundle(folder)
-    graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
-    if not graphs:
-        raise InputError(f"{folder} holds no {form} graph; export it with --quantize {form}")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing_extra("onnxruntime", "cpu") from error
-
-    settings = onnxruntime.SessionOptions()
-    if threads:
-        settings.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(folder / graphs[0], settings, providers=["CPUExecutionProvider"])
+    graph = graph_in(folder, info, form)
     pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
     decoder = Decoder(task_of(info["task"]), tuple(info["labels"]), pooling)
+    session = open_session(graph, options)
     reader = _reader(folder, info, session, decoder)
     chosen = None if isinstance(reader, ImageReader) else buckets
     lengths = Buckets(tuple(chosen) if isinstance(chosen, Sequence) else chosen, info["max_length"])
     return Predictor(session, reader, decoder, lengths)
 
 
-def read_bundle(folder: Path) -> dict[str, Any]:
-    """The content of `bundle.json`, every file checked against its hash.
+def _listed(inputs: Any) -> list[Any]:
+    """Inputs as a list.
 
     Raises:
-        InputError: not a bundle, or a file of it is missing or was changed.
+        InputError: there is one where a list belongs, or something that is no list at all.
     """
-    path = folder / BUNDLE_JSON
-    if not path.is_file():
-        raise InputError(f"{folder} is not a bundle: it holds no {BUNDLE_JSON}")
-    try:
-        info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files = info["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); export again") from error
-    for name, digest in files.items():
-        if not (folder / name).is_file():
-            raise InputError(f"bundle {folder} is incomplete: {name} is missing; copy it whole or export again")
-        if sha256_file(folder / name) != digest:
-            raise InputError(f"{folder / name} was changed after the export (its sha256 differs); export again")
-    return info
+    if isinstance(inputs, (str, bytes)):
+        raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
+    if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
+        raise InputError(f"predict takes a list of inputs, got {type(inputs).__name__}")
+    return list(inputs)
 
 
-def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> TextReader | ImageReader:
+def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> Reader:
     inputs = {value.name: value.shape for value in session.get_inputs()}
     if PIXELS in inputs:
         return ImageReader(tuple(inputs[PIXELS][1:]))
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    pad_id = tokenizer.token_to_id(_pad_token(folder)) or 0
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
+    _check_vocabulary(tokenizer, info.get("vocabulary"), folder)
+    pad_id = tokenizer.token_to_id(pad_token(folder)) or 0
     return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], pad_id)
 
 
-def _pad_token(folder: Path) -> str:
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return "[PAD]"
-    token = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or "[PAD]"
-    return str(token["content"] if isinstance(token, dict) else token)
+def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
+    """Fail where the tokenizer gives ids that the graph has no embedding for; bundles of old do not say how many."""
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if known is not None and largest >= known:
+        raise InputError(
+            f"the tokenizer of {folder} gives ids up to {largest}, and the graph has embeddings for {known}: they do "
+            "not belong together; take the tokenizer of the run, or export again"
+        )

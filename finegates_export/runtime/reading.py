@@ -20,6 +20,16 @@ Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or (token classification) a text as a list of words."""
 CONTEXT = 1
 """The second of the two texts that a question's tokens are numbered by."""
+FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
+"""Where an encoding holds an input, if not under its name."""
+PAIR = 2
+TAKES: dict[str, str] = {
+    "span": "question answering takes pairs (question, text)",
+    "token": "token classification takes a text or a list of words",
+}
+"""What tasks read that do not read a text or a pair."""
+QUOTED = 60
+"""Characters of a wrong input that a message repeats at most."""
 WINDOW_SHARE = 4
 """Windows of a text that is too long overlap by this part of their room."""
 
@@ -86,24 +96,20 @@ class TextReader:
             rows: what it reads.
             length: tokens to pad every row to.
         """
-        columns = {
-            "input_ids": _padded([row.tokens.ids for row in rows], length, self._pad_id),
-            "attention_mask": _padded([row.tokens.attention_mask for row in rows], length, 0),
-            "token_type_ids": _padded([row.tokens.type_ids for row in rows], length, 0),
+        fillers = {"input_ids": self._pad_id, "attention_mask": 0, "token_type_ids": 0}
+        return {
+            name: _padded([getattr(row.tokens, FIELDS.get(name, name)) for row in rows], length, fillers[name])
+            for name in self._names
         }
-        return {name: columns[name] for name in self._names}
 
     def _encode(self, given: list[Any]) -> list[Any]:
-        if self._unit == "span":
-            wrong = next((item for item in given if isinstance(item, str) or len(item) != 2), None)
-            if wrong is not None:
-                raise InputError(f"question answering takes pairs (question, text), got {wrong!r}")
-            return list(self._tokenizer.encode_batch([tuple(item) for item in given]))
-        words = self._unit == "token" and any(not isinstance(item, str) for item in given)
-        if words and any(isinstance(item, str) for item in given):
+        texts = [_read(item, number, self._unit) for number, item in enumerate(given)]
+        words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
+        if words and any(isinstance(item, str) for item in texts):
             raise InputError("texts and lists of words are mixed; give all texts in one form")
-        plain = [list(item) for item in given] if words else given
-        return list(self._tokenizer.encode_batch(plain, is_pretokenized=words))
+        if self._unit in ("token", "span"):
+            return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
+        return list(self._tokenizer.encode_batch_fast(texts))  # without the places of tokens, which nobody reads here
 
 
 class ImageReader:
@@ -165,6 +171,36 @@ def windows_of(encoding: Any, max_length: int) -> list[Window]:
         )
         for part in parts
     ]
+
+
+def _read(item: Any, number: int, unit: Unit) -> Text:
+    """One input as the tokenizer takes it.
+
+    Raises:
+        InputError: not what the task reads; the message says which input.
+    """
+    if unit != "span" and isinstance(item, str):
+        return _encodable(item, number)
+    parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
+    texts = all(isinstance(part, str) for part in parts)
+    if not texts or (unit != "token" and len(parts) != PAIR):
+        found = f"{type(item).__name__} {_shortened(repr(item))}"
+        raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
+    read = [_encodable(part, number) for part in parts]
+    return read if unit == "token" else (read[0], read[1])
+
+
+def _encodable(text: str, number: int) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        told = f"input {number} is no Unicode text: half of a surrogate pair at character {error.start}"
+        raise InputError(f"{told}; decode it with errors='replace'") from error
+    return str(text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
 
 
 def _padded(rows: list[list[int]], length: int, filler: int) -> npt.NDArray[np.int64]:

@@ -9,6 +9,9 @@ _ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt)
 TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
 """Targets by the name users give."""
 
+PACKAGES: dict[str, str] = {"triton": ort_cpu.NAME}
+"""What users name like a target and is a way to lay out files, and the target of the graph in them."""
+
 _MEASURED: tuple[MeasuredTarget, ...] = (ort_cpu,)
 MEASURED_TARGETS: dict[str, MeasuredTarget] = {target.NAME: target for target in _MEASURED}
 """Those with a table of costs."""

@@ -58,7 +58,7 @@ def verify(
 
 def _graphs(exported: Path) -> list[Path]:
     if exported.is_dir():
-        from finegates_export.runtime.predictor import read_bundle
+        from finegates_export.runtime.bundle_files import read_bundle
 
         return [exported / name for name in read_bundle(exported)["graphs"]]
     if not exported.is_file():

@@ -1,0 +1,67 @@
+"""A bundle's files as the runtime and the servers find them: checked, and by the names that the exporter gave them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError
+from finegates_export.files import sha256_file
+from finegates_export.graph_forms import GRAPH_FILES, Form
+
+BUNDLE_JSON = "bundle.json"
+TOKENIZER_JSON = "tokenizer.json"
+FIELDS = ("files", "graphs", "labels", "max_length", "target", "task")
+"""What every `bundle.json` says that is read here or by those who ask."""
+
+
+def read_bundle(folder: Path) -> dict[str, Any]:
+    """The content of `bundle.json`, every file checked against its hash.
+
+    Raises:
+        InputError: not a bundle, or a file of it is missing or was changed.
+    """
+    path = folder / BUNDLE_JSON
+    if not path.is_file():
+        raise InputError(f"{folder} is not a bundle: it holds no {BUNDLE_JSON}")
+    try:
+        info: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        files = dict(info["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); export again") from error
+    lacking = [field for field in FIELDS if field not in info]
+    if lacking:
+        raise InputError(f"{path} is damaged (it says nothing of {', '.join(lacking)}); export again")
+    for name, digest in files.items():
+        if not (folder / name).is_file():
+            raise InputError(f"bundle {folder} is incomplete: {name} is missing; copy it whole or export again")
+        if sha256_file(folder / name) != digest:
+            raise InputError(f"{folder / name} was changed after the export (its sha256 differs); export again")
+    return info
+
+
+def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
+    """The file of a bundle's graph.
+
+    Args:
+        folder: the bundle.
+        info: its `bundle.json`.
+        form: which of its graphs.
+
+    Raises:
+        InputError: the bundle holds no such graph.
+    """
+    graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
+    if not graphs:
+        raise InputError(f"{folder} holds no {form} graph; export it with --quantize {form}")
+    return folder / graphs[0]
+
+
+def pad_token(folder: Path) -> str:
+    """The token that shorter texts are filled up with."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return "[PAD]"
+    token = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or "[PAD]"
+    return str(token["content"] if isinstance(token, dict) else token)

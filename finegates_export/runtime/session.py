@@ -1,0 +1,86 @@
+"""An onnxruntime session for a bundle's graph: on the provider that was asked for, or none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError, UnsupportedError, missing_extra
+from finegates_export.options import Options, check
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+"""onnxruntime's names of the providers that have a short one here."""
+CPU = PROVIDERS["cpu"]
+UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions(Options):
+    """What onnxruntime is told."""
+
+    provider: str = "cpu"
+    """What runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider."""
+    threads: int | None = None
+    """Processor threads; None: onnxruntime's choice, one a core."""
+    spinning: bool = True
+    """Whether threads that wait for work keep their core busy: faster for one model alone, wasteful beside others."""
+    arena: bool = True
+    """Whether memory of a call is kept for the next: faster, and never less memory than the largest call took."""
+
+    def __post_init__(self) -> None:
+        whole = self.threads is None or (isinstance(self.threads, int) and self.threads > 0)
+        check(whole, "threads", f"must be positive, got {self.threads}")
+        check(bool(self.provider), "provider", f"must be one of {', '.join(PROVIDERS)}, or onnxruntime's name of one")
+
+
+def open_session(graph: Path, options: SessionOptions) -> Any:
+    """Load a graph.
+
+    Args:
+        graph: the file.
+        options: where and how it runs.
+
+    Raises:
+        InputError: onnxruntime does not read the graph.
+        MissingExtraError: onnxruntime is not installed.
+        UnsupportedError: the provider is not there, or does not start.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
+
+    wanted = PROVIDERS.get(options.provider, options.provider)
+    offered = onnxruntime.get_available_providers()
+    if wanted not in offered:
+        extra = " Run: pip install 'finegates-export[gpu]'" if wanted in PROVIDERS.values() else ""
+        raise UnsupportedError(f"provider: this onnxruntime has no {wanted}, it has {', '.join(offered)}.{extra}")
+    settings = onnxruntime.SessionOptions()
+    settings.enable_cpu_mem_arena = settings.enable_mem_pattern = options.arena
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    if options.threads:
+        settings.intra_op_num_threads = options.threads
+    try:
+        session = onnxruntime.InferenceSession(graph, settings, providers=list(dict.fromkeys((wanted, CPU))))
+    except Exception as error:  # onnxruntime's errors have no root but this one
+        raise _not_read(graph, error, onnxruntime.__version__) from error
+    # A provider that does not start is logged and left out, and the graph would run on the processor.
+    if wanted not in session.get_providers():
+        raise UnsupportedError(
+            f"provider: {wanted} does not start on this machine, onnxruntime would run on "
+            f"{', '.join(session.get_providers())}; see what it logged, or take provider='cpu'"
+        )
+    return session
+
+
+def _not_read(graph: Path, error: Exception, version: str) -> InputError:
+    unknown = UNKNOWN_OPERATOR.search(str(error))
+    if unknown:
+        domain = unknown["domain"] or "ai.onnx"
+        return InputError(
+            f"{graph} has the operator {unknown['operator']} of {domain}, which onnxruntime {version} does not know; "
+            "a newer onnxruntime may, or export the run again"
+        )
+    return InputError(f"onnxruntime {version} does not read {graph}: {' '.join(str(error).split())}; export again")

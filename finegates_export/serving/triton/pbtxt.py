@@ -1,0 +1,69 @@
+"""Messages in protobuf's text format, which Triton's `config.pbtxt` is written in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+INDENT = "  "
+PRINTABLE = " "
+ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A value that is written without quotes: an enumeration's."""
+
+    name: str
+
+
+def pbtxt(message: Mapping[str, Any]) -> str:
+    """A message as text.
+
+    Args:
+        message: by field: a number, a truth value, a string, a `Word`, a mapping for a message inside, or a list of
+            these for a field that is repeated; None leaves a field away.
+    """
+    return "\n".join(_lines(message, "")) + "\n"
+
+
+def parameters(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A map from strings to Triton's `ModelParameter`."""
+    return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
+
+
+def pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A protobuf map: a message of key and value for every entry."""
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _lines(message: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for field, value in message.items():
+        plain = isinstance(value, Sequence) and not isinstance(value, str)
+        if plain and value and all(isinstance(item, int) for item in value):
+            yield f"{indent}{field}: [{', '.join(map(str, value))}]"
+            continue
+        for item in value if plain else [value]:
+            if isinstance(item, Mapping):
+                yield f"{indent}{field} {{"
+                yield from _lines(item, indent + INDENT)
+                yield f"{indent}}}"
+            elif item is not None:
+                yield f"{indent}{field}: {_scalar(item)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Word):
+        return value.name
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + "".join(map(_escaped, value)) + '"'
+    return str(value)
+
+
+def _escaped(letter: str) -> str:
+    if letter in ESCAPES:
+        return ESCAPES[letter]
+    return letter if letter >= PRINTABLE else f"\\{ord(letter):03o}"
