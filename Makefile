@@ -11,6 +11,7 @@ MPNET := .cache/all-mpnet-base-v2
 SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
+TRITON := .cache/triton
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 PEERS := .cache/peers
@@ -19,7 +20,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -81,6 +82,11 @@ bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: as gi
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/python benchmarks/sequence_buckets.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/sequence-buckets
+
+bench-runtime: $(READY) ## The runtime's start, and predict against the same by hand, on bench-frontier minilm-sst2 at 40 %
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --out exports/minilm-040/ --overwrite
+	$(BIN)/python benchmarks/runtime_start.py --bundle exports/minilm-040/ --rows $(REVIEWS)/test.tsv \
+		--out benchmarks/results/runtime-start
 
 bench-product: $(READY) ## Products over the open dims alone against whole ones (paper, figure 3)
 	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product
@@ -153,6 +159,14 @@ $(TENSORRT)/.ready: tests/engines/requirements.txt
 
 test-tensorrt: $(READY) $(TENSORRT)/.ready ## Every family parsed and built by tensorrt-rtx for SM80 and SM89, without a GPU
 	FINEGATES_TENSORRT_REQUIRED=1 $(BIN)/pytest tests/engines -n 2 --timeout 600
+
+$(TRITON)/.ready: tests/triton/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-triton: $(READY) $(TRITON)/.ready ## Model repositories served by a real tritonserver, over HTTP and gRPC (550 MB)
+	FINEGATES_TRITON_REQUIRED=1 $(BIN)/pytest tests/triton --timeout 600
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
 SMALLER = {
     "finegates-train": ["--max-steps", "20", "--batch-size", "8", "--quiet"],
     "finegates-export": ["--quiet", "--min-agreement", "0.5", "--max-metric-loss", "100"],
+    "finegates-export triton": ["--quiet"],
     "finegates-bench": ["--quiet", "--rounds", "5", "--seconds", "0.1"],
     "finegates-bench compare": ["--quiet"],
     "finegates-bench table": ["--quiet", "--seconds", "0.1"],
@@ -39,6 +40,8 @@ LAYERS_OF_A_SPEED = 8
 """So many that they outweigh the rest several times over, however vague a moment's timing is."""
 LAUNCHER = " --nproc-per-node --no-python"
 """Options of torchrun, which starts one of the commands several times."""
+SERVER = " --model-repository"
+"""Of tritonserver."""
 LONGEST = 128
 """Tokens of the longest shape that the pages measure."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
@@ -107,4 +110,4 @@ def _help(name: str) -> str:
     program, *words = name.split()
     command = [Path(sys.executable).parent / program, *words, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout + " --config" + LAUNCHER
+    return done.stdout + " --config" + LAUNCHER + SERVER

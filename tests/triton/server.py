@@ -44,8 +44,8 @@ def need_environment() -> None:
         pytest.skip(reason)
 
 
-def run_script(name: str, *words: object) -> str:
-    """What a script beside this file prints, run by the environment's Python."""
+def run_script(name: str | Path, *words: object) -> str:
+    """What a script prints, one beside this file or anywhere else, run by the environment's Python."""
     command = [str(PYTHON), str(HERE / name), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     if done.returncode:

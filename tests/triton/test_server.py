@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ import pytest
 from finegates_export import load
 from tests.tiny import labelled_texts
 from tests.triton.repositories import repository, with_stand_in
-from tests.triton.server import need_environment, serving
+from tests.triton.server import need_environment, run_script, serving
 
 TEXTS = [text for text, _ in labelled_texts(24)]
 HARD = ["", "very " * 200, "Ünïcode, 漢字, \U0001f600\nand a tab\t", "a" * 1000]
@@ -175,6 +180,21 @@ def test_images(server, bundles, tmp_path):
         np.testing.assert_allclose(
             rows_of(answers[route], "scores"), [list(one.scores.values()) for one in expected], atol=TOLERANCE
         )
+
+
+def test_the_ways_of_asking_in_the_documentation_work(server, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "triton.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    (line,) = re.findall(r"^curl .*$", page, re.MULTILINE)
+    for module, port, address in (("http", 8000, server.http), ("grpc", 8001, server.grpc)):
+        told = written.replace("tritonclient.http", f"tritonclient.{module}").replace("localhost:8000", address)
+        assert f"port {port}" in page or f"localhost:{port}" in page
+        (tmp_path / "ask.py").write_text(told)
+        assert re.search("bad|medium|nice", run_script(tmp_path / "ask.py"))
+    words = shlex.split(line.replace("localhost:8000", server.http))
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    answer = json.loads(done.stdout)
+    assert {one["name"] for one in answer["outputs"]} == {"label", "score", "scores"}
 
 
 def test_what_cannot_be_read_is_refused_with_words_and_the_server_goes_on(server, tmp_path):
