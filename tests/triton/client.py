@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def plain(array):
     return np.array(decoded, object if array.dtype == object else array.dtype).reshape(array.shape).tolist()
 
 
-def ask(module, client, spec, request):
+def ask(module, address, spec, request):
     ((name, rows),) = request.items()
     words = name == "text"
     values = np.array(rows, object if words else np.float32)
@@ -36,7 +37,8 @@ def ask(module, client, spec, request):
     given.set_data_from_numpy(values)
     wanted = [module.InferRequestedOutput(output, class_count=spec["classes"]) for output in spec["outputs"]]
     try:
-        answer = client.infer(spec["model"], [given], outputs=wanted)
+        with module.InferenceServerClient(address) as client:  # the HTTP client serves one thread alone
+            answer = client.infer(spec["model"], [given], outputs=wanted)
     except InferenceServerException as error:
         return {"error": error.message()}
     return {"outputs": {output: plain(answer.as_numpy(output)) for output in spec["outputs"]}}
@@ -44,14 +46,10 @@ def ask(module, client, spec, request):
 
 def main():
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    clients = {
-        "http": (tritonclient.http, tritonclient.http.InferenceServerClient(spec["http"], concurrency=WORKERS)),
-        "grpc": (tritonclient.grpc, tritonclient.grpc.InferenceServerClient(spec["grpc"])),
-    }
     result = {}
-    for name, (module, client) in clients.items():
+    for name, module in (("http", tritonclient.http), ("grpc", tritonclient.grpc)):
         with ThreadPoolExecutor(WORKERS if spec["together"] else 1) as pool:
-            result[name] = list(pool.map(lambda one, m=module, c=client: ask(m, c, spec, one), spec["requests"]))
+            result[name] = list(pool.map(partial(ask, module, spec[name], spec), spec["requests"]))
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 
