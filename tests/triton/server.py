@@ -65,6 +65,11 @@ class Server:
         """The status that a GET is answered with."""
         return self._request("GET", path)[0]
 
+    def counted(self, model: str) -> tuple[int, int]:
+        """Rows that a model has answered, and the calls that it took."""
+        (told,) = json.loads(self._request("GET", f"v2/models/{model}/stats")[1])["model_stats"]
+        return int(told["inference_count"]), int(told["execution_count"])
+
     def post(self, path: str, content: bytes = b"{}") -> Any:
         """The JSON that a POST is answered with."""
         return json.loads(self._request("POST", path, content)[1])
