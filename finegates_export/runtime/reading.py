@@ -13,23 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.errors import InputError
+from finegates_export.runtime.texts import Text, read_text
 from finegates_export.tasks import PIXELS, Unit
 
 Array = npt.NDArray[Any]
-Text = str | tuple[str, str] | list[str]
-"""A text, a pair of texts, or (token classification) a text as a list of words."""
 CONTEXT = 1
 """The second of the two texts that a question's tokens are numbered by."""
 FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
 """Where an encoding holds an input, if not under its name."""
-PAIR = 2
-TAKES: dict[str, str] = {
-    "span": "question answering takes pairs (question, text)",
-    "token": "token classification takes a text or a list of words",
-}
-"""What tasks read that do not read a text or a pair."""
-QUOTED = 60
-"""Characters of a wrong input that a message repeats at most."""
 WINDOW_SHARE = 4
 """Windows of a text that is too long overlap by this part of their room."""
 
@@ -103,7 +94,7 @@ class TextReader:
         }
 
     def _encode(self, given: list[Any]) -> list[Any]:
-        texts = [_read(item, number, self._unit) for number, item in enumerate(given)]
+        texts = [read_text(item, number, self._unit) for number, item in enumerate(given)]
         words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
             raise InputError("texts and lists of words are mixed; give all texts in one form")
@@ -171,36 +162,6 @@ def windows_of(encoding: Any, max_length: int) -> list[Window]:
         )
         for part in parts
     ]
-
-
-def _read(item: Any, number: int, unit: Unit) -> Text:
-    """One input as the tokenizer takes it.
-
-    Raises:
-        InputError: not what the task reads; the message says which input.
-    """
-    if unit != "span" and isinstance(item, str):
-        return _encodable(item, number)
-    parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
-    texts = all(isinstance(part, str) for part in parts)
-    if not texts or (unit != "token" and len(parts) != PAIR):
-        found = f"{type(item).__name__} {_shortened(repr(item))}"
-        raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
-    read = [_encodable(part, number) for part in parts]
-    return read if unit == "token" else (read[0], read[1])
-
-
-def _encodable(text: str, number: int) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        told = f"input {number} is no Unicode text: half of a surrogate pair at character {error.start}"
-        raise InputError(f"{told}; decode it with errors='replace'") from error
-    return str(text)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
 
 
 def _padded(rows: list[list[int]], length: int, filler: int) -> npt.NDArray[np.int64]:

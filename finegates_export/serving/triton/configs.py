@@ -9,7 +9,7 @@ NAME_answer      Python backend: logits to labels and probabilities, where the t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finegates_export.serving.triton.accelerator import accelerated
@@ -30,23 +30,28 @@ WARM_UP_TEXT = "warm-up"
 
 def ensemble_config(served: Served) -> Message:
     """What requests call: the tensors that go from model to model."""
-    text_inputs = [] if served.task.images else [TEXT]
-    first = [] if served.task.images else [_step(served, TOKENIZER, ["text"], _names(served.signature.inputs))]
-    last = [_step(served, ANSWER, [LOGITS], _names(_answers(served)))] if served.decides else []
-    results = _answers(served)
-    given = results if served.decides else tuple(_graph_output(served))
-    renamed = {} if served.decides else dict(zip(_names(given), _names(results), strict=True))
-    graph = _step(
-        served, GRAPH, _names(served.signature.inputs), [LOGITS] if served.decides else _names(given), renamed
-    )
+    inputs = served.signature.inputs if served.task.images else (TEXT,)
     return {
         "name": served.name,
         "platform": "ensemble",
         "max_batch_size": served.options.max_batch,
-        "input": [_declared(tensor) for tensor in text_inputs or served.signature.inputs],
-        "output": [_declared(tensor, LABELS_FILE if tensor.name == "scores" else None) for tensor in results],
-        "ensemble_scheduling": {"step": [*first, graph, *last]},
+        "input": [_declared(tensor) for tensor in inputs],
+        "output": [_declared(tensor, LABELS_FILE if tensor.name == "scores" else None) for tensor in _answers(served)],
+        "ensemble_scheduling": {"step": list(_steps(served))},
     }
+
+
+def _steps(served: Served) -> Iterator[Message]:
+    """The models of the ensemble, in their order."""
+    inputs, answers = _names(served.signature.inputs), _names(_answers(served))
+    if not served.task.images:
+        yield _step(served, TOKENIZER, [TEXT.name], inputs)
+    if served.decides:
+        yield _step(served, GRAPH, inputs, [LOGITS])
+        yield _step(served, ANSWER, [LOGITS], answers)
+    else:  # the graph's output is the answer, under another name where it is a score
+        outputs = _names(_graph_output(served))
+        yield _step(served, GRAPH, inputs, outputs, dict(zip(outputs, answers, strict=True)))
 
 
 def tokenizer_config(served: Served) -> Message:

@@ -1,0 +1,51 @@
+"""What is taken as a text, and the words for what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finegates_export.errors import InputError
+from finegates_export.tasks import Unit
+
+Text = str | tuple[str, str] | list[str]
+"""A text, a pair of texts, or (token classification) a text as a list of words."""
+PAIR = 2
+TAKES: dict[str, str] = {
+    "span": "question answering takes pairs (question, text)",
+    "token": "token classification takes a text or a list of words",
+}
+"""What tasks read that do not read a text or a pair."""
+QUOTED = 60
+"""Characters of a wrong input that a message repeats at most."""
+
+
+def read_text(item: Any, number: int, unit: Unit) -> Text:
+    """One input as the tokenizer takes it.
+
+    Raises:
+        InputError: not what the task reads; the message says which input.
+    """
+    if unit != "span" and isinstance(item, str):
+        return _encodable(item, number)
+    parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
+    texts = all(isinstance(part, str) for part in parts)
+    if not texts or (unit != "token" and len(parts) != PAIR):
+        found = f"{type(item).__name__} {_shortened(repr(item))}"
+        raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
+    read = [_encodable(part, number) for part in parts]
+    return read if unit == "token" else (read[0], read[1])
+
+
+def _encodable(text: str, number: int) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        told = f"input {number} is no Unicode text: half of a surrogate pair at character {error.start}"
+        raise InputError(f"{told}; decode it with errors='replace'") from error
+    return str(text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
