@@ -1,7 +1,8 @@
 """Chromium on a page, driven by page.mjs, and a server of files for it on the loopback.
 
-SPEC    {"url", "browser": its program, "profile": its folder, "texts", "forms": of the model, "width": pixels, "scheme":
-         light or dark, "cores": processors to pretend, or null, "screenshot": path or null, "seconds": of patience}
+SPEC    {"url", "browser": its program, "profile": its folder, "texts", "forms": of the model, "width": pixels,
+         "scheme": light or dark, "cores": processors to pretend, or null, "screenshot": path or null,
+         "seconds": of patience}
 RESULT  {"answers": [{"form", "text", "label", "scores", "times", "says", "ratio", "how"}], "said": on the console,
          "requested": addresses, "needed": pixels of width, "background", "status"}
 """
@@ -36,16 +37,11 @@ LOOPBACK = "127.0.0.1"
 
 def need_browser() -> None:
     """Skip, or fail where `make test-web` asks, without Chromium and the packages."""
-    missing = [
-        told
-        for found, told in (
-            (BROWSER, "chromium is not on the PATH"),
-            ((INSTALLED / ".ready").is_file(), "no .cache/web"),
-        )
-        if not found
-    ]
+    missing = "" if BROWSER else "Chromium"
+    if not (INSTALLED / ".ready").is_file():
+        missing = missing or str(INSTALLED)
     if missing:
-        reason = f"{', '.join(missing)}; `make test-web` needs Chromium and sets up the rest"
+        reason = f"{missing} is missing; `make test-web` needs Chromium and npm, and sets up the rest"
         if os.environ.get(REQUIRED):
             pytest.fail(reason)
         pytest.skip(reason)

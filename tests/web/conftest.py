@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,23 +51,26 @@ def unpruned(workshop: Workshop) -> Path:
     return workshop.run("none")
 
 
+def site_of(workshop: Workshop, name: str, run: Path, **options: Any) -> Path:
+    """A folder for the browser, made once."""
+    settings = {"target": "web", "threads": 1, **LENIENT, **options}
+    return workshop.make(name, lambda out: export(ExportOptions(ckpt=run, out=out, **settings)))
+
+
 @pytest.fixture(scope="session")
 def site(workshop: Workshop, run: Path, unpruned: Path, node_modules: Path) -> Path:
     """What is exported with everything for the page, its libraries stood in for."""
-    options = {"target": "web", "baseline": unpruned, "web_libraries": node_modules, **LENIENT}
-    return workshop.make("site", lambda out: export(ExportOptions(ckpt=run, out=out, threads=1, **options)))
+    return site_of(workshop, "site", run, baseline=unpruned, web_libraries=node_modules)
 
 
 @pytest.fixture(scope="session")
-def real_site(workshop: Workshop, site: Path) -> Path:
-    """The same with the real libraries."""
+def real_libraries() -> Path:
+    """What npm installed; a test is skipped where it did not."""
     need_browser()
+    return INSTALLED / "node_modules"
 
-    def build(out: Path) -> None:
-        from finegates_export.web.libraries import FOLDER, find_libraries
 
-        shutil.copytree(site, out)
-        shutil.rmtree(out / FOLDER)
-        find_libraries(INSTALLED / "node_modules").copy(out)
-
-    return workshop.make("real site", build)
+@pytest.fixture(scope="session")
+def real_site(workshop: Workshop, run: Path, unpruned: Path, real_libraries: Path) -> Path:
+    """The same with the real libraries."""
+    return site_of(workshop, "real site", run, baseline=unpruned, web_libraries=real_libraries)

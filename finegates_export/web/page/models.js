@@ -30,14 +30,14 @@ export function loadModel(folder, dtype) {
 // A text as the model reads it: cut where its training cut texts, with the mark at the end kept.
 export function readText(tokenizer, text, longest) {
   const columns = tokenizer(text, { return_tensor: false, return_token_type_ids: true });
-  return toInputs(Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, cut(values, longest)])));
+  return toInputs(Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, cut(values, longest)])), 1);
 }
 
-export function toInputs(columns) {
+export function toInputs(columns, rows) {
   return Object.fromEntries(
     Object.entries(columns).map(([name, values]) => [
       name,
-      new Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]),
+      new Tensor("int64", BigInt64Array.from(values, BigInt), [rows, values.length / rows]),
     ]),
   );
 }
@@ -53,11 +53,11 @@ export async function ask(model, inputs) {
 
 // Medians in milliseconds by the models' names. In every round each runs once, in an order drawn anew, so that a device
 // that slows down slows them all.
-export async function timeInTurns(models, inputs, { most = MOST_ROUNDS, milliseconds = MILLISECONDS } = {}) {
+export async function timeInTurns(models, inputs, { fewest = FEWEST_ROUNDS, most = MOST_ROUNDS, milliseconds = MILLISECONDS } = {}) {
   const taken = Object.fromEntries(Object.keys(models).map((name) => [name, []]));
   const end = performance.now() + milliseconds;
   let rounds = -WARM_UPS;
-  while (rounds < most && (rounds < FEWEST_ROUNDS || performance.now() < end)) {
+  while (rounds < fewest || (rounds < most && performance.now() < end)) {
     for (const name of shuffled(Object.keys(models))) {
       const start = performance.now();
       await models[name](inputs);
