@@ -136,8 +136,8 @@ def markdown(result: dict[str, Any]) -> str:
         "# In the browser",
         "",
         f"{result['base']} with {result['removed']:.0%} of its layers' linear weights removed, and unpruned, in "
-        f"headless {result['browser']}: {result['libraries']}, threads: {result['threads']}. Medians of rounds that take "
-        "turns; a fresh browser for each line.",
+        f"headless {result['browser']}: {result['libraries']}, threads: {result['threads']}. Medians of rounds that "
+        "take turns; a fresh browser for each line.",
         "",
         "| weights | batch x sequence | unpruned, ms | pruned, ms | ratio | 95 % interval | rounds |",
         "|---|---|---|---|---|---|---|",

@@ -40,8 +40,8 @@ LAYERS_OF_A_SPEED = 8
 """So many that they outweigh the rest several times over, however vague a moment's timing is."""
 LAUNCHER = " --nproc-per-node --no-python"
 """Options of torchrun, which starts one of the commands several times."""
-RUN_BY_TEST_WEB = ("npm", "python3")
-"""tests/web/test_browser.py runs them, and with what they install and serve."""
+RUN_ELSEWHERE = ("npm", "python3", "finegates-engine")
+"""By tests/web/test_browser.py, with what they install and serve, and by tests/engines/test_tensorrt.py."""
 THEIR_OPTIONS = " --ignore-scripts --bind --directory"
 LONGEST = 128
 """Tokens of the longest shape that the pages measure."""
@@ -64,7 +64,7 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
         assert subprocess.run(collected, cwd=ROOT, capture_output=True, check=False).returncode == 0, line
         return
     if words[0] not in COMMANDS:
-        assert words[0] in ("git", "cd", "pip", *RUN_BY_TEST_WEB), f"a command that no test runs: {line}"
+        assert words[0] in ("git", "cd", "pip", *RUN_ELSEWHERE), f"a command that no test runs: {line}"
         return
     smaller = SMALLER.get(" ".join(words[:2]), SMALLER[words[0]])
     monkeypatch.setattr(sys, "argv", [*words, *smaller])

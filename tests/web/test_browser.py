@@ -35,7 +35,9 @@ TEXTS = (
 RUNTIME_FORMS = {"float32": "float", "int8": "int8"}
 SHOWN = 6e-4
 """Scores are shown to a tenth of a percent."""
-OTHER = 0.02
+CLOSE = {"float32": SHOWN, "int8": 0.03}
+"""WASM's integer kernels are not the processor's."""
+OTHER = 0.05
 PAGE = Path(__file__).parent.parent.parent / "docs" / "web.md"
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 FAMILIES = tuple(name for name in FAMILY_VARIANTS if name not in ("bert", *IMAGE_VARIANTS))
@@ -69,7 +71,7 @@ def test_the_page_says_what_the_runtime_says(told, real_site):
     for answer in told["answers"]:
         pruned, unpruned = (expected(bundle, answer) for bundle in (real_site, real_site / "unpruned"))
         assert answer["label"] == pruned.label
-        assert farthest(answer, pruned) < SHOWN
+        assert farthest(answer, pruned) < CLOSE[answer["form"]]
         assert answer["says"]["pruned"].startswith(f"says {pruned.label}, ")
         assert answer["says"]["unpruned"].startswith(f"says {unpruned.label}, ")
         assert farthest(answer, unpruned) > OTHER, "another model would be told apart"
@@ -149,7 +151,7 @@ def test_every_family_of_texts_runs(variant, workshop, real_libraries, tmp_path)
     assert silent(seen)
     for answer in seen["answers"]:
         assert answer["label"] == expected(site, answer).label
-        assert farthest(answer, expected(site, answer)) < SHOWN
+        assert farthest(answer, expected(site, answer)) < CLOSE[answer["form"]]
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
