@@ -80,6 +80,7 @@ async function answer() {
   const cut = tokens === bundle.max_length ? ", the most that it reads" : "";
   showTimes({ folders, answers, ...times, form: chosen.name, tokens: `${tokens} tokens${cut}`, threads: library.threads() });
   ready();
+  if (chosenForm() !== chosen) await answer(); // the reader did not wait for the end
 }
 
 function busy() {
