@@ -15,6 +15,8 @@ from pathlib import Path
 
 INDEX_HTML = "index.html"
 FOLDER = "page"
+SOURCE = "page_files"
+"""Where they are in this package."""
 HASH_PLACE = "IMPORT-MAP-HASH"
 """Stands in the page's policy for the hash of the one script that is written in the page itself."""
 IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
@@ -22,7 +24,7 @@ IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 
 def write_page(site: Path) -> None:
     """Put the page into a folder that has none."""
-    with as_file(files("finegates_export.web") / FOLDER) as source:
+    with as_file(files("finegates_export.web") / SOURCE) as source:
         text = (source / INDEX_HTML).read_text(encoding="utf-8")
         (site / INDEX_HTML).write_text(text.replace(HASH_PLACE, import_map_hash(text)), encoding="utf-8")
         shutil.copytree(source, site / FOLDER, ignore=shutil.ignore_patterns(INDEX_HTML))
