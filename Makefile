@@ -12,6 +12,7 @@ SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
 TRITON := .cache/triton
+WEB := .cache/web
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 PEERS := .cache/peers
@@ -20,7 +21,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -99,6 +100,11 @@ bench-epoch: $(READY) ## A validation epoch of MiniLM on the reviews over remove
 bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
+bench-web: $(READY) $(WEB)/.ready ## Pruned and unpruned MiniLM of bench-frontier minilm-sst2 in headless Chromium
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --baseline runs/frontier/minilm-sst2/unpruned-0 \
+		--base $(MINILM) --target web --web-libraries $(WEB)/node_modules --out runs/web --overwrite
+	$(BIN)/python benchmarks/web.py --site runs/web --modules $(WEB) --out benchmarks/results/web
+
 bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
 	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
 	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
@@ -167,6 +173,15 @@ $(TRITON)/.ready: tests/triton/requirements.txt
 
 test-triton: $(READY) $(TRITON)/.ready ## Model repositories served by a real tritonserver, over HTTP and gRPC (550 MB)
 	FINEGATES_TRITON_REQUIRED=1 $(BIN)/pytest tests/triton --timeout 600
+
+$(WEB)/.ready: tests/web/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	cd $(@D) && ONNXRUNTIME_NODE_INSTALL=skip npm install --ignore-scripts --no-audit --no-fund
+	touch $@
+
+test-web: $(READY) $(WEB)/.ready ## The page of --target web, typed into in headless Chromium (npm, 500 MB)
+	FINEGATES_WEB_REQUIRED=1 $(BIN)/pytest tests/web --timeout 900
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

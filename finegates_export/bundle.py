@@ -6,6 +6,7 @@ model_q4.onnx            its form with 4-bit weights, where asked for
 config.json, tokenizer   as transformers writes them
 export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
+index.html and others    the page for the browser (target web; see web/site.py)
 profiles.json            the inputs that an engine is to take (target tensorrt; see engines/profile.py)
 torch/                   the shrunk torch model, by option (see shrunk.py)
 README.md                a model card

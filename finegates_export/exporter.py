@@ -3,107 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from finegates_export.export_options import ExportOptions
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
 from finegates_export.graph_forms import GRAPH_FILES, Form, form_of
-from finegates_export.options import Options, check
-from finegates_export.targets import PACKAGES, TARGETS
-from finegates_export.verification.chain import Tolerances
+from finegates_export.targets import PACKAGES, web
 
 if TYPE_CHECKING:
     from finegates_export.export_job import ExportJob
     from finegates_export.export_report import ExportReport
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
+    from finegates_export.web.site import Site
 
-BLOCK_SIZES = (16, 32, 64, 128, 256)
-"""Those that onnxruntime's kernels know."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions(Options):
-    """Options of one export."""
-
-    ckpt: Path
-    """The run folder, one of its levels, or a saved shrunk model."""
-    out: Path | None = None
-    """A file ending in .onnx for the graph alone, or a folder for a bundle."""
-    base: str | None = None
-    """Where the base model is now, if not where the run was trained."""
-    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt", "triton"] = "ort-cpu"
-    """What the graph is made for: onnxruntime's CPU kernels, standard operators alone, onnxruntime on NVIDIA GPUs in
-    float16, or TensorRT in float16. `triton`: a model repository for NVIDIA Triton, with the graph of `ort-cpu`."""
-    quantize: Literal["none", "int8", "int8-static", "int4"] = "none"
-    """Beside the model in a bundle, instead of it in a file. `int8`: dynamic, per channel. `int8-static`: ranges of
-    activations from the run's rows, as signed QDQ. `int4`: weights alone, in blocks."""
-    int8_linears: Literal["auto", "all"] = "auto"
-    """Dynamic int8: `auto` leaves linears in float that the table of costs measured on this machine says int8 slows
-    down; `all` measures nothing."""
-    block_size: int = 32
-    """4-bit weights: inputs that share a scale; 16, 32, 64, 128 or 256."""
-    opset: int | None = None
-    """ONNX opset; default: the target's."""
-    pool_in_graph: bool = False
-    """Embeddings: let the graph pool, and normalise where the run says so; its output is `sentence_embedding`."""
-    onnx_folder: bool = False
-    """Put the graphs of a bundle under onnx/, where some clients look for them."""
-    torch: bool = False
-    """Put the shrunk torch model into the bundle too, as the folder `torch/`, to fine-tune it and export again."""
-    gathers: Literal["auto", "always", "never"] = "auto"
-    """Matrix layout: `auto` asks the table of costs measured on this machine whether a gather pays for closed dims."""
-    tokens: int = 1024
-    """Batch times sequence at which the table of costs is asked."""
-    plan_only: bool = False
-    """Print what would go and why, and write nothing."""
-    min_agreement: float = 0.99
-    """Share of equal predictions that the quantized model must keep."""
-    max_metric_loss: float = 1.0
-    """Points of the metric that the quantized model may lose."""
-    overwrite: bool = False
-    """Replace what is at --out."""
-    seed: int = 0
-    """Of the random inputs in the chain."""
-    threads: int | None = None
-    """Processor threads; default: the libraries' choice."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ckpt", Path(self.ckpt))
-        object.__setattr__(self, "out", Path(self.out) if self.out else None)
-        check(self.out is not None or self.plan_only, "out", "is needed, unless --plan-only is given")
-        targets = (*TARGETS, *PACKAGES)
-        check(self.target in targets, "target", f"{self.target!r} is not one of {', '.join(targets)}")
-        forms = ("none", *TARGETS[self.graph_target].INTEGERS)
-        check(self.quantize in forms, "quantize", f"{self.quantize!r}: {self.target} takes {', '.join(forms)}")
-        check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
-        check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
-        check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
-        single_file = self.out is not None and self.out.suffix == ".onnx"
-        for name in ("onnx_folder", "torch"):
-            asked = getattr(self, name) and single_file
-            check(not asked, name.replace("_", "-"), "applies to a bundle, and --out names a file")
-            packed = getattr(self, name) and self.target in PACKAGES
-            check(not packed, name.replace("_", "-"), f"applies to a bundle, and {self.target} writes none")
-        packed = single_file and self.target in PACKAGES
-        check(not packed, "out", f"{self.out} is a file, and {self.target} writes a folder")
-        known = self.gathers in ("auto", "always", "never")
-        check(known, "gathers", f"{self.gathers!r} is none of auto, always, never")
-        known = self.int8_linears in ("auto", "all")
-        check(known, "int8-linears", f"{self.int8_linears!r} is neither auto nor all")
-        sizes = ", ".join(map(str, BLOCK_SIZES))
-        check(self.block_size in BLOCK_SIZES, "block-size", f"must be one of {sizes}, got {self.block_size}")
-        self.tolerances()
-
-    @property
-    def graph_target(self) -> str:
-        """The target that the graph itself is made for."""
-        return PACKAGES.get(self.target, self.target)
-
-    def tolerances(self) -> Tolerances:
-        """What the chain may differ by."""
-        return Tolerances(agreement=self.min_agreement, metric_points=self.max_metric_loss)
+__all__ = ["ExportOptions", "export"]
 
 
 def export(options: ExportOptions, base: BaseModel | None = None) -> ExportReport:
@@ -124,12 +39,14 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     from finegates_export.export_job import ExportJob
     from finegates_export.export_quantized import write_quantized
     from finegates_export.serving.triton.served import check_task
+    from finegates_export.web.site import plan_site
 
     if options.out is not None and not options.plan_only:
         check_destination(options.out, overwrite=options.overwrite)
     if options.threads:
         torch.set_num_threads(options.threads)
     run, found = _source(options, base)
+    site = plan_site(options, run)
     job = ExportJob(options, run, found)
     if options.target in PACKAGES:
         check_task(job.task, job.outputs)
@@ -141,7 +58,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         if options.quantize != "none":
             write_quantized(job, scratch)
         report = job.report()
-        _deliver(options.out, job, scratch, report)
+        _deliver(options.out, job, scratch, report, site)
     return report
 
 
@@ -160,7 +77,7 @@ def _source(options: ExportOptions, base: BaseModel | None) -> tuple[Run, BaseMo
     return run, base
 
 
-def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> None:
+def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport, site: Site | None) -> None:
     options = job.options
     forms: list[Form] = ["float", *([form_of(options.quantize)] if options.quantize != "none" else [])]
     graphs = [scratch / GRAPH_FILES[form] for form in forms]
@@ -172,25 +89,27 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport) -> 
 
         bundle = scratch / "bundle"
         bundle.mkdir()
-        _fill(bundle, job, graphs, report)
+        _fill(bundle, job, graphs, report, None)
         threads, overwrite = options.threads, options.overwrite
         write_repository(TritonOptions(bundle=bundle, out=out, form=forms[-1], threads=threads, overwrite=overwrite))
     else:
         with staged_folder(out, overwrite=options.overwrite) as folder:
-            _fill(folder, job, graphs, report)
+            _fill(folder, job, graphs, report, site)
 
 
-def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport) -> None:
+def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport, site: Site | None) -> None:
     from finegates_export.bundle import write_bundle
 
     options = job.options
+    if site is not None:
+        site.write(folder, job.base)
     write_bundle(
         folder,
         graphs,
         job.run,
         job.config,
         report,
-        onnx_folder=options.onnx_folder,
+        onnx_folder=options.onnx_folder or options.target == web.NAME,
         pooled=options.pool_in_graph,
         torch_model=(job.model, job.shrunk_info()) if options.torch else None,
     )

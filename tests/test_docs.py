@@ -15,6 +15,7 @@ from finegates_bench.cli import main as bench_main
 from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
 from tests.tiny import hasten_measurements, tiny_base
+from tests.web.conftest import stand_in
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -42,6 +43,9 @@ LAUNCHER = " --nproc-per-node --no-python"
 """Options of torchrun, which starts one of the commands several times."""
 SERVER = " --model-repository"
 """Of tritonserver."""
+RUN_ELSEWHERE = ("npm", "python3", "finegates-engine")
+"""By tests/web/test_browser.py, with what they install and serve, and by tests/engines/test_tensorrt.py."""
+THEIR_OPTIONS = " --ignore-scripts --bind --directory"
 LONGEST = 128
 """Tokens of the longest shape that the pages measure."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
@@ -63,7 +67,7 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
         assert subprocess.run(collected, cwd=ROOT, capture_output=True, check=False).returncode == 0, line
         return
     if words[0] not in COMMANDS:
-        assert words[0] in ("git", "cd", "pip"), f"a command that no test runs: {line}"
+        assert words[0] in ("git", "cd", "pip", *RUN_ELSEWHERE), f"a command that no test runs: {line}"
         return
     smaller = SMALLER.get(" ".join(words[:2]), SMALLER[words[0]])
     monkeypatch.setattr(sys, "argv", [*words, *smaller])
@@ -80,6 +84,7 @@ def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.
         True: tiny_base(tmp_path / "deep", layers=LAYERS_OF_A_SPEED, positions=LONGEST),
     }
     hasten_measurements(monkeypatch, tmp_path)
+    stand_in(tmp_path / "node_modules")
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"
@@ -110,4 +115,4 @@ def _help(name: str) -> str:
     program, *words = name.split()
     command = [Path(sys.executable).parent / program, *words, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout + " --config" + LAUNCHER + SERVER
+    return done.stdout + " --config" + LAUNCHER + SERVER + THEIR_OPTIONS

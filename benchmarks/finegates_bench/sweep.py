@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from finegates_bench.exports import Exported, export_candidate
 from finegates_bench.latency import make_timing, summarize
-from finegates_bench.levels import Candidate, baseline_notes, own_levels, read_baseline
+from finegates_bench.levels import Candidate, baseline_notes, own_levels, unpruned_of
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
 from finegates_bench.stamp import make_stamp
@@ -72,7 +72,7 @@ class _Sweep:
         self.options, self.say = options, say
         self.run: Run = read_run(options.ckpt)
         self.levels = own_levels(self.run)
-        self.baseline = read_baseline(self.run, options.baseline) if options.baseline else None
+        self.baseline = unpruned_of(self.run, options.baseline) if options.baseline else None
         self.base: BaseModel = SharedBase.of(base_of(self.run, options.base))
         config = self.base.config()
         family = self.base.family()

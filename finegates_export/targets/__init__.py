@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finegates_export.targets import ort_cpu, ort_cuda, portable, tensorrt
+from finegates_export.targets import ort_cpu, ort_cuda, portable, tensorrt, web
 from finegates_export.targets.target import MeasuredTarget, Target
 
-_ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt)
+_ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt, web)
 TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
 """Targets by the name users give."""
 

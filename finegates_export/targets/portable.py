@@ -1,4 +1,4 @@
-"""Plain ONNX for everything else: OpenVINO, browsers, mobile runtimes. Standard operators alone, any width taken.
+"""Plain ONNX for everything else: OpenVINO, mobile runtimes. Standard operators alone, any width taken.
 
 Opset 20 has GELU as one operator; `--opset 18` is for older runtimes and spells it out.
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -89,3 +90,13 @@ def test_inputs_can_be_chosen(workshop, tmp_path):
     status, _, told = build(exported(workshop, "bert"), tmp_path / "other", "--compute-capability", "sm99")
     assert status == 2
     assert "'sm99' is none of sm75" in told
+
+
+def test_the_command_of_the_documentation(workshop, tmp_path):
+    page = (ROOT / "docs" / "tensorrt.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("finegates-engine ")]
+    _, _, out_flag, out, *flags = shlex.split(line)
+    assert out_flag == "--out"
+    status, report, told = build(exported(workshop, "bert"), tmp_path / out, *flags)
+    assert status == 0, told
+    assert set(report["engines"]) == {f"model-{name}.engine" for name in GENERATIONS}

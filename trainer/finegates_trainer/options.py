@@ -55,7 +55,7 @@ class TrainOptions(Options):
     """Several removed shares in one run, ascending; each is settled and saved. Overrides --target-removed."""
     target_speedup: tuple[float, ...] = ()
     """How many times as fast as unpruned, measured on this machine; several ascend in one run, each a level."""
-    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
+    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt", "web"] = "ort-cpu"
     """What the model is made for: the widths that its kernels like, and (`ort-cpu`) whose speed is measured."""
     shape: str = "8x128"
     """Batch x sequence at which --target-speedup is measured."""

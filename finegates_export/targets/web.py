@@ -1,0 +1,20 @@
+"""onnxruntime-web in a browser: `ort-cpu`'s graph, whose fused operators its WASM build runs as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finegates_export.gates.settle import Widths
+from finegates_export.targets import ort_cpu
+from finegates_export.targets.target import FloatType, Integers
+
+NAME = "web"
+OPSET = 20
+WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
+FLOAT: FloatType = "float32"
+INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
+
+
+def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
+    """See `Target.finish`."""
+    return ort_cpu.finish(graph, expected_fusions)
