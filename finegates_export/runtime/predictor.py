@@ -21,6 +21,7 @@ from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
+from finegates_export.runtime.providers import PROVIDERS, Provider, check_provider, session_providers
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
 from finegates_export.tasks import LOGITS, PIXELS, task_of
 
@@ -104,6 +105,7 @@ def load(
     form: Form = "float",
     threads: int | None = None,
     buckets: int | Sequence[int] | None = None,
+    provider: Provider = "cpu",
 ) -> Predictor:
     """Load a bundle.
 
@@ -114,14 +116,17 @@ def load(
         buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
             are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
             as its longest text. Images have one size anyway.
+        provider: what runs the graph: `cpu`, `cuda` or `tensorrt`.
 
     Raises:
-        ValueError: no such form, or impossible buckets.
-        InputError: not a bundle, a bundle without that form, or a file of it is missing or was changed.
+        ValueError: no such form or provider, or impossible buckets.
+        InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, or the provider
+            is not there.
         MissingExtraError: onnxruntime is not installed.
         UnsupportedError: a task that this version does not know.
     """
     check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
+    check(provider in PROVIDERS, "provider", f"{provider!r} is not one of {', '.join(PROVIDERS)}")
     folder = Path(bundle)
     info = read_bundle(folder)
     graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
@@ -135,7 +140,9 @@ def load(
     settings = onnxruntime.SessionOptions()
     if threads:
         settings.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(folder / graphs[0], settings, providers=["CPUExecutionProvider"])
+    wanted = session_providers(onnxruntime, provider)
+    session = onnxruntime.InferenceSession(folder / graphs[0], settings, providers=wanted)
+    check_provider(session, provider)
     pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
     decoder = Decoder(task_of(info["task"]), tuple(info["labels"]), pooling)
     reader = _reader(folder, info, session, decoder)
