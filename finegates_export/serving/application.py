@@ -21,6 +21,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 JSON = "application/json"
+DISCARDED = 8 << 20
+"""Bytes past the limit that are read and thrown away: a client that is still sending does not read the answer."""
 UNKNOWN = "other"
 """The route that unknown paths are counted under; each by its own name would let anybody fill the memory."""
 
@@ -88,19 +90,21 @@ class Application:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._options.max_body
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if int(told) > limit:
-            raise Refused(TOO_LARGE, f"the body has {int(told)} bytes, the limit is {limit}")
-        parts, size, more = [], 0, True
-        while more:
+        told = int(dict(scope["headers"]).get(b"content-length", b"0"))
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more and size <= limit + DISCARDED:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Refused(UNAVAILABLE, "the client went away")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise Refused(TOO_LARGE, f"the body has more than {limit} bytes, which is the limit")
-            more = message.get("more_body", False)
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if max(size, told) <= limit:
+                parts.append(part)
+            else:
+                parts.clear()
+        if max(size, told) > limit:
+            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, the limit is {limit}")
         return b"".join(parts)
 
     async def _predict(self, body: bytes) -> dict[str, Any]:

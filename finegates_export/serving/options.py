@@ -13,6 +13,8 @@ from finegates_export.runtime.providers import PROVIDERS
 
 COUNTS = ("replicas", "threads", "batch", "rows", "max_body", "max_texts", "max_characters", "queue")
 HIGHEST_PORT = 65535
+AUTO = "auto"
+"""The cluster that this machine is a node of."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class ServeOptions(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", Path(self.bundle))
+        written = self.address in ("", AUTO) or re.fullmatch(r".+:\d{1,5}", self.address) is not None
+        check(written, "address", f"{self.address!r} is not HOST:PORT or {AUTO}")
         named = re.fullmatch(r"[A-Za-z0-9_.-]*", self.name) is not None
         check(named, "name", f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone")
         check(self.form in GRAPH_FILES, "form", f"{self.form!r} is not one of {', '.join(GRAPH_FILES)}")

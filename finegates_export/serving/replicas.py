@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from finegates_export.errors import InputError, missing_extra
 from finegates_export.serving.metrics import Metrics
 from finegates_export.serving.model import Answer, Replica, Text
-from finegates_export.serving.options import ServeOptions
+from finegates_export.serving.options import AUTO, ServeOptions
 from finegates_export.serving.refusals import FAILED, UNAVAILABLE, Refused
 
 LOG = logging.getLogger("finegates.serving")
@@ -29,6 +30,7 @@ HEALTH_SECONDS = 2.0
 WAITING_A_REPLICA = 1.5
 """Batches a replica has, on average, above which another one is started: more than the one it computes."""
 TRIES = 2
+CONNECT_SECONDS = 5.0
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -82,7 +84,8 @@ class Replicas:
 
         status = serve.status().applications.get(self._name)
         deployment = status.deployments.get(DEPLOYMENT) if status else None
-        return int(deployment.replica_states.get("RUNNING", 0)) if deployment else 0
+        states = {state.value: count for state, count in deployment.replica_states.items()} if deployment else {}
+        return states.get("RUNNING", 0)
 
 
 @contextmanager
@@ -124,8 +127,12 @@ def _connect(ray: Any, options: ServeOptions) -> None:
         ray.init(num_cpus=most, object_store_memory=OBJECT_STORE, include_dashboard=False, **quiet)
         return
     try:
+        if options.address != AUTO:
+            # Ray itself would try for many minutes
+            host, _, port = options.address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address=options.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(f"address {options.address}: there is no Ray cluster to join: {error}") from error
 
 
