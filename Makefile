@@ -11,6 +11,8 @@ MPNET := .cache/all-mpnet-base-v2
 SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
+SERVING := .cache/serving
+SERVED := runs/serving
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 PEERS := .cache/peers
@@ -19,7 +21,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-serving lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-serving clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -93,6 +95,12 @@ bench-epoch: $(READY) ## A validation epoch of MiniLM on the reviews over remove
 bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
+bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: DATA=TSV of sentences (14 minutes)
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --base $(MINILM) --out $(SERVED)/pruned --overwrite
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/unpruned-0 --base $(MINILM) --out $(SERVED)/unpruned --overwrite
+	$(BIN)/python benchmarks/serving.py --pruned $(SERVED)/pruned --unpruned $(SERVED)/unpruned --rows $(DATA) \
+		--out benchmarks/results/serving
+
 bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
 	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
 	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
@@ -153,6 +161,14 @@ $(TENSORRT)/.ready: tests/engines/requirements.txt
 
 test-tensorrt: $(READY) $(TENSORRT)/.ready ## Every family parsed and built by tensorrt-rtx for SM80 and SM89, without a GPU
 	FINEGATES_TENSORRT_REQUIRED=1 $(BIN)/pytest tests/engines -n 2 --timeout 600
+
+$(SERVING)/.ready: tests/serving/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes of which one stops, 2,000 made-up requests
+	FINEGATES_SERVING_REQUIRED=1 $(BIN)/pytest tests/serving -v --timeout 900
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

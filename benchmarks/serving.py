@@ -261,7 +261,7 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 def markdown(result: dict[str, Any]) -> str:
     """The page."""
     stamp, held = result["stamp"], result["steady"]
-    peaks = result["peaks"]
+    peaks, turns = result["peaks"], result["turns"]
     lines = [
         "# Serving under load",
         "",
@@ -271,7 +271,7 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "| bundle | texts a second at most | turns |",
         "|---|---|---|",
-        *(f"| {name} | {peaks[name]:.1f} | {', '.join(f'{rate:.1f}' for rate in result['turns'][name])} |" for name in peaks),
+        *(f"| {name} | {peaks[name]:.1f} | {', '.join(f'{rate:.1f}' for rate in turns[name])} |" for name in peaks),
         "",
         f"Pruned over unpruned: {result['ratio']:.2f}. Wrong answers: {result['wrong_at_peak']}, lost: "
         f"{result['lost_at_peak']}.",

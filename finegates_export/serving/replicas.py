@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -106,6 +108,8 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     _connect(ray, options)
+    # Ray's own handler prints the stack of its C++ side
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         serve.start(proxy_location="Disabled", logging_config=_logs())
         _check_room(ray, options)
