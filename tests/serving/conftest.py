@@ -32,3 +32,4 @@ def predictor(bundle: Path) -> Predictor:
 def server(bundle: Path) -> Iterator[Server]:
     with serving(bundle, *LIMITS) as running:
         yield running
+        assert running.stop() == 0

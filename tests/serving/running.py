@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -66,13 +66,22 @@ class Server:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes of its replicas."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [process for process in below if "ServeReplica" in " ".join(process.cmdline())]
+        return replicas_below(psutil.Process(self.process.pid))
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit status after a signal."""
         self.process.send_signal(number)
         return self.process.wait(SECONDS)
+
+
+def replicas_below(process: psutil.Process) -> list[psutil.Process]:
+    """The replicas among the processes that this one started, itself or through others."""
+    found = []
+    for below in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            if "ServeReplica" in " ".join(below.cmdline()):
+                found.append(below)
+    return found
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -76,3 +77,15 @@ def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
 def test_an_impossible_option_is_named(options, told):
     with pytest.raises(ValueError, match="^" + told.replace("(", r"\(")):
         ServeOptions("bundle", **options)
+
+
+LIGHT = """
+import sys
+import finegates_export.serving.server, finegates_export.serving.cli
+print(sorted(set(sys.modules) & {"torch", "transformers", "onnxruntime", "ray", "fastapi"}))
+"""
+
+
+def test_importing_the_server_loads_neither_torch_nor_ray():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,15 +1,17 @@
-"""How texts of many requests are gathered, with replicas that answer when the test says so."""
+"""How texts of many requests are gathered and sent, with replicas that do what the test says."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from finegates_export.serving.batches import AHEAD, Batches
 from finegates_export.serving.metrics import Metrics
 from finegates_export.serving.options import ServeOptions
 from finegates_export.serving.refusals import Refused
+from finegates_export.serving.replicas import Replicas
 
 
 class Model:
@@ -153,3 +155,38 @@ def test_a_wait_brings_texts_together():
         assert [await one for one in asked] == [[{"label": "a"}], [{"label": "b"}]]
 
     run(steps())
+
+
+class Handle:
+    """Ray Serve's, to replicas that fail so often."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.answers = self
+
+    async def remote(self, texts):
+        if self.failures:
+            raise self.failures.pop(0)
+        return [{"label": text} for text in texts]
+
+
+def asked(*failures):
+    metrics = Metrics()
+    replicas = Replicas(Handle(*failures), "app", metrics)
+    return run(replicas.ask(["a", "b"])), metrics.page().decode()
+
+
+def test_a_batch_whose_replica_died_goes_to_another_one_once():
+    answers, page = asked(ActorDiedError())
+    assert answers == [{"label": "a"}, {"label": "b"}]
+    assert "finegates_batches_resent_total 1.0" in page
+    with pytest.raises(Refused, match="2 replicas died with these texts") as refused:
+        asked(ActorDiedError(), ActorDiedError())
+    assert refused.value.status == 503
+
+
+def test_a_model_that_fails_is_not_asked_again_and_shows_no_stack():
+    failure = RayTaskError("answers", "Traceback: secret", RuntimeError("broken"))
+    with pytest.raises(Refused, match=r"^the model failed; the server's log says how$") as refused:
+        asked(failure)
+    assert refused.value.status == 500

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.serving.running import eventually, serving
+from tests.serving.running import eventually, replicas_below, serving
 from tests.tiny import labelled_texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_node_that_stops_takes_no_request_with_it(bundle, cluster):
     other = cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
     with serving(bundle, "--address", cluster.address, "--replicas", "2", "--threads", "1") as server:
-        node_of = {process.pid: process.ppid() for process in replicas()}
+        node_of = {process.pid: process.ppid() for process in replicas_below(psutil.Process())}
         assert len(set(node_of.values())) == 2, "both replicas are on one node"
         said, over = [], threading.Event()
 
@@ -70,13 +70,7 @@ def test_a_node_that_stops_takes_no_request_with_it(bundle, cluster):
         assert {one.status for one in said} <= {200, 503}
         assert sum(one.status == 200 for one in said) > 0.9 * len(said)
         assert server.stop() == 0
-    assert not replicas(), "the application outlives its server"
-
-
-def replicas() -> list[psutil.Process]:
-    """The replicas of the cluster, whose nodes this process started."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if "ServeReplica" in " ".join(process.cmdline())]
+    assert not replicas_below(psutil.Process()), "the application outlives its server"
 
 
 def test_no_made_up_request_is_answered_with_an_error_of_the_server(server):

@@ -6,6 +6,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from finegates_export.commands import INTERRUPTED_STATUS
 from tests.serving.running import eventually, serving
 from tests.tiny import labelled_texts
 
@@ -47,7 +48,7 @@ def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
     assert ask(server, TEXTS[0]).status == 200
 
 
-def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_the_server_stops(bundle):
+def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops_the_server(bundle):
     limits = ("--queue", "4", "--max-texts", "4", "--batch", "1", "--drain", "60", "--timeout", "60")
     with serving(bundle, *limits) as server, ThreadPoolExecutor(6) as pool:
         assert ask(server, TEXTS[0]).status == 200
@@ -59,13 +60,13 @@ def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_the_server_s
         assert refused.status == 429
         assert refused.body == {"error": "4 texts wait, 1 more would pass the limit of 4; try again"}
         assert not any(one.done() for one in taken)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
         eventually(lambda: not listens(server))
         assert server.process.poll() is None
         replica.resume()
         wait(taken, 60)
         assert [one.result().status for one in taken] == [200] * 6
-        assert server.process.wait(60) == 0
+        assert server.process.wait(60) == INTERRUPTED_STATUS
         assert not replica.is_running()
 
 
