@@ -7,7 +7,6 @@ makes one for every batch.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -39,8 +38,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
-ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Makes a Ray of one machine listen on its loopback address alone, as it does by default on macOS and Windows."""
+ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+"""Makes a Ray of one machine listen on its loopback address alone, as it does by default on macOS and Windows; and its
+replicas run at the same priority as other programs, where Ray would give them the least."""
 
 
 class Replicas:
@@ -77,11 +77,8 @@ class Replicas:
                 return answers
         raise Refused(UNAVAILABLE, f"{TRIES} replicas died with these texts")
 
-    async def count(self) -> int:
-        """How many can answer now."""
-        return await asyncio.to_thread(self._count)
-
-    def _count(self) -> int:
+    def count(self) -> int:
+        """How many can answer now; waits for Ray's controller."""
         from ray import serve
 
         status = serve.status().applications.get(self._name)

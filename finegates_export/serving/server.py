@@ -8,6 +8,7 @@ import errno
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -87,13 +88,16 @@ async def _serve(
         timeout_graceful_shutdown=max(1, round(options.drain)),
     )
     server = uvicorn.Server(config)
-    watching = asyncio.create_task(_watch(replicas, batches))
+    stopped = threading.Event()
+    # a daemon: where Ray itself is gone, the question never returns, and must not hold up the end
+    watching = threading.Thread(target=_watch, args=(replicas, batches, stopped), daemon=True)
+    watching.start()
     telling = asyncio.create_task(_when_started(server, started))
     try:
         await server.serve(sockets=[listening])
     finally:
-        for task in (watching, telling):
-            task.cancel()
+        stopped.set()
+        telling.cancel()
 
 
 async def _when_started(server: Any, started: Callable[[], None]) -> None:
@@ -102,14 +106,13 @@ async def _when_started(server: Any, started: Callable[[], None]) -> None:
     started()
 
 
-async def _watch(replicas: Replicas, batches: Batches) -> None:
+def _watch(replicas: Replicas, batches: Batches, stopped: threading.Event) -> None:
     """Keep the number of replicas that can answer."""
-    while True:
+    while not stopped.wait(WATCH_SECONDS):
         try:
-            batches.replicas = await replicas.count()
+            batches.replicas = replicas.count()
         except Exception as error:  # noqa: BLE001  # a controller that restarts must not end the watch
             LOG.warning("the replicas cannot be counted: %s", error)
-        await asyncio.sleep(WATCH_SECONDS)
 
 
 def _listen(options: ServeOptions) -> socket.socket:
