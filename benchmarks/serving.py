@@ -32,6 +32,8 @@ from finegates_export.serving.model import as_json
 
 CLIENTS = 32
 """Connections at full load."""
+QUESTIONS = 400
+"""Different requests."""
 SHARE = 0.8
 WARM_SECONDS = 5.0
 SAMPLE_SECONDS = 5.0
@@ -72,9 +74,10 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("one core is the client's and one the server's; this machine lends one")
+    stamp = dataclasses.asdict(dataclasses.replace(make_stamp(1), command="make bench-serving"))
     os.sched_setaffinity(0, cores[:1])
     try:
-        result = measure(arguments, cores[1])
+        result = {"stamp": stamp, **measure(arguments, cores[1])}
     except (FineGatesError, ValueError, OSError) as error:
         sys.exit(str(error))
     write_json(arguments.out.with_suffix(".json"), result)
@@ -100,14 +103,13 @@ def measure(arguments: argparse.Namespace, core: int) -> dict[str, Any]:
     with server(arguments.pruned, core) as (address, process):
         asyncio.run(full_load(address, questions["pruned"], WARM_SECONDS))
         tally, memory = asyncio.run(steady(address, questions["pruned"], rate, 60 * arguments.minutes, process))
-    stamp = dataclasses.asdict(dataclasses.replace(make_stamp(1), command="make bench-serving"))
     ratios = sorted(one / other for one, other in zip(turns["pruned"], turns["unpruned"], strict=True))
     held = {
         "minutes": arguments.minutes, "requests_per_second": rate, "requests": len(tally.seconds) + tally.lost,
         "wrong": tally.wrong, "lost": tally.lost, **quantiles(tally.seconds), **growth(memory),
     }  # fmt: skip
     return {
-        "stamp": stamp, "pruned": arguments.pruned.name, "unpruned": arguments.unpruned.name,
+        "pruned": arguments.pruned.name, "unpruned": arguments.unpruned.name,
         "texts_per_request": arguments.texts, "rounds": arguments.rounds, "seconds": arguments.seconds,
         "clients": CLIENTS, "turns": turns, "peaks": peaks, "ratio": statistics.median(ratios), "ratios": ratios,
         "wrong_at_peak": wrong, "lost_at_peak": lost, "steady": held,
@@ -118,7 +120,7 @@ def questions_of(bundle: Path, rows: Path, texts: int) -> list[Question]:
     """Requests with sentences of all lengths, some of several sentences, and what the runtime answers to them."""
     drawn = random.Random(SEED)  # noqa: S311  # no secret depends on it
     sentences = [line.rsplit("\t", 1)[0] for line in rows.read_text(encoding="utf-8").splitlines()[1:]]
-    mixed = [" ".join(drawn.choices(sentences, k=drawn.choice((1, 1, 1, 2, 4)))) for _ in range(400 * texts)]
+    mixed = [" ".join(drawn.choices(sentences, k=drawn.choice((1, 1, 1, 2, 4)))) for _ in range(QUESTIONS * texts)]
     answers = [as_json(found) for found in load(bundle, threads=1).predict(mixed, batch_size=8)]
     return [
         Question(json.dumps({"texts": mixed[start : start + texts]}).encode(), answers[start : start + texts])

@@ -125,7 +125,8 @@ def _connect(ray: Any, options: ServeOptions) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if not options.address:
         most = max(os.cpu_count() or 1, options.most_replicas * options.threads)
-        ray.init(num_cpus=most, object_store_memory=OBJECT_STORE, include_dashboard=False, **quiet)
+        # "local": without it Ray would join a cluster that RAY_ADDRESS or a file of its own names
+        ray.init("local", num_cpus=most, object_store_memory=OBJECT_STORE, include_dashboard=False, **quiet)
         return
     try:
         if options.address != AUTO:
