@@ -85,7 +85,7 @@ def test_no_made_up_request_is_answered_with_an_error_of_the_server(server):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HOME)
     assert done.returncode == 0, done.stdout[-4000:]
-    cases = re.search(r"([\d,]+) (?:generated|passed)", done.stdout)
+    cases = re.search(r"([\d,]+) generated", done.stdout)
     assert cases is not None, done.stdout[-1000:]
     assert int(cases[1].replace(",", "")) >= CASES
     assert server.get("/v2/health/ready").status == 200
