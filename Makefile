@@ -13,6 +13,8 @@ CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
 TRITON := .cache/triton
 WEB := .cache/web
+SERVING := .cache/serving
+SERVED := runs/serving
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
 PEERS := .cache/peers
@@ -21,7 +23,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -105,6 +107,12 @@ bench-web: $(READY) $(WEB)/.ready ## Pruned and unpruned MiniLM of bench-frontie
 		--base $(MINILM) --target web --web-libraries $(WEB)/node_modules --out runs/web --overwrite
 	$(BIN)/python benchmarks/web.py --site runs/web --modules $(WEB) --out benchmarks/results/web
 
+bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: DATA=TSV of sentences (14 minutes)
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --base $(MINILM) --out $(SERVED)/pruned --overwrite
+	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/unpruned-0 --base $(MINILM) --out $(SERVED)/unpruned --overwrite
+	$(BIN)/python benchmarks/serving.py --pruned $(SERVED)/pruned --unpruned $(SERVED)/unpruned --rows $(DATA) \
+		--out benchmarks/results/serving
+
 bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
 	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
 	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
@@ -182,6 +190,14 @@ $(WEB)/.ready: tests/web/package.json
 
 test-web: $(READY) $(WEB)/.ready ## The page of --target web, typed into in headless Chromium (npm, 500 MB)
 	FINEGATES_WEB_REQUIRED=1 $(BIN)/pytest tests/web --timeout 900
+
+$(SERVING)/.ready: tests/serving/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes of which one stops, 2,000 made-up requests
+	FINEGATES_SERVING_REQUIRED=1 $(BIN)/pytest tests/serving -v --timeout 900
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache

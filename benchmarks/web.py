@@ -27,7 +27,7 @@ from finegates_export.errors import FineGatesError, InputError, MeasurementError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
 from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.runtime.predictor import read_bundle
+from finegates_export.runtime.bundle_files import read_bundle
 from finegates_export.web.site import UNPRUNED_FOLDER
 
 SHAPES = ("1x32", "1x128")

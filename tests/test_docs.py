@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from finegates_bench.cli import main as bench_main
 from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
+from tests.serving.documented import DocumentedServer, documented_server
 from tests.tiny import hasten_measurements, tiny_base
 from tests.web.conftest import stand_in
 
@@ -55,7 +56,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_line(
+    line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest.MonkeyPatch, server: DocumentedServer
+) -> None:
     said = line.replace(*REACHABLE).replace("BASE", str(bases[SPEED in line])).replace("DATA", str(rows))
     words = shlex.split(said, comments=True)
     if words[0] == "make":
@@ -65,6 +68,9 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
     if words[0] == "pytest":
         collected = [sys.executable, "-m", "pytest", "--collect-only", "-q", *words[1:]]
         assert subprocess.run(collected, cwd=ROOT, capture_output=True, check=False).returncode == 0, line
+        return
+    if words[0] in ("finegates-serve", "curl"):
+        server.run(words)
         return
     if words[0] not in COMMANDS:
         assert words[0] in ("git", "cd", "pip", *RUN_ELSEWHERE), f"a command that no test runs: {line}"
@@ -77,8 +83,16 @@ def run_line(line: str, bases: dict[bool, Path], rows: Path, monkeypatch: pytest
         assert not stop.code, f"{line}: exit status {stop.code}"
 
 
+@pytest.fixture
+def server() -> Iterator[DocumentedServer]:
+    with documented_server() as server:
+        yield server
+
+
 @pytest.mark.timeout(900)
-def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documentation_runs(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: DocumentedServer
+) -> None:
     bases = {
         False: tiny_base(tmp_path / "base", layers=1, positions=LONGEST),
         True: tiny_base(tmp_path / "deep", layers=LAYERS_OF_A_SPEED, positions=LONGEST),
@@ -88,7 +102,7 @@ def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"
-        run_line(line, bases, rows, monkeypatch)
+        run_line(line, bases, rows, monkeypatch, server)
     ran = 0
     for page in PAGES:
         for language, block in blocks(page):
@@ -99,13 +113,13 @@ def test_the_documentation_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.
             for line in block.splitlines():
                 if line.strip() and not line.startswith("#"):
                     again = " --overwrite" if "--out" in line and "--overwrite" not in line else ""
-                    run_line(line.partition(" #")[0] + again, bases, rows, monkeypatch)
+                    run_line(line.partition(" #")[0] + again, bases, rows, monkeypatch, server)
                     ran += 1
     assert ran > 8
 
 
 def test_every_option_in_the_documentation_exists() -> None:
-    helps = {name: _help(name) for name in (*SMALLER, "finegates-engine")}
+    helps = {name: _help(name) for name in (*SMALLER, "finegates-engine", "finegates-serve")}
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))):
             assert any(option in told for told in helps.values()), f"{page.name}: {option} is no command's option"

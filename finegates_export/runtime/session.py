@@ -13,6 +13,8 @@ from finegates_export.options import Options, check
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """onnxruntime's names of the providers that have a short one here."""
 CPU = PROVIDERS["cpu"]
+BEHIND = {PROVIDERS["tensorrt"]: (PROVIDERS["cuda"], CPU), CPU: ()}
+"""What takes the operators that a provider has not; the processor for all others."""
 UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op")
 
 
@@ -62,8 +64,9 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     if options.threads:
         settings.intra_op_num_threads = options.threads
+    behind = [name for name in BEHIND.get(wanted, (CPU,)) if name in offered]
     try:
-        session = onnxruntime.InferenceSession(graph, settings, providers=list(dict.fromkeys((wanted, CPU))))
+        session = onnxruntime.InferenceSession(graph, settings, providers=[wanted, *behind])
     except Exception as error:  # onnxruntime's errors have no root but this one
         raise _not_read(graph, error, onnxruntime.__version__) from error
     # A provider that does not start is logged and left out, and the graph would run on the processor.

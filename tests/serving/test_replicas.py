@@ -1,0 +1,78 @@
+"""A replica that dies, one that does not answer, and a server that is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from finegates_export.commands import INTERRUPTED_STATUS
+from tests.serving.running import eventually, serving
+from tests.tiny import labelled_texts
+
+TEXTS = [text for text, _ in labelled_texts(40)]
+
+
+def ask(server, text):
+    return server.post("/predict", {"text": text})
+
+
+def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
+    expected = {text: found.label for text, found in zip(TEXTS, predictor.predict(TEXTS), strict=True)}
+    first = {process.pid for process in server.replicas()}
+    assert len(first) == 2
+    over = threading.Event()
+    said = []
+
+    def client(number):
+        while not over.is_set():
+            text = TEXTS[number % len(TEXTS)]
+            said.append((text, ask(server, text)))
+            number += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client, 5 * number) for number in range(8)]
+        try:
+            eventually(lambda: len(said) > 50)
+            server.replicas()[0].kill()
+            eventually(lambda: len(first & {process.pid for process in server.replicas()}) == 1)
+            eventually(lambda: len(server.replicas()) == 2 and server.metric("finegates_replicas") == 2)
+        finally:
+            over.set()
+        for one in clients:
+            one.result()
+    assert {one.status for _, one in said} <= {200, 503}
+    answered = [(text, one.body["label"]) for text, one in said if one.status == 200]
+    assert all(label == expected[text] for text, label in answered)
+    assert len(answered) > 0.9 * len(said)
+    assert ask(server, TEXTS[0]).status == 200
+
+
+def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops_the_server(bundle):
+    limits = ("--queue", "4", "--max-texts", "4", "--batch", "1", "--drain", "60", "--timeout", "60")
+    with serving(bundle, *limits) as server, ThreadPoolExecutor(6) as pool:
+        assert ask(server, TEXTS[0]).status == 200
+        (replica,) = server.replicas()
+        replica.suspend()
+        taken = [pool.submit(ask, server, text) for text in TEXTS[:6]]
+        eventually(lambda: server.metric("finegates_waiting_texts") == 4)
+        refused = ask(server, "one more")
+        assert refused.status == 429
+        assert refused.body == {"error": "4 texts wait, 1 more would pass the limit of 4; try again"}
+        assert not any(one.done() for one in taken)
+        server.process.send_signal(signal.SIGINT)
+        eventually(lambda: not listens(server))
+        assert server.process.poll() is None
+        replica.resume()
+        wait(taken, 60)
+        assert [one.result().status for one in taken] == [200] * 6
+        assert server.process.wait(60) == INTERRUPTED_STATUS
+        assert not replica.is_running()
+
+
+def listens(server):
+    try:
+        server.get("/v2/health/live")
+    except ConnectionError:
+        return False
+    return True
