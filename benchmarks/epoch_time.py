@@ -22,7 +22,7 @@ import numpy.typing as npt
 from bert_base import MAX_LENGTH, write_open_run
 from epoch_worker import EpochSpec
 from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export.errors import FineGatesError, InputError
 from finegates_export.files import write_json
 from finegates_export.measure.fresh_process import run_fresh
@@ -176,7 +176,6 @@ def markdown(result: dict[str, Any]) -> str:
     """The page."""
     stamp = result["stamp"]
     source = f"`{result['data']}`" if result["data"] else "drawn at random with lengths like sentences'"
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
     lines = [
         f"# One validation epoch of {result['base']}",
         "",
@@ -194,8 +193,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"| {row['low']:.3f} to {row['high']:.3f} | {row['kept_flops']:.3f} | {row['ratio'] / row['kept_flops']:.2f} |"
         for row in result["models"]
     ]
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 def save_plot(result: dict[str, Any], stamp: Stamp, stem: Path) -> None:

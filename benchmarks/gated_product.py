@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
 from finegates_export.measure.fresh_process import run_fresh
@@ -139,7 +139,6 @@ def selecting_graph(shape: Any) -> bytes:
 def markdown(result: dict[str, Any]) -> str:
     """A table for every size and number of tokens."""
     stamp = result["stamp"]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
     lines = [
         "# The gated product against the whole one",
         "",
@@ -152,8 +151,7 @@ def markdown(result: dict[str, Any]) -> str:
     for size, tokens in dict.fromkeys((cell["size"], cell["tokens"]) for cell in cells):
         lines += ["", f"## {size}, {tokens} tokens", ""]
         lines += table([cell for cell in cells if (cell["size"], cell["tokens"]) == (size, tokens)])
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 def table(cells: list[dict[str, Any]]) -> Iterator[str]:

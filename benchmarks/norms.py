@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_base import LABELS, SIZES, write_base
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
@@ -112,9 +112,7 @@ def markdown(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     stamp = result["stamp"]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

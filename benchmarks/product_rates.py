@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
@@ -76,7 +77,6 @@ def main() -> None:
 
 def measure(runs: list[Path], shape: Shape, seconds: float, threads: int) -> dict[str, Any]:
     """GFLOP/s of every distinct product, and of the machine's best."""
-    from finegates_bench.stamp import make_stamp
     from finegates_export.measure.block_times import Precision, Question, measure_blocks
     from finegates_export.targets.linear_shape import LinearShape
 
@@ -161,9 +161,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"| {Path(row['run']).name} | {row['product']} | {row['gflop_per_second']:.0f} | {row['share_of_best']:.0%} |"
         for row in result["products"]
     ]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

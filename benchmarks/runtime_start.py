@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export import load
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
@@ -174,9 +174,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"`predict` takes {batches['ratio']:.3f} of the time by hand (95 %: {batches['low']:.3f} to "
         f"{batches['high']:.3f}).",
     ]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export import load
 from finegates_export.errors import FineGatesError
 from finegates_export.files import write_json
@@ -128,9 +128,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"| {row['computed_tokens']:,} | {row['shapes']} | {row['rounds']} |"
         for row in result["rows"]
     ]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, "", made]) + "\n"
+    return "\n".join([*lines, "", stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

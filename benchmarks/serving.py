@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export import load
 from finegates_export.errors import FineGatesError, MeasurementError
 from finegates_export.files import write_json
@@ -288,9 +288,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"{100 * held['memory_growth']:.1f} % |",
         "",
     ]  # fmt: skip
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, made]) + "\n"
+    return "\n".join([*lines, stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.stamp import make_stamp, stamp_line
 from finegates_export.errors import FineGatesError, InputError, MeasurementError
 from finegates_export.files import write_json
 from finegates_export.measure.shapes import Shape
@@ -147,9 +147,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"| {row['low']:.2f} to {row['high']:.2f} | {row['rounds']} |"
         for row in result["rows"]
     ]
-    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    made = f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
-    return "\n".join([*lines, *(["", f"{linears}."] if linears else []), "", made]) + "\n"
+    return "\n".join([*lines, *(["", f"{linears}."] if linears else []), "", stamp_line(stamp)]) + "\n"
 
 
 if __name__ == "__main__":

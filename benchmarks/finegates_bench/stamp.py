@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
+from typing import Any
 
 from finegates_bench.results import Stamp
+from finegates_export.measure.cost_file import processor_name
 from finegates_export.stamp import command, versions
 
 LIBRARY_CALL = "finegates_bench.measure (called from Python)"
@@ -23,7 +25,7 @@ def make_stamp(threads: int, library_call: str = LIBRARY_CALL) -> Stamp:
     return Stamp(
         command=command(library_call),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        processor=_processor(),
+        processor=processor_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release()}",
         threads=threads,
@@ -31,11 +33,11 @@ def make_stamp(threads: int, library_call: str = LIBRARY_CALL) -> Stamp:
     )
 
 
-def _processor() -> str:
-    """Linux alone says it in a file; elsewhere what Python knows."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    return platform.processor() or platform.machine()
+def stamp_line(stamp: Mapping[str, Any]) -> str:
+    """A stamp in one line, as pages end with it.
+
+    Args:
+        stamp: as JSON types.
+    """
+    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
+    return f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."
