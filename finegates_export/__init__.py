@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finegates_export.exporter import ExportOptions, export
+    from finegates_export.export_options import ExportOptions
+    from finegates_export.exporter import export
     from finegates_export.families.shared_base import SharedBase
     from finegates_export.many_exports import ManyExports, export_many
     from finegates_export.runtime import Predictor, load
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ExportOptions": "finegates_export.exporter",
+    "ExportOptions": "finegates_export.export_options",
     "ManyExports": "finegates_export.many_exports",
     "Predictor": "finegates_export.runtime",
     "SharedBase": "finegates_export.families.shared_base",

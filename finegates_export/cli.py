@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
 
 from finegates_export.commands import Command, Output, run_command
-from finegates_export.exporter import ExportOptions
+from finegates_export.export_options import ExportOptions
 from finegates_export.options import check
 from finegates_export.serving.triton.options import TritonOptions
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.targets import MEASURED_TARGETS
 
 if TYPE_CHECKING:
-    from finegates_export.exporter import ExportOptions
+    from finegates_export.export_options import ExportOptions
     from finegates_export.measure.block_times import Precision
     from finegates_export.measure.cost_table import CostTable
     from finegates_export.measure.int8_judge import Int8Judge

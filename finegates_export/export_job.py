@@ -20,7 +20,7 @@ from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.verification.chain import Chain
 
 if TYPE_CHECKING:
-    from finegates_export.exporter import ExportOptions
+    from finegates_export.export_options import ExportOptions
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
     from finegates_export.shrunk import ShrunkInfo

@@ -6,19 +6,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.export_options import ExportOptions
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
 from finegates_export.graph_forms import GRAPH_FILES, Form, form_of
 from finegates_export.targets import PACKAGES, web
 
 if TYPE_CHECKING:
     from finegates_export.export_job import ExportJob
+    from finegates_export.export_options import ExportOptions
     from finegates_export.export_report import ExportReport
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
     from finegates_export.web.site import Site
-
-__all__ = ["ExportOptions", "export"]
 
 
 def export(options: ExportOptions, base: BaseModel | None = None) -> ExportReport:
@@ -33,6 +31,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         ChainError: a step changed what the model computes; nothing was written.
         FusionError: the target's fusions found less than the family promises.
         OutputError: the result cannot be written.
+        UnsupportedError: the target does not serve the run's task.
     """
     import torch
 

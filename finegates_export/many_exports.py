@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.errors import FineGatesError
+from finegates_export.export_options import ExportOptions
 from finegates_export.export_report import MIB, ExportReport
-from finegates_export.exporter import ExportOptions, export
+from finegates_export.exporter import export
 from finegates_export.files import check_destination
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.options import check

@@ -74,7 +74,8 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
         ChainError: a step changed what the model computes.
         FusionError: the target's fusions found less than the family promises.
     """
-    from finegates_export.exporter import ExportOptions, export
+    from finegates_export.export_options import ExportOptions
+    from finegates_export.exporter import export
     from finegates_export.graph_forms import GRAPH_FILES
 
     report = export(

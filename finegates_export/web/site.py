@@ -14,7 +14,7 @@ from finegates_export.web.libraries import Libraries, find_libraries
 from finegates_export.web.page import write_page
 
 if TYPE_CHECKING:
-    from finegates_export.exporter import ExportOptions
+    from finegates_export.export_options import ExportOptions
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from finegates_export.exporter import ExportOptions, export
+from finegates_export.export_options import ExportOptions
+from finegates_export.exporter import export
 from finegates_export.gates.adapter import LoraSettings
 from tests.tiny import tiny_base, tiny_run
 

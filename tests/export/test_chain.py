@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from finegates_export.errors import ChainError
-from finegates_export.exporter import ExportOptions, export
+from finegates_export.export_options import ExportOptions
+from finegates_export.exporter import export
 from finegates_export.tasks import TASKS
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import make_inputs

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from finegates_export import export, load, load_torch, save_torch
 from finegates_export.errors import InputError, RunFolderError
-from finegates_export.exporter import ExportOptions
+from finegates_export.export_options import ExportOptions
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.run_folder import read_run

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finegates_export.errors import FusionError, InputError
-from finegates_export.exporter import ExportOptions, export
+from finegates_export.export_options import ExportOptions
+from finegates_export.exporter import export
 from finegates_export.families.bert import Bert
 from finegates_export.fold import fold
 from finegates_export.gates.adapter import load_adapter, read_adapter, save_adapter
