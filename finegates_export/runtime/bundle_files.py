@@ -65,3 +65,13 @@ def pad_token(folder: Path) -> str:
         return "[PAD]"
     token = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or "[PAD]"
     return str(token["content"] if isinstance(token, dict) else token)
+
+
+def pad_id(tokenizer: Any, folder: Path) -> int:
+    """The id of that token; 0 where the vocabulary has no such token.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
+        folder: the bundle.
+    """
+    return int(tokenizer.token_to_id(pad_token(folder)) or 0)

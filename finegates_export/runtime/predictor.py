@@ -17,7 +17,7 @@ from finegates_export.graph_forms import GRAPH_FILES, Form
 from finegates_export.options import check
 from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_token, read_bundle
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
@@ -164,8 +164,8 @@ def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) 
 
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
     _check_vocabulary(tokenizer, info.get("vocabulary"), folder)
-    pad_id = tokenizer.token_to_id(pad_token(folder)) or 0
-    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], pad_id)
+    filler = pad_id(tokenizer, folder)
+    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], filler)
 
 
 def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finegates_export.engines.profile import PROFILES_JSON, Profile
-from finegates_export.errors import InputError, UnsupportedError
+from finegates_export.errors import UnsupportedError
 from finegates_export.measure.shapes import Shape
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_token, read_bundle
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
 from finegates_export.serving.triton.options import Device, TritonOptions
 from finegates_export.serving.triton.signature import Signature, read_signature
 from finegates_export.tasks import SENTENCE, Task, task_of
@@ -135,10 +133,6 @@ def _profile(options: TritonOptions, max_length: int) -> Profile:
 
 
 def _pad_id(bundle: Path) -> int:
-    path = bundle / TOKENIZER_JSON
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {token["content"]: int(token["id"]) for token in content["added_tokens"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); export again") from error
-    return known.get(pad_token(bundle), 0)
+    from tokenizers import Tokenizer
+
+    return pad_id(Tokenizer.from_file(str(bundle / TOKENIZER_JSON)), bundle)
