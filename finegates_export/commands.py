@@ -103,6 +103,8 @@ class Output:
         self.name = name
         self.as_json, self.verbose, self.quiet = as_json, verbose, quiet
         logging.basicConfig(level=logging.INFO if verbose else logging.ERROR)
+        if not (verbose or quiet):
+            logging.getLogger("finegates").setLevel(logging.WARNING)
         if not verbose:
             os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
             os.environ.setdefault("PYTHONWARNINGS", "ignore")

@@ -55,6 +55,14 @@ class Batches:
         """Texts that no replica has yet."""
         return len(self._waiting)
 
+    @property
+    def most_flights(self) -> int:
+        """Batches on their way at once: as many as the replicas take and, where one may be added, as many as that one
+        would: Ray Serve adds it when it sees them wait.
+        """
+        one_more = self._options.max_replicas > self.replicas
+        return AHEAD * (max(1, self.replicas) + one_more)
+
     async def answers(self, texts: Sequence[Text]) -> list[Answer]:
         """An answer for each text of a request.
 
@@ -80,7 +88,7 @@ class Batches:
 
     def _start(self) -> None:
         """Send what may be sent."""
-        while self._waiting and len(self._flights) < AHEAD * max(1, self.replicas):
+        while self._waiting and len(self._flights) < self.most_flights:
             if self._options.batch_wait and self.waiting < self._options.batch:
                 if self._clock is None:
                     seconds = self._options.batch_wait / 1000
@@ -90,7 +98,7 @@ class Batches:
 
     def _waited(self) -> None:
         self._clock = None
-        if self._waiting and len(self._flights) < AHEAD * max(1, self.replicas):
+        if self._waiting and len(self._flights) < self.most_flights:
             self._send()
 
     def _send(self) -> None:

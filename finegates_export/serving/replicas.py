@@ -83,8 +83,7 @@ class Replicas:
 
         status = serve.status().applications.get(self._name)
         deployment = status.deployments.get(DEPLOYMENT) if status else None
-        states = {state.value: count for state, count in deployment.replica_states.items()} if deployment else {}
-        return states.get("RUNNING", 0)
+        return deployment.replica_states.get("RUNNING", 0) if deployment else 0
 
 
 @contextmanager

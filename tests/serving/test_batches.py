@@ -79,6 +79,20 @@ def test_more_replicas_get_more_batches():
     run(steps())
 
 
+def test_texts_are_seen_to_wait_for_a_replica_that_may_be_added():
+    async def steps():
+        model = Model()
+        batches = gathered(model.ask, max_replicas=2)
+        asked = [asyncio.create_task(batches.answers([str(i)])) for i in range(10)]
+        await settled()
+        assert len(model.batches) == 2 * AHEAD
+        while not all(one.done() for one in asked):
+            model.release()
+            await settled()
+
+    run(steps())
+
+
 def test_what_is_past_the_queue_is_sent_away():
     async def steps():
         model = Model()

@@ -35,6 +35,7 @@ def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
         try:
             eventually(lambda: len(said) > 50)
             server.replicas()[0].kill()
+            eventually(lambda: server.metric("finegates_replicas") == 1)
             eventually(lambda: len(first & {process.pid for process in server.replicas()}) == 1)
             eventually(lambda: len(server.replicas()) == 2 and server.metric("finegates_replicas") == 2)
         finally:
@@ -46,6 +47,26 @@ def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
     assert all(label == expected[text] for text, label in answered)
     assert len(answered) > 0.9 * len(said)
     assert ask(server, TEXTS[0]).status == 200
+
+
+def test_replicas_are_added_while_there_is_more_to_do_than_they_do(bundle):
+    over = threading.Event()
+
+    def client(server):
+        while not over.is_set():
+            assert ask(server, TEXTS[0]).status == 200
+
+    with serving(bundle, "--max-replicas", "2", "--batch", "1") as server, ThreadPoolExecutor(8) as pool:
+        assert ask(server, TEXTS[0]).status == 200
+        assert len(server.replicas()) == 1
+        clients = [pool.submit(client, server) for _ in range(8)]
+        try:
+            eventually(lambda: server.metric("finegates_replicas") == 2)
+        finally:
+            over.set()
+        for one in clients:
+            one.result()
+        assert len(server.replicas()) == 2
 
 
 def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops_the_server(bundle):
