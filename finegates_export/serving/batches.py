@@ -57,8 +57,10 @@ class Batches:
 
     @property
     def most_flights(self) -> int:
-        """Batches on their way at once: as many as the replicas take and, where one may be added, as many as that one
-        would: Ray Serve adds it when it sees them wait.
+        """Batches on their way at once.
+
+        As many as the replicas take and, where another one may be added, as many again as one takes: Ray Serve adds it
+        when it sees them wait.
         """
         one_more = self._options.max_replicas > self.replicas
         return AHEAD * (max(1, self.replicas) + one_more)
