@@ -195,6 +195,7 @@ async def ask(connection: Connection, question: Question, due: float, tally: Tal
         status, body = await connection.post("/predict", question.body)
     except (OSError, ValueError, EOFError):
         tally.lost += 1
+        connection.close()
         return
     tally.seconds.append(time.perf_counter() - due)
     tally.texts += len(question.answers)
@@ -221,8 +222,9 @@ class Connection:
         self._address, self._streams = address, None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
-        if self._streams is None:
+        """Status and body of the answer; a connection that the server hung up, as it does with idle ones, is renewed."""
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
         writer.write(b"POST %b HTTP/1.1\r\nHost: server\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)))
@@ -235,6 +237,7 @@ class Connection:
         """Hang up."""
         if self._streams is not None:
             self._streams[1].close()
+            self._streams = None
 
 
 def resident(process: int) -> int:
