@@ -222,7 +222,7 @@ class Connection:
         self._address, self._streams = address, None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; a connection that the server hung up, as it does with idle ones, is renewed."""
+        """Status and body of the answer; one that the server hung up, as it does with idle ones, is renewed."""
         if self._streams is None or self._streams[0].at_eof():
             self.close()
             self._streams = await asyncio.open_connection(*self._address)

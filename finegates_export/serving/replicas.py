@@ -83,7 +83,9 @@ class Replicas:
 
         status = serve.status().applications.get(self._name)
         deployment = status.deployments.get(DEPLOYMENT) if status else None
-        return deployment.replica_states.get("RUNNING", 0) if deployment else 0
+        # Ray declares members of an enumeration and gives their names, which are equal to them
+        states: dict[Any, int] = deployment.replica_states if deployment else {}
+        return states.get("RUNNING", 0)
 
 
 @contextmanager
