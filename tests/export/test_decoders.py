@@ -167,27 +167,29 @@ def test_a_value_dim_that_is_a_bias_alone_goes_into_the_output_bias_once_a_query
 
 
 def test_behind_a_shared_norm_a_pair_goes_only_where_every_head_closed_it_in_q_and_k():
+    eps = 5.0  # as large as what it is added to, so that its share shows
     model = generator("qwen3", head_dim=HEAD)
-    model.config.rms_norm_eps = 0.1
     for layer in model.model.layers:
-        layer.self_attn.q_norm.variance_epsilon = layer.self_attn.k_norm.variance_epsilon = 0.1
+        layer.self_attn.q_norm.variance_epsilon = layer.self_attn.k_norm.variance_epsilon = eps
     for role in ("query", "key"):
         close(model, role, (ANY, ANY, ANY, 1))
         close(model, role, (0, ANY, ANY, 2))
     close(model, "key", (ANY, ANY, ANY, 3))
     plan, reference, small = held(model)
     attention = plan.layers[LAYER].attention
-    width = model.config.head_dim // 2
-    assert attention.qk_width == 2 * (width - 1)
+    kept = attention.qk_width / attention.width_before
+    assert kept == 1 - 2 / attention.width_before
     assert attention.why == "1 Q/K pairs: 0 in Q and K of every head that stays"
-    for slip in ("weight", "eps"):
-        norm = small.model.layers[LAYER].self_attn.q_norm
-        kept = getattr(norm, slip)
-        whole = (width - 1) / width
-        setattr(norm, slip, torch.nn.Parameter(kept * whole**0.5) if slip == "weight" else kept * whole / 100)
-        assert apart(reference, logits(small)) > REJECTED / (1 if slip == "weight" else 10)
-        setattr(norm, slip, kept)
-    assert apart(reference, logits(small)) < PRACTICE
+    norms = (small.model.layers[LAYER].self_attn.q_norm, small.model.layers[LAYER].self_attn.k_norm)
+    for weight_off, eps_off in ((kept**0.5, 1.0), (1.0, kept), (1.0, 1.0)):  # as they were before the cut, and as now
+        for norm in norms:
+            norm.weight.data *= weight_off
+            norm.eps *= eps_off
+        difference = apart(reference, logits(small))
+        assert difference < PRACTICE if weight_off * eps_off == 1.0 else difference > REJECTED
+        for norm in norms:
+            norm.weight.data /= weight_off
+            norm.eps /= eps_off
 
 
 def test_a_head_that_goes_needs_no_pair_of_a_shared_norm():
