@@ -21,9 +21,9 @@ PIXELS = "pixel_values"
 NO_LABEL = -100
 """The label of a token that carries none: special tokens, padding, all but the first piece of a word."""
 
-Unit = Literal["row", "label", "score", "token", "span", "vector"]
+Unit = Literal["row", "label", "score", "token", "span", "vector", "next"]
 """What one prediction is: a row's label, a yes or no for a row and label, a row's number, a token's label, the first
-and last token of an answer, a vector."""
+and last token of an answer, a vector, the token that follows each token."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ TASKS: dict[str, Task] = {
         Task(
             "image-classification", "row", "AutoModelForImageClassification", "ForImageClassification", (LOGITS,),
             images=True,
+        ),
+        Task(
+            "text-generation", "next", "AutoModelForCausalLM", "ForCausalLM", (LOGITS,), per_token=(LOGITS, HIDDEN),
+            named_labels=False,
         ),
     )
 }  # fmt: skip
