@@ -103,8 +103,13 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
         outputs: of the graph, by name.
 
     Raises:
-        UnsupportedError: the answers are no tensors, or no vector for a text.
+        UnsupportedError: the answers are no tensors, no vector for a text, or texts.
     """
+    if task.unit == "next":
+        raise UnsupportedError(
+            f"{task.name}: a text takes many calls of the model, and a server of single calls writes none; load the "
+            "bundle with finegates_export.load instead"
+        )
     if task.unit in ("token", "span"):
         raise UnsupportedError(
             f"{task.name}: its answers are words with places in the text, which a tensor does not hold; serve the "
