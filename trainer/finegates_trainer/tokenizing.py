@@ -6,6 +6,7 @@ from typing import Any
 
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.tasks import NO_LABEL, task_of
+from finegates_trainer.continuations import continuation_examples
 from finegates_trainer.data import Rows
 from finegates_trainer.examples import Encoded, Examples, ImageExamples, PairExamples, TextExamples
 
@@ -33,7 +34,9 @@ def make_examples(
     kind = task_of(task)
     if kind.images:
         return ImageExamples(rows.texts, labels, preprocessor)
-    pad_id = preprocessor.pad_token_id or 0
+    pad_id = pad_token_id(preprocessor)
+    if kind.unit == "next":
+        return continuation_examples(preprocessor, rows, max_length, names, pad_id)
     if kind.unit in ("token", "span") and not preprocessor.is_fast:
         raise UnsupportedError(
             f"{task} needs a tokenizer that says where each token comes from (tokenizer.json); this base has only "
@@ -49,6 +52,12 @@ def make_examples(
         return PairExamples(_rows(first, names), _rows(second, names), labels, pad_id)
     encoded = preprocessor(rows.texts, rows.pairs, truncation=True, max_length=max_length, padding=False)
     return TextExamples(_rows(encoded, names), labels, pad_id, kind.unit)
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """The token that fills a batch up: the padding token, else the end-of-text; it is masked and has no label."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return int(next(one for one in known if one is not None))
 
 
 def _tagged(
