@@ -106,6 +106,7 @@ class BaseModel:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
+        family.make_linears(model)
         if not kind.has_head:
             from finegates_export.encoder_model import EncoderModel
 

@@ -29,6 +29,8 @@ class Family(ABC):
     """The attribute under which a task model holds the encoder."""
     layers: str = "encoder.layer"
     """Where the encoder holds its layers."""
+    reads_last_token: bool = False
+    """Whether a head over a whole text reads its last token, which it tells by the padding token's id."""
 
     @abstractmethod
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
@@ -55,6 +57,9 @@ class Family(ABC):
     def layer_paths(self, config: Any) -> list[str]:
         """The layers' paths in a task model, in order."""
         return [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
+
+    def make_linears(self, model: nn.Module) -> None:
+        """Turn whatever else multiplies by a matrix into `nn.Linear`, in place; called once a model is made."""
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
         """Paths of the modules outside the layers that are trained with the task: pooler and classifier.
