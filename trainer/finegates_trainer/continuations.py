@@ -105,8 +105,8 @@ def _conversations(tokenizer: Any, rows: Rows) -> list[Tokens]:
         except _NoPrefixError as error:
             raise InputError(
                 f"{at}: the chat template writes this conversation otherwise once message {error.message} answers, so "
-                "what was read before it cannot be told; end the conversation there, or mark the assistant's words in the "
-                "template with {% generation %}"
+                "what was read before it cannot be told; end the conversation there, or mark the assistant's words in "
+                "the template with {% generation %}"
             ) from error
     return conversations
 

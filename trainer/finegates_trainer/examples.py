@@ -29,7 +29,7 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Sequence[Any]:
-        """As `encode_labels` gives them; one for each token, the first and last token of answers, the token that follows."""
+        """As `encode_labels` gives them; of answers the first and last token, of (next) tokens one for each."""
 
     @property
     def lengths(self) -> list[int]:

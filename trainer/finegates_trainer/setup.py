@@ -52,7 +52,7 @@ class Training:
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Trained parameters by kind: gates, lora, head, biases, base."""
-        heads = self.family.head_modules(plain_model(self.gated.model))
+        heads = _trained_heads(plain_model(self.gated.model), self.family, self.options)
         kinds: dict[str, list[tuple[str, Tensor]]] = {"gates": [], "lora": [], "head": [], "biases": [], "base": []}
         if self.gated.gates.mu.requires_grad:
             kinds["gates"].append(("gates.mu", self.gated.gates.mu))
@@ -142,8 +142,7 @@ def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
     """Tokens of a row: a text that is shorter fits in any case, but blocks of text to generate are filled."""
     if task_of(options.task).unit == "next" and options.max_length > most:
         raise InputError(
-            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for {most} or "
-            "fewer"
+            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for fewer"
         )
     return min(options.max_length, most)
 
@@ -220,11 +219,13 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
     if task_of(options.task).unit == "next":
         if not options.train_head:
             return ()
-        if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
+        head = model.get_output_embeddings()
+        if head.weight is model.get_input_embeddings().weight:
             raise InputError(
                 f"train-head: the head of {options.base} is its embeddings (tie_word_embeddings), which are frozen; "
                 "leave --train-head away"
             )
+        return tuple(path for path, module in model.named_modules() if module is head)
     return family.head_modules(model)
 
 
