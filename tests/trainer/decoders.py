@@ -16,7 +16,7 @@ CHAT = (
 )
 MARKED_CHAT = (
     "{% for message in messages %}<{{ message.role }}> {% if message.role == 'assistant' %}"
-    "{% generation %}{{ message.content }} {{ eos_token }} {% endgeneration %}"
+    "{% generation %}{{ message.content }} {{ eos_token }}{% endgeneration %} "
     "{% else %}{{ message.content }} {{ eos_token }} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
 )

@@ -230,8 +230,10 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
 
 
 def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
-    roles = layer.roles()
-    return list(dict.fromkeys(roles[name] for name in options.lora_on))
+    """A gated network's `up` are both linears that read its input."""
+    roles, factor = layer.roles(), layer.feed_forward.factor
+    beside_up = [factor.linear] if factor and "up" in options.lora_on else []
+    return list(dict.fromkeys([*(roles[name] for name in options.lora_on), *beside_up]))
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:

@@ -109,12 +109,15 @@ def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
 
 def _documents(text: str) -> dict[int, dict[str, str]]:
     """The documents of a text file by their first lines, empty ones left out."""
-    rows, start = {}, 0
-    for end in (*(gap.end() for gap in BETWEEN_DOCUMENTS.finditer(text)), len(text)):
-        document = text[start:end].strip("\n")
+    gaps = [*BETWEEN_DOCUMENTS.finditer(text)]
+    starts = [0, *(gap.end() for gap in gaps)]
+    ends = [*(gap.start() for gap in gaps), len(text)]
+    rows = {}
+    for start, end in zip(starts, ends, strict=True):
+        document = text[start:end].lstrip("\n")
+        first = end - len(document)
         if document.strip():
-            rows[text.count("\n", 0, start) + 1] = {"text": document}
-        start = end
+            rows[text.count("\n", 0, first) + 1] = {"text": document.rstrip("\n")}
     return rows
 
 
