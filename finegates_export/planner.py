@@ -65,7 +65,7 @@ def _plan_attention(
     vo_live_hd = ~vo_dead.reshape(vo.heads, vo.width)
     heads = tuple(int(head) for head in np.flatnonzero(vo_live_hd.any(1)))
     if qk.tied:  # what any head that stays needs, they all keep
-        needed = qk_live_hd[list(heads)].any(0)
+        needed = np.logical_or.reduce(qk_live_hd[list(heads)])
         qk_live_hd = np.broadcast_to(needed, qk_live_hd.shape)
         qk_why = [] if needed.all() else [f"{int((~needed).sum())} Q/K pairs: 0 in Q and K of every head that stays"]
     reasons = []
@@ -88,7 +88,7 @@ def _plan_attention(
 def _lone_query_heads(model: nn.Module, vo: UnitGroup, heads: Dims) -> list[str]:
     """Why query heads that nothing reads stay: groups of query heads must stay equal."""
     output = vo.sides[-1]
-    silent_hc = _zero(model, output).reshape(vo.axes(output)).all((2, 3))
+    silent_hc = np.logical_and.reduce(_zero(model, output).reshape(vo.axes(output)), (2, 3))
     count = int(silent_hc[list(heads)].sum())
     if not count:
         return []

@@ -19,6 +19,8 @@ VOCABULARY = 64
 IMAGE, PATCH = 16, 4
 WINDOW = 8
 """Tokens that local layers see (ModernBERT, Mistral, Qwen2)."""
+TABLES = ("embeddings", "embed_tokens", "wte", "wpe")
+"""Names of what looks up tokens and positions."""
 DEFAULT_SHAPE = {"hidden": 32, "layers": 2, "heads": 4, "intermediate": 64}
 
 
@@ -151,13 +153,19 @@ IMAGE_VARIANTS = ("vit", "deit")
 
 def tiny_model(variant: str = "bert", *, seed: int = 0, generator: bool = False, **config: Any) -> Any:
     """A classifier of one variant in memory (a decoder with its LM head by `generator`), in evaluation mode."""
+    model = stored_model(variant, seed=seed, generator=generator, **config)
+    family_of(model.config.model_type).make_linears(model)
+    return model
+
+
+def stored_model(variant: str, *, seed: int = 0, generator: bool = False, **config: Any) -> Any:
+    """See `tiny_model`; as transformers makes it, which is how it can be saved."""
     import transformers
 
     made = tiny_config(variant, **config)
     auto = "AutoModelForImageClassification" if variant in IMAGE_VARIANTS else "AutoModelForSequenceClassification"
     model = getattr(transformers, "AutoModelForCausalLM" if generator else auto).from_config(made)
     redraw(model, seed)
-    family_of(made.model_type).make_linears(model)
     return model.eval()
 
 
@@ -166,17 +174,18 @@ def redraw(model: nn.Module, seed: int) -> None:
     """Draw every parameter anew: matrices keep activations at their scale, biases and norms are far from 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
     norms = {name for name, module in model.named_modules() if "Norm" in type(module).__name__}
+    transposed = {name for name, module in model.named_modules() if type(module).__name__ == "Conv1D"}
     for name, parameter in model.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator)
         owner, _, kind = name.rpartition(".")
         if owner in norms and kind == "weight":
             parameter.copy_(1 + 0.3 * drawn)
-        elif "embeddings" in name and parameter.dim() == 2:
+        elif any(table in name for table in TABLES) and parameter.dim() == 2:
             parameter.copy_(drawn)
         elif "lora_magnitude_vector" in name:
             parameter.mul_(1 + 0.2 * drawn.clamp(-2, 2))
         elif parameter.dim() >= 2:
-            fan_in = parameter[0].numel()
+            fan_in = len(parameter) if owner in transposed else parameter[0].numel()
             parameter.copy_((0.5 if "lora_" in name else 1.0) * drawn / fan_in**0.5)
         else:
             parameter.copy_(0.4 * drawn)

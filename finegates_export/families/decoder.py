@@ -18,7 +18,7 @@ class Decoder(Family):
 
     prefix = "model"
     layers = "layers"
-    reads_last_token = True
+    causal = True
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
         """The task's own head. The LM head is the base's: tied to the embeddings or not, it stays as it is."""

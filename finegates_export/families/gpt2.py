@@ -1,6 +1,7 @@
-"""GPT-2: pre-norm LayerNorm, fused c_attn, learned positions, heads of their own for every query (Radford et al., 2019).
+"""GPT-2: pre-norm LayerNorm, fused c_attn, learned positions (Radford et al., 2019).
 
-Its linears are stored transposed, as `Conv1D`; they become linears when a model is made.
+Its linears are stored transposed, as `Conv1D`; they become linears when a model is made. Every query head has keys and
+values of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from finegates_export.families.decoder import Decoder
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+TRANSPOSED = ("c_attn", "c_fc", "c_proj")
+"""Linears that are stored with a row for each input."""
 
 
 class GPT2(Decoder):
@@ -53,17 +57,25 @@ class GPT2(Decoder):
         )
 
     def make_linears(self, model: nn.Module) -> None:
-        """Every `Conv1D` becomes a linear that computes the same, its weight transposed."""
+        """Every `Conv1D` of transformers becomes one, its weight transposed."""
         import torch
         from torch import nn
-        from transformers.pytorch_utils import Conv1D
 
         for path, module in [*model.named_modules()]:
-            if not isinstance(module, Conv1D):
-                continue
-            with torch.device("meta"):
-                linear = nn.Linear(module.nx, module.nf)
-            linear.weight = nn.Parameter(module.weight.detach().t().contiguous())
-            linear.bias = module.bias
             parent, _, name = path.rpartition(".")
+            if name not in TRANSPOSED:
+                continue
+            stored: Any = module
+            with torch.device("meta"):
+                linear = nn.Linear(*stored.weight.shape)
+            linear.weight = nn.Parameter(stored.weight.detach().t().contiguous())
+            linear.bias = stored.bias
             setattr(model.get_submodule(parent), name, linear)
+
+    def stored_tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """The layers' linears transposed again."""
+        tensors = dict(model.state_dict())
+        for path, _ in model.named_modules():
+            if path.rpartition(".")[2] in TRANSPOSED:
+                tensors[f"{path}.weight"] = tensors[f"{path}.weight"].t().contiguous()
+        return tensors

@@ -19,7 +19,7 @@ from finegates_export.ragged.rotary import Rotation, for_queries
 
 
 class NoCausalAttention(NoAttention):
-    """See `NoAttention`. The cache still counts the tokens: transformers reads the first layer's length for them all."""
+    """See `NoAttention`; the cache still counts the tokens, as transformers reads its length off the first layer."""
 
     def __init__(self, output: tuple[str, nn.Module] | None, replaced: nn.Module) -> None:
         super().__init__(output, replaced)

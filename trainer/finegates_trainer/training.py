@@ -142,7 +142,7 @@ def _write_base(training: Training, stage: Path) -> tuple[str, None, dict[str, s
     name = f"{BASE_FOLDER}/{Path(training.base.id).name}"
     model: Any = training.gated.model
     whole: Any = model.get_submodule(model.prefix) if isinstance(model, EncoderModel) else model
-    whole.save_pretrained(stage / name)
+    whole.save_pretrained(stage / name, state_dict=training.family.stored_tensors(whole))
     training.preprocessor.save_pretrained(stage / name)
     return name, None, BaseModel(name, None, stage / name).tensor_hashes()
 
