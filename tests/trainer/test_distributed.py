@@ -77,7 +77,13 @@ def test_two_processes_train_what_one_process_trains(
 def a_batch(unit: Unit) -> tuple[dict[str, Tensor], Tensor]:
     """Outputs of a model by row, and labels; rows have unequally many labelled tokens."""
     generator = torch.Generator().manual_seed(1)
-    shapes = {"token": (TOKENS, LABELS), "next": (TOKENS, DIMS), "span": (TOKENS,), "score": (1,), "vector": (2 * DIMS,)}
+    shapes = {
+        "token": (TOKENS, LABELS),
+        "next": (TOKENS, DIMS),
+        "span": (TOKENS,),
+        "score": (1,),
+        "vector": (2 * DIMS,),
+    }
     draw = torch.randn(2, ROWS, *shapes.get(unit, (LABELS,)), generator=generator, dtype=torch.float64)
     outputs = dict(zip(("start_logits", "end_logits"), draw, strict=True)) if unit == "span" else {"logits": draw[0]}
     known = torch.randint(LABELS, (ROWS, TOKENS), generator=generator)

@@ -98,7 +98,9 @@ def test_of_a_conversation_the_assistants_words_are_learned(tmp_path: Path, chat
     for suffix in ("jsonl", "parquet"):
         found = examples(read_data(source(tmp_path / f"rows.{suffix}")).train, chat=chat)
         read, learned = told(found)
-        assert read.startswith(f"<system> very fine {END} <user> so was the film {END} <assistant> great and lovely {END}")
+        assert read.startswith(
+            f"<system> very fine {END} <user> so was the film {END} <assistant> great and lovely {END}"
+        )
         assert learned == f"great and lovely {END} sad {END}"
 
 
@@ -164,6 +166,8 @@ def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
 
 def test_json_lines_keep_their_values(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"text": "a\u2028b", "label": "2024-01-01"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"text": "a\u2028b", "label": "2024-01-01"}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     rows = read_data(DataSource(str(path), eval_data=str(path))).train
     assert (rows.texts, rows.labels) == (["a\u2028b"], ["2024-01-01"])

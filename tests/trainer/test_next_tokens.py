@@ -72,7 +72,9 @@ def test_value_and_gradients_are_those_of_the_plain_formula(
     assert ("model.lm_head.weight" in got) == train_head
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], 3 * gradient, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(got["gates.mu"], gradients(late, TaskLoss("next")(late(**inputs), labels.flip(0)))["gates.mu"])
+    assert not torch.allclose(
+        got["gates.mu"], gradients(late, TaskLoss("next")(late(**inputs), labels.flip(0)))["gates.mu"]
+    )
 
 
 def test_a_batch_without_labels_costs_nothing(home: Path) -> None:
