@@ -25,7 +25,7 @@ from finegates_trainer.setup import prepare
 from tests.trainer.conftest import write_rows
 from tests.trainer.decoders import decoder_base, write_documents
 from tests.trainer.test_distillation import loss_of
-from tests.trainer.test_resume import Killed, KillAt
+from tests.trainer.test_resume import KillAt, Killed
 
 TASK = "text-generation"
 
@@ -118,7 +118,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(
 
 def test_levels_rows_and_conversations(bases: dict[str, Path], tmp_path: Path) -> None:
     def messages(number: int) -> list[dict[str, str]]:
-        asked = {"role": "user", "content": f"was the film {'odd new blue'.split()[number % 3]}"}
+        asked = {"role": "user", "content": f"was the film {['odd', 'new', 'blue'][number % 3]}"}
         return [asked, {"role": "assistant", "content": ["sad", "fine", "great and lovely"][number % 3]}]
 
     rows = write_rows(tmp_path / "rows.jsonl", [{"messages": messages(number)} for number in range(40)])

@@ -34,7 +34,7 @@ def make_examples(
     kind = task_of(task)
     if kind.images:
         return ImageExamples(rows.texts, labels, preprocessor)
-    pad_id = pad_token_id(preprocessor)
+    pad_id = preprocessor.pad_token_id or 0
     if kind.unit == "next":
         return continuation_examples(preprocessor, rows, max_length, names, pad_id)
     if kind.unit in ("token", "span") and not preprocessor.is_fast:
@@ -52,12 +52,6 @@ def make_examples(
         return PairExamples(_rows(first, names), _rows(second, names), labels, pad_id)
     encoded = preprocessor(rows.texts, rows.pairs, truncation=True, max_length=max_length, padding=False)
     return TextExamples(_rows(encoded, names), labels, pad_id, kind.unit)
-
-
-def pad_token_id(tokenizer: Any) -> int:
-    """The token that fills a batch up: the padding token, else the end-of-text; it is masked and has no label."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return int(next(one for one in known if one is not None))
 
 
 def _tagged(
