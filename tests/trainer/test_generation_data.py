@@ -83,8 +83,6 @@ def test_of_a_prompt_and_its_completion_the_completion_is_learned(tmp_path: Path
     found = examples(data.train)
     assert told(found) == ("so was the film great and fine", f"great and fine {END}")
     inputs, labels = found.collate([0, 1])
-    end = decoder_tokenizer().eos_token_id
-    assert inputs["input_ids"][1].tolist()[2:] == [end] * 5, "the end of text fills up where nothing else can"
     assert inputs["attention_mask"][1].tolist() == [1, 1, *[0] * 5]
     assert labels[1].tolist()[2:] == [NO_LABEL] * 5
     named = read_data(source(tmp_path / "rows.jsonl", text_column="completion", label_column="prompt"))
@@ -119,9 +117,9 @@ def test_a_template_that_rewrites_what_was_said_is_refused_with_the_row() -> Non
     with pytest.raises(InputError, match=r"a.jsonl line [49]: .* writes this conversation otherwise once message"):
         examples(rows, chat=forgets)
     strict = "{{ raise_exception('speak in turns') }}" + CHAT
-    with pytest.raises(InputError, match="a.jsonl line 4: .*speak in turns"):
+    with pytest.raises(InputError, match=r"a.jsonl line 4: .*speak in turns"):
         examples(rows, chat=strict)
-    with pytest.raises(InputError, match="no chat template .* give prompt and completion"):
+    with pytest.raises(InputError, match=r"no chat template .* give prompt and completion"):
         examples(rows, chat=None)
 
 

@@ -151,7 +151,7 @@ def test_a_head_of_its_own_trains_where_it_is_asked_for(bases: dict[str, Path], 
     assert not torch.equal(run.head["lm_head.weight"], stored)
     assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
     assert train(options(bases["untied"], text, tmp_path / "frozen", max_steps=1)).head == {}
-    with pytest.raises(InputError, match="train-head: the head of .* is its embeddings"):
+    with pytest.raises(InputError, match=r"train-head: the head of .* is its embeddings"):
         prepare(options(bases["llama"], text, tmp_path / "tied", train_head=True))
     with pytest.raises(ValueError, match="train-head: is for text-generation"):
         TrainOptions(base="x", data="y", out=tmp_path, train_head=True)
@@ -184,6 +184,7 @@ def test_the_distance_to_a_teacher_is_the_divergence_at_learned_tokens(
     teacher = train(options(bases["gpt2"], text, tmp_path / "teacher", layout="none", learning_rate=0.03))
     training = prepare(options(bases["gpt2"], text, tmp_path / "run", layout="none"))
     inputs, labels = training.train_rows.collate(range(6))
+    assert (inputs["input_ids"][inputs["attention_mask"] == 0] == training.preprocessor.eos_token_id).all()
     with torch.no_grad():
         theirs = assemble(teacher, base_of(teacher)).gated(**inputs).logits
         base = find_base(str(bases["gpt2"]))
@@ -195,9 +196,9 @@ def test_the_distance_to_a_teacher_is_the_divergence_at_learned_tokens(
 
 
 def test_what_cannot_be_trained_is_refused_with_a_remedy(bases: dict[str, Path], text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="target-speedup: .* token by token; use --levels"):
+    with pytest.raises(ValueError, match=r"target-speedup: .* token by token; use --levels"):
         options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,))
-    with pytest.raises(InputError, match="max-length: .* has 64 positions, 65 tokens were asked for"):
+    with pytest.raises(InputError, match=r"max-length: .* has 64 positions, 65 tokens were asked for"):
         prepare(options(bases["llama"], text, tmp_path / "run", max_length=65))
     with pytest.raises(UnsupportedError, match="residual width"):
         prepare(options(bases["llama"], text, tmp_path / "run", width_gate=True))
