@@ -21,14 +21,14 @@ def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
     """
     scores: dict[UnitKey, Scores] = {}
     for group in structure.groups():
-        squares = np.zeros(group.rows)
+        squares = np.zeros((group.heads, group.width))
         for side in group.sides:
             if side.axis == "row":
                 weight = rows_of_side(model, side)[0].detach().double().cpu().numpy()
-                squares += np.square(weight).sum(axis=1)
+                squared = np.square(weight).sum(axis=1)
             else:
                 weight = model.get_submodule(side.linear).weight.detach().double().cpu().numpy()
-                squares += np.square(weight).sum(axis=0)
-        per_unit = squares.reshape(group.heads, group.rows_per_unit, group.width).sum(1)
-        scores[group.layer, group.kind] = np.sqrt(per_unit.reshape(-1))
+                squared = np.square(weight).sum(axis=0)
+            squares += squared.reshape(group.axes(side)).sum((1, 2))
+        scores[group.layer, group.kind] = np.sqrt(squares.reshape(-1))
     return scores

@@ -34,6 +34,8 @@ class AttentionPlan:
     padding: int
     """Dead Q/K and V/O dims that stay as zeros so that the heads are equally wide."""
     why: str
+    group: int = 1
+    """Query heads that share each head: what is said of a head's dims holds in every one of them."""
 
     @property
     def qk_width(self) -> int:
@@ -45,9 +47,21 @@ class AttentionPlan:
         """V/O dims per kept head."""
         return len(self.vo[0]) if self.vo else 0
 
-    def rows(self, dims: tuple[Dims, ...]) -> list[int]:
-        """Positions in the linear of the kept dims, head-major."""
-        return [head * self.width_before + dim for head, kept in zip(self.heads, dims, strict=True) for dim in kept]
+    def rows(self, dims: tuple[Dims, ...], copies: int = 1) -> list[int]:
+        """Positions in the linear of the kept dims, head-major; each head's so many times, as in Q and O."""
+        return [
+            (head * copies + copy) * self.width_before + dim
+            for head, kept in zip(self.heads, dims, strict=True)
+            for copy in range(copies)
+            for dim in kept
+        ]
+
+    def columns(self, values: Dims) -> list[list[int]]:
+        """For each query head of a group the columns of O that read these rows of V."""
+        heads = [divmod(row, self.width_before) for row in values]
+        return [
+            [(head * self.group + copy) * self.width_before + dim for head, dim in heads] for copy in range(self.group)
+        ]
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class LayerPlan:
         """Linear weights that stay, at so many dims of the residual stream."""
         attention, feed_forward = self.attention, self.feed_forward
         dims = len(attention.heads) * (attention.qk_width + attention.vo_width)
-        return width * (2 * dims + feed_forward.matrices * len(feed_forward.neurons))
+        return width * ((1 + attention.group) * dims + feed_forward.matrices * len(feed_forward.neurons))
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,8 @@ class ShrinkPlan:
     def padding_weights(self) -> int:
         """Elements that are kept though dead, so that widths fit."""
         units = sum(
-            2 * layer.attention.padding + layer.feed_forward.matrices * layer.feed_forward.padding
+            (1 + layer.attention.group) * layer.attention.padding
+            + layer.feed_forward.matrices * layer.feed_forward.padding
             for layer in self.layers
         )
         return self.residual_width * units
@@ -169,7 +184,7 @@ class ShrinkPlan:
                 dims = len(attention.heads) * (attention.qk_width + attention.vo_width)
             else:
                 dims = 2 * attention.heads_before * attention.width_before
-            total += 2 * dims * batch * sequence * sequence
+            total += 2 * attention.group * dims * batch * sequence * sequence
         return total
 
     def to_json(self) -> dict[str, Any]:

@@ -64,10 +64,14 @@ def _plan_attention(
     qk_live_hd = ~qk_dead.reshape(qk.heads, qk.width)
     vo_live_hd = ~vo_dead.reshape(vo.heads, vo.width)
     heads = tuple(int(head) for head in np.flatnonzero(vo_live_hd.any(1)))
+    if qk.tied:  # what any head that stays needs, they all keep
+        needed = np.logical_or.reduce(qk_live_hd[list(heads)])
+        qk_live_hd = np.broadcast_to(needed, qk_live_hd.shape)
+        qk_why = [] if needed.all() else [f"{int((~needed).sum())} Q/K pairs: 0 in Q and K of every head that stays"]
     reasons = []
     if len(heads) < vo.heads:
         reasons.append(f"{vo.heads - len(heads)} heads have no V/O dim left")
-    reasons += [*vo_why, *qk_why]
+    reasons += [*vo_why, *qk_why, *_lone_query_heads(model, vo, heads)]
     units = _equal_width(qk_live_hd, heads, widths.head_options(where.head_dim, qk.rows_per_unit))
     vo_dims = _equal_width(vo_live_hd, heads, widths.head_options(where.head_dim))
     kept = sum(map(len, units)) * qk.rows_per_unit + sum(map(len, vo_dims))
@@ -77,8 +81,18 @@ def _plan_attention(
     constants = tuple(int(row) for row in np.flatnonzero(speaking) if int(row) not in stays)
     qk_dims = tuple(tuple(dim + half * qk.width for half in range(qk.rows_per_unit) for dim in dims) for dims in units)
     return AttentionPlan(
-        qk.heads, where.head_dim, heads, qk_dims, vo_dims, constants, kept - live, "; ".join(reasons)
+        qk.heads, where.head_dim, heads, qk_dims, vo_dims, constants, kept - live, "; ".join(reasons), where.group
     )  # fmt: skip
+
+
+def _lone_query_heads(model: nn.Module, vo: UnitGroup, heads: Dims) -> list[str]:
+    """Why query heads that nothing reads stay: groups of query heads must stay equal."""
+    output = vo.sides[-1]
+    silent_hc = np.logical_and.reduce(_zero(model, output).reshape(vo.axes(output)), (2, 3))
+    count = int(silent_hc[list(heads)].sum())
+    if not count:
+        return []
+    return [f"{count} query heads stay though O's columns are 0: other query heads need their KV heads"]
 
 
 def _plan_feed_forward(model: nn.Module, layer: LayerMap, ffn: UnitGroup, widths: Widths) -> FeedForwardPlan:
@@ -132,7 +146,7 @@ def _dead(model: nn.Module, group: UnitGroup, constant: Mask | None = None) -> t
         zero = _zero(model, side)
         if constant is not None and side.axis == "row":
             zero |= constant
-        found.append((side, zero.reshape(group.heads, group.rows_per_unit, group.width).all(1).reshape(-1)))
+        found.append((side, zero.reshape(group.axes(side)).all((1, 2)).reshape(-1)))
     name = ATTENTION_UNITS[group.kind]
     if group.needs_all:
         dead = np.logical_and.reduce([zero for _, zero in found])

@@ -12,7 +12,8 @@ from finegates_export.narrow import narrow
 from finegates_export.plan import AttentionPlan, FeedForwardPlan, ShrinkPlan
 from finegates_export.planner import activation_at, rows_of_side
 from finegates_export.ragged import ATTENTION, Heads
-from finegates_export.ragged.linear import ConstantLinear, NoAttention, NoFeedForward, slice_linear
+from finegates_export.ragged.linear import ConstantLinear, NoFeedForward, slice_linear
+from finegates_export.ragged.norm import slice_norm
 
 
 @torch.no_grad()
@@ -40,34 +41,42 @@ def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan
     bias = _bias(output)
     value_bias = rows_of_side(model, where.value)[1]
     if plan.constants and value_bias is not None:
-        columns = list(plan.constants)
-        bias = bias + output.weight[:, columns] @ value_bias[columns]
+        for columns in plan.columns(plan.constants):
+            bias = bias + output.weight[:, columns] @ value_bias[list(plan.constants)]
     name = _local(where.output, where.module)
+    replaced = model.get_submodule(where.module)
     if not plan.heads:
         constant = ConstantLinear(bias)
-        _replace(model, where.module, NoAttention((name, constant) if where.output_inside else None))
+        empty = ATTENTION[where.kind].empty((name, constant) if where.output_inside else None, replaced)
+        _replace(model, where.module, empty)
         if not where.output_inside:
             _replace(model, where.output, constant)
         return
     if plan.constants or output.bias is not None:
         output.bias = nn.Parameter(bias, requires_grad=False)
     qk_rows, vo_rows = plan.rows(plan.qk), plan.rows(plan.vo)
-    linears = _sliced(model, {where.query: qk_rows, where.key: qk_rows, where.value: vo_rows})
+    query_rows = plan.rows(plan.qk, where.group)
+    linears: dict[str, nn.Module] = {
+        **_sliced(model, {where.query: query_rows, where.key: qk_rows, where.value: vo_rows})
+    }
     for path in where.position_linears:
         linears[path] = slice_linear(_linear(model, path), rows=qk_rows)
     roles = {"query": where.query.linear, "key": where.key.linear, "value": where.value.linear}
-    smaller = slice_linear(output, columns=vo_rows)
+    for role, path in zip(("query_norm", "key_norm"), where.norms, strict=False):
+        roles[role] = path
+        linears[path] = slice_norm(model.get_submodule(path), plan.qk[0])
+    smaller = slice_linear(output, columns=plan.rows(plan.vo, where.group))
     if where.output_inside:
         roles["output"] = where.output
         linears[where.output] = smaller
     else:
         _replace(model, where.output, smaller)
-    heads = Heads(plan.heads, plan.qk, plan.vo_width, where.softmax_scale, where.dropout)
+    heads = Heads(plan.heads, plan.qk, plan.vo_width, where.softmax_scale, where.dropout, where.group)
     attention = ATTENTION[where.kind](
         heads,
         {_local(path, where.module): linear for path, linear in linears.items()},
         {role: _local(path, where.module) for role, path in roles.items()},
-        model.get_submodule(where.module),
+        replaced,
     )
     _replace(model, where.module, attention)
 

@@ -26,6 +26,8 @@ from finegates_export.tasks import task_of
 if TYPE_CHECKING:
     from torch import nn
 
+    from finegates_export.families.family import Family
+
 SCHEMA_VERSION = 1
 SHRUNK_JSON = "shrunk.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -74,7 +76,9 @@ def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     from safetensors.torch import save_file
 
     config: Any = model.config
-    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    tied = _tied(model)
+    state = model.state_dict()
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items() if name not in tied}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config.save_pretrained(folder)
     for file in sorted(info.companions.iterdir()):
@@ -118,10 +122,15 @@ def load_torch(folder: str | Path) -> nn.Module:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     family = family_of(config.model_type)
     with torch.random.fork_rng():  # the weights drawn here are thrown away
-        model = _empty_model(config, family.prefix, info.run)
+        model = _empty_model(config, family, info.run)
     shrink(model, family.structure(config), info.plan)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=True, assign=True)
+        tensors = load_file(folder / WEIGHTS_FILE)
+        tied = _tied(model)
+        tensors.update({name: tensors[source] for name, source in tied.items() if source in tensors})
+        model.load_state_dict(tensors, strict=True, assign=True)
+        for name, source in tied.items():
+            _set_parameter(model, name, model.get_parameter(source))
     except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder / WEIGHTS_FILE} does not fit the widths in {SHRUNK_JSON} ({error})") from error
     setattr(model, ATTRIBUTE, info)
@@ -177,21 +186,33 @@ def run_of(folder: Path) -> Run:
     return Run(folder, info.run, {}, {}, samples)
 
 
-def _empty_model(config: Any, prefix: str, run: RunInfo) -> nn.Module:
+def _empty_model(config: Any, family: Family, run: RunInfo) -> nn.Module:
     import transformers
 
     task = task_of(run.task)
-    auto = getattr(transformers, task.auto_class)
+    made: Any = getattr(transformers, task.auto_class).from_config(config)
+    family.make_linears(made)
     if task.has_head:
-        model: nn.Module = auto.from_config(config)
-        return model
+        headed: nn.Module = made
+        return headed
     from finegates_export.encoder_model import EncoderModel
 
-    encoder = auto.from_config(config)
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+    if getattr(made, "pooler", None) is not None:
+        made.pooler = None
     pooling = Pooling(run.pooling, run.normalize) if run.pooling else None
-    return EncoderModel(encoder, prefix, pooling)
+    return EncoderModel(made, family.prefix, pooling)
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Parameters that are another one (an LM head that is the embeddings), and which."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
+
+def _set_parameter(model: nn.Module, path: str, parameter: nn.Parameter) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(model.get_submodule(owner), name, parameter)
 
 
 def _goes_along(file: Path) -> bool:

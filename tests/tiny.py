@@ -3,7 +3,7 @@
 base = tiny_base(folder / "base")                                  a BERT with a head and a tokenizer
 run = tiny_run(folder / "run", base, "coupled", lora=LORA)         a run folder as training writes it, untrained
 rows = tiny_rows(folder / "rows")                                  labelled text as TSV
-model = tiny_model()                                              the base in memory
+
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from finegates_export.gates.layout import WIDTH_GATE, build_layout
 from finegates_export.gates.run_folder import ADAPTER_FOLDER, RunInfo, write_run
 from finegates_export.pooling import Pooling
 from finegates_export.tasks import NO_LABEL, Task, task_of
-from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, tiny_model
+from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, stored_model
 
 LORA = LoraSettings(rank=3, alpha=6.0)
 FRACTIONS = {"qk": 0.3, "vo": 0.3, "ffn": 0.4, "heads": 0.25, "residual": 0.2}
@@ -63,7 +63,7 @@ def tiny_base(
     folder: Path, variant: str = "bert", *, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any
 ) -> Path:
     """Write a base of one variant with a classification head (regression for one label) and what reads its input."""
-    model = tiny_model(variant, seed=seed, **config)
+    model = stored_model(variant, seed=seed, **config)
     model.to(dtype).save_pretrained(folder, safe_serialization=True)
     if variant in IMAGE_VARIANTS:
         tiny_image_processor().save_pretrained(folder)
@@ -266,7 +266,8 @@ def random_gates(
     if not vectors:
         return {}
     for group in structure.groups():
-        for unit in _draw(group.size, closed.get(group.kind, 0.0), generator):
+        units = group.width if group.tied else group.size
+        for unit in _draw(units, closed.get(group.kind, 0.0), generator):
             _close_unit(vectors, layout, group, unit, generator)
         if group.kind == "vo":
             for number in _draw(group.heads, closed.get("heads", 0.0), generator):
@@ -291,8 +292,9 @@ def _close_unit(
         return
     chosen = int(torch.randint(len(group.sides), (), generator=generator))
     head, dim = divmod(unit, group.width)
-    rows = [(head * group.rows_per_unit + half) * group.width + dim for half in range(group.rows_per_unit)]
+    heads = slice(None) if group.tied else slice(head, head + 1)
     for side in group.sides if group.needs_all else group.sides[chosen : chosen + 1]:
+        rows = torch.arange(group.rows(side)).view(group.axes(side))[heads, ..., dim].flatten()
         vectors[side.name][rows] = -0.5 - float(torch.rand((), generator=generator))
 
 

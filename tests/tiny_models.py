@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from finegates_export.families import family_of
+
 MAX_LENGTH = 32
 """Tokens of a row at most; the models take twice as many positions."""
 VOCABULARY = 64
 IMAGE, PATCH = 16, 4
 WINDOW = 8
-"""Tokens that ModernBERT's local layers see."""
+"""Tokens that local layers see (ModernBERT, Mistral, Qwen2)."""
+TABLES = ("embeddings", "embed_tokens", "wte", "wpe")
+"""Names of what looks up tokens and positions."""
 DEFAULT_SHAPE = {"hidden": 32, "layers": 2, "heads": 4, "intermediate": 64}
 
 
@@ -80,6 +84,28 @@ def _deberta(**more: Any) -> Callable[[dict[str, Any], int], Any]:
     return _text("DebertaV2Config", relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=8, **more)
 
 
+def _decoder(name: str, **more: Any) -> Callable[[dict[str, Any], int], Any]:
+    def make(common: dict[str, Any], positions: int) -> Any:
+        import transformers
+
+        return getattr(transformers, name)(
+            **common, vocab_size=VOCABULARY, max_position_embeddings=positions, pad_token_id=0, bos_token_id=2,
+            eos_token_id=3, num_key_value_heads=common["num_attention_heads"] // 2, **more,
+        )  # fmt: skip
+
+    return make
+
+
+def _gpt2(common: dict[str, Any], positions: int) -> Any:
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        n_embd=common["hidden_size"], n_layer=common["num_hidden_layers"], n_head=common["num_attention_heads"],
+        n_inner=common["intermediate_size"], activation_function=common["hidden_act"], num_labels=common["num_labels"],
+        vocab_size=VOCABULARY, n_positions=positions, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+
+
 def _image(name: str) -> Callable[[dict[str, Any], int], Any]:
     def make(common: dict[str, Any], _positions: int) -> Any:
         import transformers
@@ -91,6 +117,17 @@ def _image(name: str) -> Callable[[dict[str, Any], int], Any]:
     return make
 
 
+DECODER_VARIANTS: dict[str, Callable[[dict[str, Any], int], Any]] = {
+    "llama": _decoder("LlamaConfig"),
+    "mistral": _decoder("MistralConfig", sliding_window=WINDOW),
+    "qwen2": _decoder(
+        "Qwen2Config", use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1, tie_word_embeddings=True
+    ),
+    "qwen3": _decoder("Qwen3Config", head_dim=12, tie_word_embeddings=True),
+    "gemma": _decoder("GemmaConfig", head_dim=12),
+    "gpt2": _gpt2,
+}
+"""Every family of decoders: two query heads to a KV head, but for GPT-2; windows, biases, norms, tied embeddings."""
 VARIANTS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     "bert": _text("BertConfig"),
     "roberta": _text("RobertaConfig", offset=1),
@@ -106,6 +143,7 @@ VARIANTS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     "deberta-own": _deberta(share_att_key=False, norm_rel_ebd="none", type_vocab_size=2),
     "vit": _image("ViT"),
     "deit": _image("DeiT"),
+    **DECODER_VARIANTS,
 }
 """Every family, and every variant of one that takes another way through the code."""
 FAMILY_VARIANTS = tuple(name for name in VARIANTS if name not in ("xlm-roberta", "camembert"))
@@ -113,13 +151,20 @@ FAMILY_VARIANTS = tuple(name for name in VARIANTS if name not in ("xlm-roberta",
 IMAGE_VARIANTS = ("vit", "deit")
 
 
-def tiny_model(variant: str = "bert", *, seed: int = 0, **config: Any) -> Any:
-    """A classifier of one variant in memory, in evaluation mode."""
+def tiny_model(variant: str = "bert", *, seed: int = 0, generator: bool = False, **config: Any) -> Any:
+    """A classifier of one variant in memory (a decoder with its LM head by `generator`), in evaluation mode."""
+    model = stored_model(variant, seed=seed, generator=generator, **config)
+    family_of(model.config.model_type).make_linears(model)
+    return model
+
+
+def stored_model(variant: str, *, seed: int = 0, generator: bool = False, **config: Any) -> Any:
+    """See `tiny_model`; as transformers makes it, which is how it can be saved."""
     import transformers
 
     made = tiny_config(variant, **config)
     auto = "AutoModelForImageClassification" if variant in IMAGE_VARIANTS else "AutoModelForSequenceClassification"
-    model = getattr(transformers, auto).from_config(made)
+    model = getattr(transformers, "AutoModelForCausalLM" if generator else auto).from_config(made)
     redraw(model, seed)
     return model.eval()
 
@@ -128,18 +173,19 @@ def tiny_model(variant: str = "bert", *, seed: int = 0, **config: Any) -> Any:
 def redraw(model: nn.Module, seed: int) -> None:
     """Draw every parameter anew: matrices keep activations at their scale, biases and norms are far from 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
-    norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    norms = {name for name, module in model.named_modules() if "Norm" in type(module).__name__}
+    transposed = {name for name, module in model.named_modules() if type(module).__name__ == "Conv1D"}
     for name, parameter in model.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator)
         owner, _, kind = name.rpartition(".")
         if owner in norms and kind == "weight":
             parameter.copy_(1 + 0.3 * drawn)
-        elif "embeddings" in name and parameter.dim() == 2:
+        elif any(table in name for table in TABLES) and parameter.dim() == 2:
             parameter.copy_(drawn)
         elif "lora_magnitude_vector" in name:
             parameter.mul_(1 + 0.2 * drawn.clamp(-2, 2))
         elif parameter.dim() >= 2:
-            fan_in = parameter[0].numel()
+            fan_in = len(parameter) if owner in transposed else parameter[0].numel()
             parameter.copy_((0.5 if "lora_" in name else 1.0) * drawn / fan_in**0.5)
         else:
             parameter.copy_(0.4 * drawn)

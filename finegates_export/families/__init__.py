@@ -7,6 +7,8 @@ from finegates_export.families.bert import Bert, Electra
 from finegates_export.families.deberta import Deberta
 from finegates_export.families.distilbert import DistilBert
 from finegates_export.families.family import Family
+from finegates_export.families.gpt2 import GPT2
+from finegates_export.families.llama import Gemma, Llama, Mistral, Qwen2, Qwen3
 from finegates_export.families.modernbert import ModernBert
 from finegates_export.families.mpnet import MPNet
 from finegates_export.families.roberta import Roberta
@@ -14,6 +16,7 @@ from finegates_export.families.vit import DeiT, ViT
 
 FAMILIES: tuple[Family, ...] = (
     Bert(), Roberta(), DistilBert(), Electra(), MPNet(), ModernBert(), Deberta(), ViT(), DeiT(),
+    Llama(), Mistral(), Qwen2(), Qwen3(), Gemma(), GPT2(),
 )  # fmt: skip
 
 REFUSED = {

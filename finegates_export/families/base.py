@@ -20,7 +20,7 @@ from finegates_export.families.family import Family
 from finegates_export.families.heads import head_settings, loader_of
 from finegates_export.families.weights import check_fit, hash_tensors, read_header
 from finegates_export.pooling import Pooling
-from finegates_export.tasks import task_of
+from finegates_export.tasks import Task, task_of
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "LICENSE*", "README.md"]
 
@@ -99,13 +99,15 @@ class BaseModel:
         """
         kind, config, family = task_of(task), self.config(), self.family()
         loader = loader_of(self.id, kind, config, family)
+        causal = self._causal_settings(kind) if family.causal else {}
         try:
             with _quiet_transformers():
-                model, loading = self.build(loader, head_settings(kind, labels, loader))
+                model, loading = self.build(loader, {**head_settings(kind, labels, loader), **causal})
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
+        family.make_linears(model)
         if not kind.has_head:
             from finegates_export.encoder_model import EncoderModel
 
@@ -150,7 +152,7 @@ class BaseModel:
         loader_of(self.id, task_of(task), self.config(), self.family())
 
     def tokenizer(self, **settings: Any) -> Any:
-        """The base's tokenizer.
+        """The base's tokenizer; one without a padding token pads with its end token, as generators are used to.
 
         Args:
             settings: what to change in it.
@@ -161,9 +163,24 @@ class BaseModel:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.id}: no usable tokenizer ({_first_line(error)})") from error
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def _causal_settings(self, task: Task) -> dict[str, Any]:
+        """What a decoder's config has to say: a cache where text is generated, and which token is padding."""
+        settings: dict[str, Any] = {} if task.unit == "next" else {"use_cache": False}
+        if task.unit in ("row", "label", "score"):
+            settings["pad_token_id"] = self.tokenizer().pad_token_id
+            if settings["pad_token_id"] is None:
+                raise InputError(
+                    f"{self.id}: its tokenizer has neither a padding nor an end token, so that no row's last token can "
+                    "be told; set pad_token in tokenizer_config.json"
+                )
+        return settings
 
     def preprocessor(self, task: str) -> Any:
         """What makes a model's input for the task: the image processor, or the tokenizer.

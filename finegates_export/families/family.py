@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LayerMap, Structure
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FUSED_ACTIVATIONS = ("gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 """Activations for which onnxruntime has one kernel, by transformers' names."""
@@ -29,6 +29,9 @@ class Family(ABC):
     """The attribute under which a task model holds the encoder."""
     layers: str = "encoder.layer"
     """Where the encoder holds its layers."""
+    causal: bool = False
+    """Whether a token reads those before it alone: a head over a whole text then reads the last token, which it tells
+    by the padding token's id, and keys and values can be cached."""
 
     @abstractmethod
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
@@ -55,6 +58,14 @@ class Family(ABC):
     def layer_paths(self, config: Any) -> list[str]:
         """The layers' paths in a task model, in order."""
         return [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
+
+    def make_linears(self, model: nn.Module) -> None:
+        """Turn what holds a layer's matrix otherwise into `nn.Linear`, in place; called once a model is made."""
+        _ = model
+
+    def stored_tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """A model's tensors as transformers stores them: the way back from `make_linears`."""
+        return dict(model.state_dict())
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
         """Paths of the modules outside the layers that are trained with the task: pooler and classifier.

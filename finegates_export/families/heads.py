@@ -26,8 +26,11 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
 
     def served(one: Task) -> bool:
         images = family.input_names(config) == (PIXELS,)
-        fitting = one.images == images or not one.has_head
-        return fitting and type(config) in getattr(transformers, one.auto_class)._model_mapping.keys()  # noqa: SIM118  # not a mapping
+        known = getattr(transformers, one.auto_class)._model_mapping
+        if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
+            return False
+        # Llama's question answering holds the model under another name than its other heads do.
+        return not one.has_head or (one.images == images and known[type(config)].base_model_prefix == family.prefix)
 
     if not served(task):
         raise UnsupportedError(
@@ -48,6 +51,8 @@ def head_settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str,
     if not task.has_head:
         has_pooler = "add_pooling_layer" in inspect.signature(loader.__init__).parameters
         return {"add_pooling_layer": False} if has_pooler else {}
+    if task.unit == "next":
+        return {}
     settings: dict[str, Any] = {"problem_type": task.problem_type} if task.problem_type else {}
     if task.named_labels:
         names = dict(enumerate(labels))

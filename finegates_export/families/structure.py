@@ -4,17 +4,22 @@ A *unit* is what matrices share and what can be removed exactly (docs/exactness.
 `up` and a column of `down`; a V/O dim is a row of V and a column of O; a Q/K dim is a row of Q and one of K, or a pair
 of rows of each under rotary embeddings. The other side of each of these matrices reads from, or writes to, the
 residual stream.
+
+Where several query heads share a KV head (grouped queries), a *head* is the KV head with its group: Q and O then hold
+each of its rows and columns once per query head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 UnitKind = Literal["qk", "vo", "ffn"]
 Axis = Literal["row", "column"]
-AttentionKind = Literal["plain", "relative", "rotary", "disentangled"]
+AttentionKind = Literal["plain", "relative", "rotary", "disentangled", "causal", "causal-rotary"]
+ROTARY: tuple[AttentionKind, ...] = ("rotary", "causal-rotary")
+"""Kinds that rotate Q and K by position, dims d and d + head_dim / 2 together."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class LinearSide:
     block: int = 0
     blocks: int = 1
     """Some families store linears fused, one block of rows each (ModernBERT's Wqkv: 3)."""
+    copies: int = 1
+    """How often each head's rows are here, one behind the other: once per query head that shares the KV head."""
 
     @property
     def other(self) -> LinearSide:
@@ -53,28 +60,33 @@ class UnitGroup:
     sides: tuple[LinearSide, ...]
     """The sides that hold the units: Q and K; V and O; up, the factor where there is one, and down."""
     heads: int
-    """Attention heads; 1 for the feed-forward network."""
+    """Attention heads (KV heads where queries are grouped); 1 for the feed-forward network."""
     width: int
     """Units per head."""
     rows_per_unit: int = 1
     """2 for rotary pairs: unit u of a head is rows u and u + width of it."""
     needs_all: bool = False
     """Whether a unit is dead only when all its sides are zero, not when any is (terms beside Q K^T read them too)."""
+    tied: bool = False
+    """Whether a unit goes in every head or in none (a norm over a head's dims that all of them share)."""
 
     @property
     def size(self) -> int:
         """Units in the group."""
         return self.heads * self.width
 
-    @property
-    def rows(self) -> int:
-        """Rows (or columns) that the group has on each of its sides."""
-        return self.size * self.rows_per_unit
+    def axes(self, side: LinearSide) -> tuple[int, int, int, int]:
+        """How the rows (or columns) of one of its sides lie: heads, copies of a head, halves of a pair, units."""
+        return self.heads, side.copies, self.rows_per_unit, self.width
+
+    def rows(self, side: LinearSide) -> int:
+        """Rows (or columns) that the group has on one of its sides."""
+        return self.size * self.rows_per_unit * side.copies
 
     @property
     def unit_weights(self) -> int:
         """Weights of a unit per dim of the residual stream."""
-        return len(self.sides) * self.rows_per_unit
+        return self.rows_per_unit * sum(side.copies for side in self.sides)
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,10 @@ class AttentionMap:
     """Rows of the linears that make queries, keys and values."""
     output: str
     heads: int
+    """Those of K and V."""
     head_dim: int
+    group: int = 1
+    """Query heads that share each of them."""
     kind: AttentionKind = "plain"
     scale: float | None = None
     """What Q K^T is multiplied by; 1/sqrt(head_dim) where None."""
@@ -99,6 +114,8 @@ class AttentionMap:
     """Linears of position terms, with the same heads and dims as Q and K."""
     needs_all: bool = False
     """See `UnitGroup`: position terms with linears of their own read Q and K too."""
+    norms: tuple[str, ...] = ()
+    """RMSNorms over a head's dims behind Q and K, each shared by all heads: Q's, then K's."""
 
     @property
     def softmax_scale(self) -> float:
@@ -161,14 +178,15 @@ class LayerMap:
     def groups(self) -> tuple[UnitGroup, UnitGroup, UnitGroup]:
         """The layer's units: Q/K dims, V/O dims, feed-forward neurons."""
         attention, feed_forward = self.attention, self.feed_forward
-        pair = 2 if attention.kind == "rotary" else 1
-        vo = (attention.value, LinearSide(attention.output, "column"))
+        pair = 2 if attention.kind in ROTARY else 1
+        qk = (replace(attention.query, copies=attention.group), attention.key)
+        vo = (attention.value, LinearSide(attention.output, "column", copies=attention.group))
         factor = (feed_forward.factor,) if feed_forward.factor else ()
         ffn = (feed_forward.up, *factor, LinearSide(feed_forward.down, "column"))
         return (
             UnitGroup(
-                self.index, "qk", (attention.query, attention.key), attention.heads, attention.head_dim // pair,
-                rows_per_unit=pair, needs_all=attention.needs_all,
+                self.index, "qk", qk, attention.heads, attention.head_dim // pair, rows_per_unit=pair,
+                needs_all=attention.needs_all or bool(attention.norms), tied=bool(attention.norms),
             ),
             UnitGroup(self.index, "vo", vo, attention.heads, attention.head_dim),
             UnitGroup(self.index, "ffn", ffn, 1, feed_forward.intermediate_size),

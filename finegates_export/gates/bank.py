@@ -12,7 +12,7 @@ from finegates_export.errors import InputError
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.gate import CLOSED_MU, OPEN_MU, evaluation_gate, gate_noise, open_probability, training_gate
 from finegates_export.gates.layout import WIDTH_GATE, Factor, GateLayout, UnitKey, residual_factors
-from finegates_export.gates.products import GateProducts, Row, each_half
+from finegates_export.gates.products import GateProducts, Row, each_run
 
 JUST_CLOSED = 0.01
 """How open a gate counts that is at the edge of being open; those further closed count less, down to nothing."""
@@ -165,10 +165,11 @@ class GateBank(nn.Module):
         for key, factors in self.layout.units.items():
             kept_U = keep[key].to(self.mu.device)
             for factor in factors:
-                # A gate over several dims (a head's) closes when all of them go.
+                # A gate over several units (a head's, or one that heads share) closes when all of them go.
                 kept_gates = kept_U.view(-1, factor.repeat).any(dim=1)
-                kept_gates = each_half(kept_gates, factor.halves) if factor.halves else kept_gates
-                self.alive[self._spans[factor.gate]] &= kept_gates
+                if factor.times > 1:
+                    kept_gates = kept_gates.view(-1, factor.times, factor.run).any(dim=1).flatten()
+                self.alive[self._spans[factor.gate]] &= each_run(kept_gates, factor.run, factor.joined)
         if width is not None:
             self.alive[self._spans[WIDTH_GATE]] &= width.to(self.mu.device)
         self.hold()
@@ -229,8 +230,7 @@ class GateBank(nn.Module):
 
     def _length(self, factor: Factor) -> int:
         span = self._spans[factor.gate]
-        size = (span.stop - span.start) * factor.repeat
-        return size * 2 if factor.pairs else size // 2 if factor.halves else size
+        return (span.stop - span.start) // factor.joined * factor.times * factor.repeat
 
     def _count_sides(self) -> None:
         """What a unit weighs, and for every side that holds units which unit row and which residual row it has."""
@@ -245,7 +245,7 @@ class GateBank(nn.Module):
             "side_residual": torch.tensor(
                 [residual_rows[residual_factors(self.layout, side)] for _, side in sides], dtype=torch.int64
             ),
-            "side_weights": torch.tensor([float(groups[key].rows_per_unit) for key, _ in sides]),
+            "side_weights": torch.tensor([float(groups[key].rows_per_unit * side.copies) for key, side in sides]),
         }
         for name, tensor in numbers.items():
             self.register_buffer(name, tensor, persistent=False)

@@ -101,8 +101,8 @@ class LayerOptions:
         self.qk_widths = widths.head_options(qk.width * qk.rows_per_unit, qk.rows_per_unit)
         self.vo_widths = widths.head_options(vo.width)
         self.ffn_widths = widths.ffn_options(ffn.width)
-        self._qk_hd = scores[index, "qk"].reshape(qk.heads, qk.width)
-        self._vo_hd = scores[index, "vo"].reshape(vo.heads, vo.width)
+        self._qk_hd = _of_heads(scores[index, "qk"], qk)
+        self._vo_hd = _of_heads(scores[index, "vo"], vo)
         self._ffn_scores = scores[index, "ffn"]
         worth_h = np.maximum(self._qk_hd, 0.0).sum(1) + np.maximum(self._vo_hd, 0.0).sum(1)
         self._head_order = np.argsort(-worth_h, kind="stable")
@@ -191,6 +191,15 @@ class LayerOptions:
         """How wide the n best heads can still be, shape (n,): as wide as the narrowest of them."""
         scores_hd = self._qk_hd if kind == "qk" else self._vo_hd
         return np.minimum.accumulate((scores_hd >= 0).sum(1)[self._head_order])
+
+
+def _of_heads(scores: Scores, group: UnitGroup) -> Scores:
+    """Scores by head; units that go in every head or in none are worth their mean, closed for good where all are."""
+    scores_hd = scores.reshape(group.heads, group.width)
+    if not group.tied:
+        return scores_hd
+    shared_d = np.where((scores_hd < 0).all(0), scores_hd.max(0), np.maximum(scores_hd, 0.0).mean(0))
+    return np.broadcast_to(shared_d, scores_hd.shape)
 
 
 def _best_dims(scores_hd: Scores, kept_heads: Sizes, width: int) -> Mask:

@@ -40,10 +40,12 @@ class Factor:
     gate: str
     repeat: int = 1
     """Each element stands for so many in a row: a head's gate for its dims."""
-    pairs: int = 0
-    """Where set, the vector holds one gate per rotary pair, so many a head, and enters as one per row."""
-    halves: int = 0
-    """Where set, the vector holds one gate per row and enters as one per rotary pair, open while either row is."""
+    run: int = 0
+    """How many gates make a run: those of a head's dims (or rotary pairs), where the next two count runs."""
+    joined: int = 1
+    """So many runs, one behind the other, enter as one that is open while any of them is: a unit's rows as the unit."""
+    times: int = 1
+    """Each run enters so many times, one behind the other: a unit's gate for each of its rows."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,11 @@ def _matrix(structure: Structure) -> GateLayout:
     any_keeps: set[UnitKey] = set()
     for group in structure.groups():
         for side in group.sides:
-            for gated, size in ((side, group.rows), (side.other, structure.hidden_size)):
+            for gated, size in ((side, group.rows(side)), (side.other, structure.hidden_size)):
                 if gated not in scales:
                     gates.append(GateSpec(gated.name, size))
                     scales[gated] = (Factor(gated.name),)
-        halves = group.width if group.rows_per_unit > 1 else 0
-        units[group.layer, group.kind] = tuple(Factor(side.name, halves=halves) for side in group.sides)
+        units[group.layer, group.kind] = tuple(_unit_of_rows(group, side) for side in group.sides)
         if group.needs_all:
             any_keeps.add((group.layer, group.kind))
     return GateLayout("matrix", tuple(gates), scales, units, frozenset(any_keeps))
@@ -121,13 +122,15 @@ def _coupled(structure: Structure, residual: ResidualMap | None) -> GateLayout:
         heads = GateSpec(f"{prefix}.heads", layer.attention.heads)
         gates.append(heads)
         for group in layer.groups():
-            gate = GateSpec(f"{prefix}.{group.kind}", group.size)
+            gate = GateSpec(f"{prefix}.{group.kind}", group.width if group.tied else group.size)
             gates.append(gate)
-            own, per_head = Factor(gate.name), Factor(heads.name, repeat=group.width)
-            acting = Factor(gate.name, pairs=group.width) if group.rows_per_unit > 1 else own
+            own = _spread(gate.name, group, group.heads if group.tied else 1)
             for side in _acting_sides(group):
+                acting = _spread(gate.name, group, side.copies * group.rows_per_unit * own.times)
+                per_head = Factor(heads.name, repeat=group.width * side.copies)
                 scales[side] = (acting, per_head) if group.kind == "vo" else (acting,)
-            units[group.layer, group.kind] = (own,) if group.kind == "ffn" else (own, per_head)
+            per_unit = Factor(heads.name, repeat=group.width)
+            units[group.layer, group.kind] = (own,) if group.kind == "ffn" else (own, per_unit)
     if residual is not None:
         gates.append(GateSpec(WIDTH_GATE, structure.hidden_size))
         scales |= {LinearSide(path, "row"): (Factor(WIDTH_GATE),) for path in residual.writers}
@@ -135,10 +138,27 @@ def _coupled(structure: Structure, residual: ResidualMap | None) -> GateLayout:
 
 
 def _acting_sides(group: UnitGroup) -> tuple[LinearSide, ...]:
-    """A coupled gate acts once: on Q's rows, on O's columns, on down's columns; on Q and K where terms read both."""
+    """A coupled gate acts once: on Q's rows (K's where queries share a KV head), on O's columns, on down's columns.
+
+    On Q's and K's where something reads both. A norm behind Q and K is such a reader: it takes back what a gate does to
+    all of a head's dims alike, but not what it does to one of them, and what is folded in front of it is exact.
+    """
     if group.kind == "qk":
-        return group.sides if group.needs_all else group.sides[:1]
+        return group.sides if group.needs_all else group.sides[-1:] if group.sides[0].copies > 1 else group.sides[:1]
     return group.sides[-1:]
+
+
+def _unit_of_rows(group: UnitGroup, side: LinearSide) -> Factor:
+    """A side's row gates as they keep units: a unit is there while any of its rows is."""
+    joined = side.copies * group.rows_per_unit * (group.heads if group.tied else 1)
+    if joined == 1:
+        return Factor(side.name)
+    return Factor(side.name, run=group.width, joined=joined, times=group.heads if group.tied else 1)
+
+
+def _spread(gate: str, group: UnitGroup, times: int) -> Factor:
+    """A coupled gate, each head's run of units so many times."""
+    return Factor(gate, run=group.width, times=times) if times > 1 else Factor(gate)
 
 
 def residual_factors(layout: GateLayout, side: LinearSide) -> tuple[Factor, ...]:

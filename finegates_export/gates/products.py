@@ -50,9 +50,9 @@ class GateProducts(nn.Module, Generic[Key]):
     """
 
     index: Tensor
-    """Which gate each factor is, shape (F * P,); behind the N gates follow the two constants, then the joined pairs."""
-    pairs: Tensor
-    """Gates that enter joined, shape (2, pairs)."""
+    """Which gate each factor is, shape (F * P,); behind the N gates follow the two constants, then the joined ones."""
+    joined: Tensor
+    """Gates that enter joined, shape (most of them that are one, joined ones); the shorter ones end with zeros."""
     any_keeps: Tensor
     """True for the elements of rows that any factor keeps, shape (P,)."""
 
@@ -61,14 +61,14 @@ class GateProducts(nn.Module, Generic[Key]):
         # Rows of one length lie together, so that a sum over each of them is one operation per length.
         self.keys = sorted(rows, key=lambda key: rows[key].length)
         self.lengths = [rows[key].length for key in self.keys]
-        index, pairs = _Index(spans, gates), [torch.empty(2, 0, dtype=torch.int64)]
+        index = _Index(spans, gates)
         factors = max((len(part) for row in rows.values() for part in row.parts), default=0)
         columns = [torch.empty(max(1, factors), 0, dtype=torch.int64)]
         for key in self.keys:
             row = rows[key]
             for part in row.parts:
                 neutral = index.zero if row.any_keeps else index.one
-                entering = [index.of(factor, pairs) for factor in part]
+                entering = [index.of(factor) for factor in part]
                 rest = [torch.full((row.size,), neutral)] * (max(1, factors) - len(part))
                 columns.append(torch.stack([*entering, *rest]))
         index_FP = torch.cat(columns, 1)
@@ -77,7 +77,7 @@ class GateProducts(nn.Module, Generic[Key]):
         self._extended = bool((index_FP >= gates).any())
         self._any = any(row.any_keeps for row in rows.values())
         self.register_buffer("index", index_FP.flatten(), persistent=False)
-        self.register_buffer("pairs", torch.cat(pairs, 1), persistent=False)
+        self.register_buffer("joined", index.joined(), persistent=False)
         self.register_buffer("any_keeps", torch.cat([torch.empty(0, dtype=torch.bool), *kept]), persistent=False)
 
     def forward(self, gates_N: Tensor) -> Tensor:
@@ -106,8 +106,9 @@ class GateProducts(nn.Module, Generic[Key]):
     def _entering(self, gates_N: Tensor, one: float, join: Join) -> tuple[Tensor, ...]:
         if self._extended:
             constants = torch.tensor([one, 0.0], dtype=gates_N.dtype, device=gates_N.device)
-            joined = join(gates_N[self.pairs]) if self.pairs.numel() else gates_N[:0]
-            gates_N = torch.cat([gates_N, constants, joined])
+            gates_N = torch.cat([gates_N, constants])
+            if self.joined.numel():
+                gates_N = torch.cat([gates_N, join(gates_N[self.joined])])
         return gates_N.index_select(0, self.index).view(self._factors, -1).unbind()
 
 
@@ -118,29 +119,35 @@ class _Index:
         self._spans = spans
         self.one, self.zero = gates, gates + 1
         self._next = gates + 2
-        self._joined: dict[Factor, Tensor] = {}
+        self._found: dict[Factor, Tensor] = {}
+        self._joined: list[Tensor] = []
 
-    def of(self, factor: Factor, pairs: list[Tensor]) -> Tensor:
-        """Where each element of a factor is found; pairs that it joins are added to `pairs`."""
+    def of(self, factor: Factor) -> Tensor:
+        """Where each element of a factor is found."""
         span = self._spans[factor.gate]
         own = torch.arange(span.start, span.stop)
-        if factor.repeat > 1:
-            return own.repeat_interleave(factor.repeat)
-        if factor.pairs:
-            return each_half(own, factor.pairs)
-        if not factor.halves:
-            return own
-        if factor not in self._joined:
-            halves = own.view(-1, 2, factor.halves).transpose(0, 1).reshape(2, -1)
-            self._joined[factor] = torch.arange(self._next, self._next + halves.shape[1])
-            self._next += halves.shape[1]
-            pairs.append(halves)
-        return self._joined[factor]
+        if factor.joined > 1:
+            own = self._join(factor, own)
+        return each_run(own, factor.run, factor.times).repeat_interleave(factor.repeat)
+
+    def joined(self) -> Tensor:
+        """The gates of all joined ones that were asked for, shape (most of them that are one, joined ones)."""
+        most = max(map(len, self._joined), default=0)
+        padded = [nn.functional.pad(gates, (0, 0, 0, most - len(gates)), value=self.zero) for gates in self._joined]
+        return torch.cat([torch.empty(most, 0, dtype=torch.int64), *padded], 1)
+
+    def _join(self, factor: Factor, own: Tensor) -> Tensor:
+        if factor not in self._found:
+            runs = own.view(-1, factor.joined, factor.run).transpose(0, 1).reshape(factor.joined, -1)
+            self._found[factor] = torch.arange(self._next, self._next + runs.shape[1])
+            self._next += runs.shape[1]
+            self._joined.append(runs)
+        return self._found[factor]
 
 
-def each_half(gate: Tensor, width: int) -> Tensor:
-    """From one per rotary pair to one per row: a head's pairs, twice."""
-    return gate.view(-1, 1, width).expand(-1, 2, -1).reshape(-1)
+def each_run(gates: Tensor, width: int, times: int) -> Tensor:
+    """Each run of gates so many times, one behind the other: from one per unit of a head to one per row."""
+    return gates if times == 1 else gates.view(-1, 1, width).expand(-1, times, -1).reshape(-1)
 
 
 def either(gates: Tensor) -> Tensor:

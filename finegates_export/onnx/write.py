@@ -71,23 +71,44 @@ def write_graph(
     Returns:
         The graph as an `onnx_ir.Model`; beside `outputs` it returns `last_hidden_state`. Plain operators only.
     """
+    images = names == (PIXELS,)
+    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
+    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    traced = WithHiddenState(model, encoder, names, outputs)
+    return trace(traced, example, (tuple(axes for _ in names),), names, traced.outputs, opset)
+
+
+def trace(
+    model: nn.Module,
+    example: tuple[Any, ...],
+    axes: tuple[Any, ...],
+    names: tuple[str, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+) -> Any:
+    """A module as an `onnx_ir.Model`, without a trace of this machine.
+
+    Args:
+        model: the module.
+        example: its arguments.
+        axes: which of their axes are free, and how those are called, in the form of the arguments.
+        names: the inputs, in order.
+        outputs: the outputs, in order.
+        opset: ONNX opset version.
+    """
     try:
         import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
     except ImportError as error:
         raise missing_extra("onnxscript", "export") from error
-    images = names == (PIXELS,)
-    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
-    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
-    traced = WithHiddenState(model, encoder, names, outputs).eval()
     with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
         program = torch.onnx.export(
-            traced,
+            model.eval(),
             example,
             dynamo=True,
             opset_version=opset,
             input_names=list(names),
-            output_names=list(traced.outputs),
-            dynamic_shapes=(tuple(axes for _ in names),),
+            output_names=list(outputs),
+            dynamic_shapes=axes,
             verbose=False,
         )
     assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finegates_export.families.structure import AttentionKind
 from finegates_export.ragged.attention import Heads, PlainAttention, RaggedAttention
+from finegates_export.ragged.causal import CausalAttention
 from finegates_export.ragged.disentangled import DisentangledAttention
 from finegates_export.ragged.relative import RelativeAttention
 from finegates_export.ragged.rotary import RotaryAttention
@@ -13,6 +14,8 @@ ATTENTION: dict[AttentionKind, type[RaggedAttention]] = {
     "relative": RelativeAttention,
     "rotary": RotaryAttention,
     "disentangled": DisentangledAttention,
+    "causal": CausalAttention,
+    "causal-rotary": CausalAttention,
 }
 """The module that stands for a family's attention once it is shrunk, by `AttentionMap.kind`."""
 

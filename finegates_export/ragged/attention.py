@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from finegates_export.ragged.linear import NoAttention
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -27,6 +29,8 @@ class Heads:
     """What Q K^T is multiplied by: that of the original head size, whatever is left of it."""
     dropout: float
     """Of the attention probabilities, in training."""
+    group: int = 1
+    """Query heads that share each head of K and V."""
 
     @property
     def count(self) -> int:
@@ -49,6 +53,9 @@ class RaggedAttention(nn.Module):
         replaced: the module whose place this takes, for what a kind of attention needs of it.
     """
 
+    empty: type[NoAttention] = NoAttention
+    """What stands in its place when no head is left."""
+
     def __init__(
         self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
     ) -> None:
@@ -60,27 +67,37 @@ class RaggedAttention(nn.Module):
             self.add_module(name, linear)
 
     def project(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, shapes (B, h, S, q) twice and (B, h, S, v)."""
+        """Queries, keys and values, shapes (B, h * group, S, q), (B, h, S, q) and (B, h, S, v)."""
         heads = self.heads
         if self.roles["query"] == self.roles["value"]:
-            widths = [heads.count * heads.qk_width] * 2 + [heads.count * heads.vo_width]
+            widths = [heads.count * width for width in (heads.group * heads.qk_width, heads.qk_width, heads.vo_width)]
             q, k, v = self._linear("query")(x_BSD).split(widths, dim=-1)
         else:
             q, k, v = (self._linear(role)(x_BSD) for role in ("query", "key", "value"))
-        return self.split(q), self.split(k), self.split(v)
+        return self.split(q, heads.group), self.split(k), self.split(v)
 
-    def attend(self, q_BhSq: Tensor, k_BhSq: Tensor, v_BhSv: Tensor, mask: Tensor | None) -> Tensor:
-        """Softmax attention, heads side by side, projected where the projection lies inside."""
+    def attend(
+        self, q_BhSq: Tensor, k_BhSq: Tensor, v_BhSv: Tensor, mask: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
+        """Softmax attention, heads side by side, projected where the projection lies inside.
+
+        Args:
+            q_BhSq: queries, a group of heads for each of K and V.
+            k_BhSq: keys.
+            v_BhSv: values.
+            mask: additive or boolean, broadcastable to (B, h, S, S).
+            causal: whether a token attends those before it alone; without a mask.
+        """
         y_BhSv = nn.functional.scaled_dot_product_attention(
-            q_BhSq, k_BhSq, v_BhSv, attn_mask=mask, scale=self.heads.scale,
-            dropout_p=self.heads.dropout if self.training else 0.0,
+            q_BhSq, k_BhSq, v_BhSv, attn_mask=mask, is_causal=causal, scale=self.heads.scale,
+            dropout_p=self.heads.dropout if self.training else 0.0, enable_gqa=self.heads.group > 1,
         )  # fmt: skip
         y_BSE = y_BhSv.transpose(1, 2).flatten(2)
         return self._linear("output")(y_BSE) if "output" in self.roles else y_BSE
 
-    def split(self, x_BSE: Tensor) -> Tensor:
-        """From heads side by side to (B, h, S, width)."""
-        return x_BSE.unflatten(-1, (self.heads.count, -1)).transpose(1, 2)
+    def split(self, x_BSE: Tensor, copies: int = 1) -> Tensor:
+        """From heads side by side, each so many times, to (B, h * copies, S, width)."""
+        return x_BSE.unflatten(-1, (self.heads.count * copies, -1)).transpose(1, 2)
 
     def _linear(self, role: str) -> Any:
         return getattr(self, self.roles[role])

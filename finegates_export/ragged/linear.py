@@ -30,10 +30,12 @@ class NoAttention(nn.Module):
     Args:
         output: the name of the output projection in it and the constant that stands for it; None where the
             projection lies outside and has been replaced there.
+        replaced: the module whose place this takes.
     """
 
-    def __init__(self, output: tuple[str, nn.Module] | None = None) -> None:
+    def __init__(self, output: tuple[str, nn.Module] | None, replaced: nn.Module) -> None:
         super().__init__()
+        _ = replaced
         self._output = output[0] if output else None
         if output:
             self.add_module(*output)

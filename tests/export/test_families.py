@@ -18,11 +18,11 @@ from finegates_export.planner import make_plan
 from finegates_export.shrink import shrink
 from tests.export.compare import PRACTICE, REJECTED, Outputs, difference, torch_outputs
 from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora
-from tests.tiny_models import FAMILY_VARIANTS, VARIANTS, tiny_model
+from tests.tiny_models import DECODER_VARIANTS, FAMILY_VARIANTS, VARIANTS, tiny_model
 
 EVERY = pytest.mark.parametrize("variant", FAMILY_VARIANTS)
 LAYOUTS = pytest.mark.parametrize(("layout", "width"), [("coupled", False), ("matrix", False), ("coupled", True)])
-NO_WIDTH = ("deberta-own",)
+NO_WIDTH = ("deberta-own", *DECODER_VARIANTS)
 """Variants whose residual stream is read where no norm carries a gate."""
 
 
@@ -60,7 +60,7 @@ def test_a_family_says_where_every_linear_is_and_how_large(variant):
         for side in group.sides:
             weight = model.get_submodule(side.linear).weight
             rows = weight.shape[0] if side.axis == "row" else weight.shape[1]
-            assert rows == group.rows * side.blocks, (side, group)
+            assert rows == group.rows(side) * side.blocks, (side, group)
     assert structure_of(model).linear_weights == sum(
         model.get_submodule(path).weight.numel() for path in structure_of(model).linears()
     )
@@ -151,7 +151,7 @@ def test_rotary_tables_of_the_wrong_pairs_are_seen():
     narrow, _ = shrunk(gated)
     assert difference(reference, torch_outputs(narrow)) < PRACTICE
     for layer in narrow.model.layers:
-        layer.attn.dims = layer.attn.dims.flip(0)
+        layer.attn.rotation.dims = layer.attn.rotation.dims.flip(0)
     assert difference(reference, torch_outputs(narrow)) > REJECTED
 
 

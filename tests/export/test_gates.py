@@ -20,7 +20,8 @@ from tests.export.compare import (
     structure_of,
     torch_outputs,
 )
-from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora, tiny_model
+from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora
+from tests.tiny_models import tiny_model
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["plain", "lora"])

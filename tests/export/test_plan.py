@@ -13,7 +13,7 @@ from finegates_export.plan import ShrinkPlan
 from finegates_export.planner import make_plan
 from finegates_export.shrink import shrink
 from tests.export.compare import PRACTICE, difference, linear_of, structure_of, torch_outputs
-from tests.tiny import tiny_model
+from tests.tiny_models import tiny_model
 
 HEADS, HEAD_DIM, NEURONS, HIDDEN = 4, 8, 64, 32
 EVERY_DIM, EVERY_NEURON = tuple(range(HEADS * HEAD_DIM)), tuple(range(NEURONS))

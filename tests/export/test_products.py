@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,10 @@ FORMS = [
     ("modernbert", "matrix", False),  # rotary pairs join rows, linears stored fused
     ("modernbert", "coupled", False),  # one gate for two rows, blocks without gates
     ("deberta-own", "matrix", False),  # units that any of their sides keeps
+    ("qwen2", "matrix", False),  # rows of several query heads join, more of them in Q than in K
+    ("qwen2", "coupled", False),  # one gate for the columns of several query heads
+    ("qwen3", "matrix", False),  # rows of all heads join
+    ("qwen3", "coupled", False),  # one gate for the rows of all heads
 ]
 
 
@@ -35,14 +41,16 @@ def either(one, other):
     return 1 - (1 - one) * (1 - other)
 
 
+def runs(gate, factor):
+    return gate.reshape(-1, factor.run or len(gate))
+
+
 def entering(gates, factor):
     gate = gates[factor.gate].repeat(factor.repeat)
-    if factor.pairs:
-        return np.concatenate([np.tile(head, 2) for head in gate.reshape(-1, factor.pairs)])
-    if factor.halves:
-        heads = gate.reshape(-1, 2, factor.halves)
-        return either(heads[:, 0], heads[:, 1]).ravel()
-    return gate
+    if factor.joined > 1:
+        together = [runs(gate, factor)[first :: factor.joined] for first in range(factor.joined)]
+        gate = reduce(either, together).ravel()
+    return np.concatenate([np.tile(run, factor.times) for run in runs(gate, factor)])
 
 
 def product(gates, factors, *, any_keeps=False):
@@ -68,7 +76,7 @@ def kept_by_loop(bank, gates):
         for side in group.sides:
             factors = residual_factors(bank.layout, side)
             residual = product(gates, factors).sum() if factors else bank.structure.hidden_size
-            kept += units.sum() * group.rows_per_unit * residual
+            kept += units.sum() * group.rows_per_unit * side.copies * residual
     return kept / bank.structure.linear_weights
 
 

@@ -36,7 +36,8 @@ from tests.export.compare import (
     torch_outputs,
 )
 from tests.export.conftest import bundle_info
-from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora, tiny_model
+from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora
+from tests.tiny_models import tiny_model
 
 LAYERS = 2
 

@@ -1,0 +1,35 @@
+"""What decoders share: no segments, an LM head that is not trained, sequence heads that read the last token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.families.family import Family
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LM_HEAD = "lm_head"
+"""What transformers calls the linear that makes logits over the vocabulary."""
+
+
+class Decoder(Family):
+    """A causal language model and its task models."""
+
+    prefix = "model"
+    layers = "layers"
+    causal = True
+
+    def head_modules(self, model: nn.Module) -> tuple[str, ...]:
+        """The task's own head. The LM head is the base's: tied to the embeddings or not, it stays as it is."""
+        return tuple(path for path in super().head_modules(model) if path != LM_HEAD)
+
+    def input_names(self, config: Any) -> tuple[str, ...]:
+        """Decoders have no segments."""
+        _ = config
+        return ("input_ids", "attention_mask")
+
+    def width_refusal(self, config: Any) -> str | None:
+        """The width gate's norm is a LayerNorm, and narrower embeddings would no longer be the LM head's."""
+        _ = config
+        return "the residual width of decoders is not gated: their embeddings are their LM head as well"
