@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
 from finegates_export.tasks import LOGITS
 
 Array = npt.NDArray[Any]
-PAST, PRESENT = "past_key_values", "present"
 READ_TOGETHER = 1024
 """Tokens of all rows that a call reads at most, so that its logits stay within some hundred megabytes."""
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 """Where providers keep their tensors, if not in the processor's memory."""
-NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class CausalGraph:
@@ -32,11 +31,8 @@ class CausalGraph:
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        inputs = list(session.get_inputs())
-        self.names = [value.name for value in inputs if not value.name.startswith(PAST)]
-        """Inputs without the keys and values."""
-        self.pasts = [value for value in inputs if value.name.startswith(PAST)]
-        self.presents = [value.name.replace(PAST, PRESENT) for value in self.pasts]
+        self.layout = CacheLayout.of_inputs({value.name: value.shape for value in session.get_inputs()})
+        """Which layers keep something of what they read."""
         self.device = DEVICES.get(session.get_providers()[0], "cpu")
 
     def read(self, rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Cache, Array]:
@@ -72,9 +68,7 @@ class Cache:
     def __init__(self, graph: CausalGraph, rows: int) -> None:
         self._graph = graph
         self._mask_BT = np.zeros((rows, 0), np.int64)
-        self._past = [
-            self._held(np.zeros((rows, one.shape[1], 0, one.shape[3]), NUMBERS[one.type])) for one in graph.pasts
-        ]
+        self._past = [self._held(value) for value in graph.layout.empty(rows).values()]
 
     def read(self, ids_BS: Array, mask_BS: Array) -> Array:
         """Read tokens of every row.
@@ -89,14 +83,14 @@ class Cache:
         graph, length = self._graph, ids_BS.shape[1]
         self._mask_BT = np.concatenate([self._mask_BT, mask_BS], 1)
         positions_BT = np.maximum(self._mask_BT.cumsum(1) - 1, 0)
-        given = {"input_ids": ids_BS, "attention_mask": self._mask_BT, "position_ids": positions_BT[:, -length:]}
+        given = {IDS: ids_BS, MASK: self._mask_BT, POSITIONS: positions_BT[:, -length:]}
         binding = graph.session.io_binding()
-        for name in graph.names:
-            binding.bind_cpu_input(name, np.ascontiguousarray(given[name], np.int64))
-        for one, value in zip(graph.pasts, self._past, strict=True):
-            binding.bind_ortvalue_input(one.name, value)
+        for name, value in given.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value, np.int64))
+        for name, held in zip(graph.layout.past_names, self._past, strict=True):
+            binding.bind_ortvalue_input(name, held)
         binding.bind_output(LOGITS, "cpu")
-        for name in graph.presents:
+        for name in graph.layout.present_names:
             binding.bind_output(name, graph.device)
         graph.session.run_with_iobinding(binding)
         logits, *self._past = binding.get_outputs()

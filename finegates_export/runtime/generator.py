@@ -38,8 +38,12 @@ class TextGenerator:
     def __init__(self, session: Any, tokenizer: Any, template: ChatTemplate, limits: Limits, pad_id: int) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self._graph, self._tokenizer, self._template = CausalGraph(session), tokenizer, template
-        self._pad_id, self.limits = pad_id, limits
+        self._tokenizer, self._template = tokenizer, template
+        self._pad_id = pad_id
+        self.graph = CausalGraph(session)
+        """What reads and continues token ids."""
+        self.limits = limits
+        """Where texts end."""
         self.providers: list[str] = session.get_providers()
         """The providers onnxruntime really uses."""
 
@@ -119,7 +123,7 @@ class TextGenerator:
 
     def _write(self, drafts: list[Draft]) -> Iterator[None]:
         """Continue drafts to their ends, a token of each at a time; those that have ended leave the batch."""
-        cache, logits_BV = self._graph.read([draft.prompt for draft in drafts], self._pad_id)
+        cache, logits_BV = self.graph.read([draft.prompt for draft in drafts], self._pad_id)
         while True:
             tokens = [draft.take(row_V) for draft, row_V in zip(drafts, logits_BV, strict=True)]
             yield
