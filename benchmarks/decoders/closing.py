@@ -20,9 +20,8 @@ import numpy.typing as npt
 from finegates_export.files import staged_folder
 
 TASK = "text-generation"
-LENGTH = 512
-"""Tokens of a row that is read for the norms."""
-ROWS = 8
+LENGTH, ROWS = 256, 4
+"""Tokens of a row that is read for the norms, and how many are."""
 SAMPLE_LENGTH, SAMPLES = 64, 16
 """Rows that a run keeps for the chain of checks."""
 MULTIPLE = 16
@@ -62,6 +61,7 @@ def weigh(folder: Path, text: str) -> Closing:
     structure = base.family().structure(base.config())
     model = base.load(TASK, (), None).eval()
     ids = np.asarray(base.tokenizer()(text)["input_ids"])[: ROWS * LENGTH]
+    encoder = base.family().encoder(model)
     squares: dict[str, Any] = {}
 
     def note(name: str, _module: Any, inputs: tuple[Any, ...]) -> None:
@@ -72,7 +72,7 @@ def weigh(folder: Path, text: str) -> Closing:
     handles = [model.get_submodule(name).register_forward_pre_hook(functools.partial(note, name)) for name in watched]
     with torch.no_grad():
         for row in np.array_split(ids, ROWS):
-            model(input_ids=torch.from_numpy(row[None]))
+            encoder(input_ids=torch.from_numpy(row[None]))
     for handle in handles:
         handle.remove()
     handed = {

@@ -61,10 +61,9 @@ def load(
     info = read_bundle(folder)
     graph = graph_in(folder, info, form)
     task = task_of(info["task"])
-    generates = task.unit == "next"
-    check(not generates or buckets is None, "buckets", f"a bundle for {task.name} has none: its texts grow")
+    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} has none: its texts grow")
     session = open_session(graph, options)
-    if generates:
+    if task.generates:
         return _generator(folder, info, session)
     pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
     decoder = Decoder(task, tuple(info["labels"]), pooling)

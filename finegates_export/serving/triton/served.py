@@ -105,10 +105,9 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
     Raises:
         UnsupportedError: the answers are no tensors, no vector for a text, or texts.
     """
-    if task.unit == "next":
+    if task.generates:
         raise UnsupportedError(
-            f"{task.name}: a text takes many calls of the model, and a server of single calls writes none; load the "
-            "bundle with finegates_export.load instead"
+            f"{task.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
         )
     if task.unit in ("token", "span"):
         raise UnsupportedError(
