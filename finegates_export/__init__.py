@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from finegates_export.exporter import export
     from finegates_export.families.shared_base import SharedBase
     from finegates_export.many_exports import ManyExports, export_many
-    from finegates_export.runtime import Predictor, load
+    from finegates_export.runtime import GenerationOptions, Predictor, TextGenerator, load
     from finegates_export.shrunk import load_torch, save_torch
     from finegates_export.verification.verify import verify
 
 __all__ = [
     "ExportOptions",
+    "GenerationOptions",
     "ManyExports",
     "Predictor",
     "SharedBase",
+    "TextGenerator",
     "export",
     "export_many",
     "load",
@@ -31,9 +33,11 @@ __all__ = [
 
 _HOMES = {
     "ExportOptions": "finegates_export.export_options",
+    "GenerationOptions": "finegates_export.runtime",
     "ManyExports": "finegates_export.many_exports",
     "Predictor": "finegates_export.runtime",
     "SharedBase": "finegates_export.families.shared_base",
+    "TextGenerator": "finegates_export.runtime",
     "export": "finegates_export.exporter",
     "export_many": "finegates_export.many_exports",
     "load": "finegates_export.runtime",

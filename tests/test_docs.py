@@ -16,6 +16,7 @@ from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
 from tests.serving.documented import DocumentedServer, documented_server
 from tests.tiny import hasten_measurements, tiny_base
+from tests.tiny_generator import tiny_generator
 from tests.web.conftest import stand_in
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +100,7 @@ def test_the_documentation_runs(
     }
     hasten_measurements(monkeypatch, tmp_path)
     stand_in(tmp_path / "node_modules")
+    tiny_generator(tmp_path / "decoder")
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"

@@ -72,6 +72,8 @@ class RunInfo(Options):
     """Whether embeddings are brought to length 1."""
     own_base: bool = False
     """Whether the base itself was trained: it lies in the run folder, and `base_id` is its path there."""
+    less_is_better: bool = False
+    """Whether the least value of `metric` is the best, as of a perplexity."""
     settled: dict[str, Any] = field(default_factory=dict)
     """What was measured when the structure was settled: of a speed-up, what was asked for and what was reached."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from finegates_export.runtime.generation import Generation, GenerationOptions
+from finegates_export.runtime.generator import TextGenerator
+from finegates_export.runtime.loading import load
 from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Word
-from finegates_export.runtime.predictor import Predictor, load
+from finegates_export.runtime.predictor import Predictor
 
-__all__ = ["Answer", "LabelSet", "Prediction", "Predictor", "Word", "load"]
+__all__ = [
+    "Answer",
+    "Generation",
+    "GenerationOptions",
+    "LabelSet",
+    "Prediction",
+    "Predictor",
+    "TextGenerator",
+    "Word",
+    "load",
+]

@@ -6,23 +6,18 @@ Shapes: B rows, C labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from finegates_export.errors import InputError
-from finegates_export.graph_forms import GRAPH_FILES, Form
 from finegates_export.options import check
-from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
-from finegates_export.runtime.session import SessionOptions, open_session
-from finegates_export.tasks import LOGITS, PIXELS, task_of
+from finegates_export.tasks import LOGITS
 
 Reader = TextReader | ImageReader
 
@@ -93,54 +88,21 @@ class Predictor:
             results += self._decoder.join([found[number] for number in range(len(rows))], rows)
         return results
 
+    def generate(self, prompts: Any, *how: Any, **more: Any) -> NoReturn:
+        """A bundle for another task than text generation writes nothing.
+
+        Raises:
+            InputError: always.
+        """
+        _ = prompts, how, more
+        raise InputError(f"a bundle for {self.task} writes no texts; call predict, or load one for text-generation")
+
+    stream = generate
+
     def _run(self, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
         longest = max(1, *(row.length for row in rows))  # a text may have no token at all, a graph reads one at least
         feed = self._reader.feed(rows, self._buckets.padded(longest))
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
-
-
-def load(
-    bundle: str | Path,
-    *,
-    form: Form = "float",
-    buckets: int | Sequence[int] | None = None,
-    provider: str = "cpu",
-    threads: int | None = None,
-    spinning: bool = True,
-    arena: bool = True,
-) -> Predictor:
-    """Load a bundle.
-
-    Args:
-        bundle: the folder that `finegates-export --out FOLDER/` wrote.
-        form: which of its graphs: `float`, `int8` or `int4`.
-        buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
-            are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
-            as its longest text. Images have one size anyway.
-        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider.
-        threads: processor threads; onnxruntime's choice where None.
-        spinning: whether threads that wait for work keep their core busy.
-        arena: whether memory of a call is kept for the next one.
-
-    Raises:
-        ValueError: no such form, or impossible buckets or threads.
-        InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, the tokenizer
-            does not belong to the graph, or onnxruntime does not read the graph.
-        MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: a task that this version does not know, or a provider that is not there.
-    """
-    check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
-    options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
-    folder = Path(bundle)
-    info = read_bundle(folder)
-    graph = graph_in(folder, info, form)
-    pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
-    decoder = Decoder(task_of(info["task"]), tuple(info["labels"]), pooling)
-    session = open_session(graph, options)
-    reader = _reader(folder, info, session, decoder)
-    chosen = None if isinstance(reader, ImageReader) else buckets
-    lengths = Buckets(tuple(chosen) if isinstance(chosen, Sequence) else chosen, info["max_length"])
-    return Predictor(session, reader, decoder, lengths)
 
 
 def _listed(inputs: Any) -> list[Any]:
@@ -154,25 +116,3 @@ def _listed(inputs: Any) -> list[Any]:
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
         raise InputError(f"predict takes a list of inputs, got {type(inputs).__name__}")
     return list(inputs)
-
-
-def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> Reader:
-    inputs = {value.name: value.shape for value in session.get_inputs()}
-    if PIXELS in inputs:
-        return ImageReader(tuple(inputs[PIXELS][1:]))
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
-    _check_vocabulary(tokenizer, info.get("vocabulary"), folder)
-    filler = pad_id(tokenizer, folder)
-    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], filler)
-
-
-def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
-    """Fail where the tokenizer gives ids that the graph has no embedding for; bundles of old do not say how many."""
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-    if known is not None and largest >= known:
-        raise InputError(
-            f"the tokenizer of {folder} gives ids up to {largest}, and the graph has embeddings for {known}: they do "
-            "not belong together; take the tokenizer of the run, or export again"
-        )

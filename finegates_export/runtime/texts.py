@@ -28,17 +28,26 @@ def read_text(item: Any, number: int, unit: Unit) -> Text:
         InputError: not what the task reads; the message says which input.
     """
     if unit != "span" and isinstance(item, str):
-        return _encodable(item, number)
+        return encodable(item, number)
     parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
     texts = all(isinstance(part, str) for part in parts)
     if not texts or (unit != "token" and len(parts) != PAIR):
         found = f"{type(item).__name__} {_shortened(repr(item))}"
         raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
-    read = [_encodable(part, number) for part in parts]
+    read = [encodable(part, number) for part in parts]
     return read if unit == "token" else (read[0], read[1])
 
 
-def _encodable(text: str, number: int) -> str:
+def encodable(text: str, number: int) -> str:
+    """A text, if it is Unicode.
+
+    Args:
+        text: what was given.
+        number: which of the inputs.
+
+    Raises:
+        InputError: half of a surrogate pair is in it.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

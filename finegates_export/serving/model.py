@@ -66,8 +66,15 @@ def check_served(options: ServeOptions) -> ServedModel:
 
 
 def load_served(options: ServeOptions) -> Predictor:
-    """The bundle as the options want it."""
-    return load(options.bundle, form=options.form, threads=options.threads, provider=options.provider)
+    """The bundle as the options want it.
+
+    Raises:
+        UnsupportedError: a bundle that writes texts.
+    """
+    loaded = load(options.bundle, form=options.form, threads=options.threads, provider=options.provider)
+    if not isinstance(loaded, Predictor):
+        raise UnsupportedError(f"task {loaded.task} is not served; load the bundle with finegates_export.load")
+    return loaded
 
 
 class Replica:

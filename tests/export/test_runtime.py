@@ -89,6 +89,12 @@ def test_a_plain_string_is_refused(predictor):
         predictor.predict("a great film")
 
 
+@pytest.mark.parametrize("verb", ["generate", "stream"])
+def test_a_classifier_writes_no_texts(predictor, verb):
+    with pytest.raises(InputError, match="a bundle for classification writes no texts; call predict"):
+        getattr(predictor, verb)(["a great film"], finegates_export.GenerationOptions())
+
+
 def test_one_text_is_predicted_alike_in_any_company(predictor):
     alone = [predictor.predict([text])[0] for text in TEXTS[:8]]
     together = predictor.predict(TEXTS[:8])

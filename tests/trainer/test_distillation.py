@@ -27,9 +27,9 @@ def teacher(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def loss_of(training: Any, teacher: Teacher) -> float:
-    inputs, _ = training.train_rows.collate(range(6))
+    inputs, labels = training.train_rows.collate(range(6))
     training.gated.eval()
-    return float(teacher.loss(inputs, training.gated(**inputs)).detach())
+    return float(teacher.loss(inputs, labels, training.gated(**inputs)).detach())
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0)], ids=["logits", "hidden"])

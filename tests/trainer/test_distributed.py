@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from finegates_export.errors import InputError
 from finegates_export.tasks import NO_LABEL, Unit
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.batches import EpochBatches
 from finegates_trainer.losses import TaskLoss
+from finegates_trainer.next_tokens import NextTokens
 from finegates_trainer.processes import Processes, check_launch
 from tests.tiny import tiny_base
 
@@ -76,14 +77,20 @@ def test_two_processes_train_what_one_process_trains(
 def a_batch(unit: Unit) -> tuple[dict[str, Tensor], Tensor]:
     """Outputs of a model by row, and labels; rows have unequally many labelled tokens."""
     generator = torch.Generator().manual_seed(1)
-    shapes = {"token": (TOKENS, LABELS), "span": (TOKENS,), "score": (1,), "vector": (2 * DIMS,)}
+    shapes = {
+        "token": (TOKENS, LABELS),
+        "next": (TOKENS, DIMS),
+        "span": (TOKENS,),
+        "score": (1,),
+        "vector": (2 * DIMS,),
+    }
     draw = torch.randn(2, ROWS, *shapes.get(unit, (LABELS,)), generator=generator, dtype=torch.float64)
     outputs = dict(zip(("start_logits", "end_logits"), draw, strict=True)) if unit == "span" else {"logits": draw[0]}
     known = torch.randint(LABELS, (ROWS, TOKENS), generator=generator)
     known[torch.arange(TOKENS) > torch.arange(ROWS)[:, None]] = NO_LABEL
     labels = {
         "row": known[:, 0], "label": (known[:, :LABELS] > 0).double(), "score": torch.linspace(-1, 1, ROWS),
-        "token": known, "span": known[:, :2].clamp(min=0), "vector": torch.linspace(0, 1, ROWS),
+        "token": known, "next": known, "span": known[:, :2].clamp(min=0), "vector": torch.linspace(0, 1, ROWS),
     }[unit]  # fmt: skip
     return outputs, labels
 
@@ -95,12 +102,17 @@ def gradients(unit: Unit, average: Any, part: list[int]) -> Tensor:
     chosen = {name: leaf[part] for name, leaf in leaves.items()}
     if unit == "vector":
         chosen = {"sentence_embedding": chosen["logits"].reshape(-1, DIMS)}
+    predicted: Any = SimpleNamespace(**chosen)
+    if unit == "next":
+        head = nn.Linear(DIMS, LABELS, bias=False).double()
+        nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(4))
+        predicted = NextTokens(chosen["logits"], head.requires_grad_(False))
     weights = torch.tensor([1.0, 5.0, 0.5]) if unit == "row" else None
-    TaskLoss(unit, weights, average=average)(SimpleNamespace(**chosen), labels[part]).backward()
+    TaskLoss(unit, weights, average=average)(predicted, labels[part]).backward()
     return torch.cat([leaf.grad.flatten() for leaf in leaves.values() if leaf.grad is not None])
 
 
-@pytest.mark.parametrize("unit", ["row", "label", "score", "token", "span", "vector"])
+@pytest.mark.parametrize("unit", ["row", "label", "score", "token", "span", "vector", "next"])
 def test_the_average_of_the_parts_gradients_is_the_gradient_of_the_whole_batchs_mean(unit: Unit) -> None:
     rows = list(range(ROWS))
     parts = [Processes(2, index).part(rows) for index in range(2)]

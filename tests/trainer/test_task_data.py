@@ -18,7 +18,7 @@ from finegates_export.tasks import NO_LABEL
 from finegates_trainer.data import DataSource, Rows, encode_labels, label_names, read_data
 from finegates_trainer.examples import PairExamples, TextExamples
 from finegates_trainer.losses import TaskLoss
-from finegates_trainer.metrics import METRICS, compute_metrics
+from finegates_trainer.metrics import METRICS, compute_metrics, gain, is_better
 from finegates_trainer.predictions import predictions_of
 from finegates_trainer.tokenizing import make_examples
 from tests.tiny import tiny_base, tiny_tokenizer
@@ -186,11 +186,19 @@ def test_every_metric_is_best_for_the_truth_and_worse_for_something_else(task: s
         "multi-label": ([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]),
         "token-classification": ([[0, 1], [1, NO_LABEL]], [[1, 1], [1, 0]]),
         "question-answering": ([(1, 2), (3, 3)], [(1, 2), (4, 5)]),
+        "text-generation": ([[0, 1], [1, NO_LABEL]], [[1, 1], [1, 0]]),
     }
     truth, other = truths.get(task, ([0, 1, 2, 2], [0, 2, 1, 1]))
-    best, worse = compute_metrics(task, truth, truth), compute_metrics(task, other, truth)
-    assert all(best[name] > worse[name] for name in METRICS[task])
+    right, wrong = truth, other
+    if task == "text-generation":
+        right, wrong = (
+            [np.array([[surprise, token] for token in row]) for row in rows]
+            for surprise, rows in ((0.0, truth), (1.0, other))
+        )
+    best, worse = compute_metrics(task, right, truth), compute_metrics(task, wrong, truth)
+    assert all(is_better(name, best[name], worse[name]) for name in METRICS[task])
     assert all(best[name] == pytest.approx(0.0 if name == "negative_rmse" else 1.0) for name in METRICS[task])
+    assert all(gain(name, best[name], worse[name]) > 0 > gain(name, worse[name], best[name]) for name in METRICS[task])
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls"])

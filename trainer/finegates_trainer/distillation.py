@@ -17,7 +17,9 @@ from finegates_export.errors import InputError
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.run_folder import Run
-from finegates_export.tasks import task_of
+from finegates_export.tasks import NO_LABEL, task_of
+from finegates_trainer.losses import LEAST_COUNT
+from finegates_trainer.next_tokens import NextTokens, postpone_head
 from finegates_trainer.processes import Average, alone
 
 
@@ -66,6 +68,8 @@ class Teacher:
         self.weights, self.unit = weights, task_of(run.info.task).unit
         assembled = assemble(run, base_of(run))
         self.gated = assembled.gated.eval().requires_grad_(False)
+        if self.unit == "next":
+            postpone_head(self.gated)
         self._mine: Recorder | None = None
         self._theirs: Recorder | None = None
         if weights.hidden:
@@ -74,11 +78,12 @@ class Teacher:
             _check_same_layers(run, plain, other, paths)
             self._mine, self._theirs = Recorder(plain, paths), Recorder(other, paths)
 
-    def loss(self, inputs: dict[str, Tensor], outputs: Any, average: Average = alone) -> Tensor:
+    def loss(self, inputs: dict[str, Tensor], labels: Tensor, outputs: Any, average: Average = alone) -> Tensor:
         """What is added to the task loss; call it right after the student's forward pass.
 
         Args:
             inputs: the student's inputs.
+            labels: of `Examples.collate`; text to generate is compared where it is learned.
             outputs: what the student returned.
             average: a count's mean over the processes of the run; see `processes`.
         """
@@ -87,14 +92,28 @@ class Teacher:
         mask_BS = inputs.get("attention_mask")
         total = torch.zeros((), device=next(self.gated.parameters()).device)
         if self.weights.logits:
-            each, counted = self._output_distances(outputs, theirs, mask_BS)
-            total = total + self.weights.logits * (each * counted).sum() / average(counted.sum())
+            if self.unit == "next":
+                distance, count = self._next_token_distance(outputs, theirs, labels != NO_LABEL)
+            else:
+                each, counted = self._output_distances(outputs, theirs, mask_BS)
+                distance, count = (each * counted).sum(), counted.sum()
+            total = total + self.weights.logits * distance / average(count).clamp(min=LEAST_COUNT)
         if self._mine is not None and self._theirs is not None:
             pairs = zip(self._mine.states, self._theirs.states, strict=True)
             distances, scales = zip(*(_squares(mine, other, mask_BS) for mine, other in pairs), strict=True)
             relative = torch.stack(distances) / average(torch.stack(scales))
             total = total + self.weights.hidden * relative.mean()
         return total
+
+    def _next_token_distance(self, mine: NextTokens, theirs: NextTokens, known_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum over learned tokens, and how many there are."""
+
+        def sum_of(logits_NV: Tensor, hidden_ND: Tensor) -> Tensor:
+            with torch.no_grad():
+                wanted_NV = theirs.logits(hidden_ND)
+            return self._divergence(logits_NV, wanted_NV).sum()
+
+        return mine.total(sum_of, known_BS, theirs.hidden), known_BS.sum().float()
 
     def _output_distances(self, mine: Any, theirs: Any, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
         """A distance for everything that is predicted, and 1 where it counts."""

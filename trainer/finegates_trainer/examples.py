@@ -18,7 +18,9 @@ from finegates_export.tasks import NO_LABEL, PIXELS, Unit
 
 Encoded = dict[str, list[int]]
 """One text's token ids, mask and segments, not padded."""
-LABEL_TYPES: dict[Unit, torch.dtype] = {"row": torch.int64, "token": torch.int64, "span": torch.int64}
+PER_TOKEN: tuple[Unit, ...] = ("token", "next")
+"""Units with a label for every token."""
+LABEL_TYPES: dict[Unit, torch.dtype] = dict.fromkeys(("row", "token", "span", "next"), torch.int64)
 """Labels of the other units are floats."""
 
 
@@ -27,7 +29,7 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Sequence[Any]:
-        """As `encode_labels` gives them; for tokens one each, for answers the first and the last token."""
+        """As `encode_labels` gives them; of answers the first and last token, of (next) tokens one for each."""
 
     @property
     def lengths(self) -> list[int]:
@@ -36,6 +38,10 @@ class Examples(Protocol):
     @property
     def dropped(self) -> int:
         """Rows that were left out because their answer was cut off."""
+
+    @property
+    def cut(self) -> int:
+        """Rows of text to generate that were longer than the model is to read."""
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -53,6 +59,7 @@ class TextExamples:
     pad_token_id: int
     unit: Unit
     dropped: int = 0
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -66,7 +73,7 @@ class TextExamples:
         """See `Examples.collate`; labels of tokens are padded with `NO_LABEL`."""
         inputs = pad([self.inputs[i] for i in indices], self.pad_token_id)
         labels = [self.labels[i] for i in indices]
-        if self.unit == "token":
+        if self.unit in PER_TOKEN:
             longest = inputs["input_ids"].shape[1]
             labels = [row + [NO_LABEL] * (longest - len(row)) for row in labels]
         return inputs, torch.tensor(labels, dtype=LABEL_TYPES.get(self.unit, torch.float32))
@@ -81,6 +88,7 @@ class PairExamples:
     labels: list[float]
     pad_token_id: int
     dropped: int = 0
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.first)
@@ -106,6 +114,7 @@ class ImageExamples:
     processor: Any
     """The base's image processor."""
     dropped: int = 0
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.files)

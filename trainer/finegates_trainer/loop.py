@@ -17,7 +17,8 @@ from finegates_trainer.batches import EpochBatches, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from finegates_trainer.examples import Examples
 from finegates_trainer.losses import TaskLoss, score_range
-from finegates_trainer.metrics import compute_metrics, default_metric
+from finegates_trainer.metrics import compute_metrics, default_metric, is_better
+from finegates_trainer.next_tokens import NextTokens
 from finegates_trainer.objectives.make import make_objective
 from finegates_trainer.objectives.objective import settle_bank
 from finegates_trainer.predictions import predictions_of
@@ -143,15 +144,21 @@ class Loop:
         predicted: list[Any] = [None] * len(rows)
         self.training.gated.eval()
         for indices in evaluation_batches(rows, self.options.batch_size):
-            inputs, _ = rows.collate(indices)
+            inputs, labels = rows.collate(indices)
             on_device = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
             with self.accelerator.autocast():
                 result = self.training.gated(**on_device)
-            outputs = {name: getattr(result, name).float().cpu().numpy() for name in self.outputs}
-            mask = inputs["attention_mask"].numpy() if "attention_mask" in inputs else None
-            for i, prediction in zip(indices, predictions_of(self.task.name, outputs, mask), strict=True):
+                answers = self._predictions(result, inputs, labels)
+            for i, prediction in zip(indices, answers, strict=True):
                 predicted[i] = prediction
         return compute_metrics(self.task.name, predicted, rows.labels)
+
+    def _predictions(self, result: Any, inputs: dict[str, Tensor], labels: Tensor) -> list[Any]:
+        if isinstance(result, NextTokens):
+            return result.predictions(labels.to(self.accelerator.device))
+        outputs = {name: getattr(result, name).float().cpu().numpy() for name in self.outputs}
+        mask = inputs["attention_mask"].numpy() if "attention_mask" in inputs else None
+        return predictions_of(self.task.name, outputs, mask)
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()
@@ -162,7 +169,10 @@ class Loop:
             outputs = self.model(step=self.step if noisy else None, **inputs)
             task_loss = self.loss(outputs, labels)
             teacher = self.training.teacher
-            loss = task_loss if teacher is None else task_loss + teacher.loss(inputs, outputs, self.processes.average)
+            if teacher is None:
+                loss = task_loss
+            else:
+                loss = task_loss + teacher.loss(inputs, labels, outputs, self.processes.average)
         pressed = phase.name == "close"
         loss = loss + self.objective.penalty(phase.aim) if pressed else loss
         self.accelerator.backward(loss)
@@ -182,7 +192,9 @@ class Loop:
         ends = self.step == self.schedule.end(phase.level)
         if ends or self.step % (self.options.eval_steps or len(self.batches)) == 0:
             self.latest = self._on_main_process(lambda: self.evaluate(self.training.eval_rows))
-            better = phase.name == "settled" and self.latest[self.metric] > self.best.get(self.metric, -math.inf)
+            better = phase.name == "settled" and (
+                not self.best or is_better(self.metric, self.latest[self.metric], self.best[self.metric])
+            )
             if better:
                 self.best, self.best_state = dict(self.latest), self._state()
             self.reporter.evaluated(self.step, self.latest, self.bank.closed_share(), best=better)

@@ -39,7 +39,7 @@ class TaskLoss:
     ) -> None:
         self._losses = {
             "row": self._row, "label": self._label, "score": self._score,
-            "token": self._token, "span": self._span, "vector": self._vector,
+            "token": self._token, "span": self._span, "vector": self._vector, "next": self._next,
         }  # fmt: skip
         self._loss = self._losses[unit]
         self._class_weights, self._score_range, self._average = class_weights, score_range, average
@@ -72,6 +72,11 @@ class TaskLoss:
         total = functional.cross_entropy(logits_NC, labels_BS.flatten(), ignore_index=NO_LABEL, reduction="sum")
         return total, (labels_BS != NO_LABEL).sum().float()
 
+    def _next(self, outputs: Any, labels_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """`outputs` are `NextTokens`."""
+        known_BS = labels_BS != NO_LABEL
+        return outputs.total(_surprise, known_BS, labels_BS), known_BS.sum().float()
+
     def _span(self, outputs: Any, ends_B2: Tensor) -> tuple[Tensor, Tensor]:
         start = functional.cross_entropy(outputs.start_logits.float(), ends_B2[:, 0], reduction="sum")
         end = functional.cross_entropy(outputs.end_logits.float(), ends_B2[:, 1], reduction="sum")
@@ -83,6 +88,10 @@ class TaskLoss:
         cosine_B = functional.cosine_similarity(vectors_BD[0::2], vectors_BD[1::2])
         low, high = self._score_range
         return functional.mse_loss(cosine_B, (scores_B - low) / (high - low), reduction="sum"), _count(scores_B)
+
+
+def _surprise(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
 
 
 def _count(labels: Tensor) -> Tensor:

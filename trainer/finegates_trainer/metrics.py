@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.tasks import NO_LABEL, task_of
+from finegates_trainer.examples import PER_TOKEN
 
 Array = npt.NDArray[Any]
 MetricFunction = Callable[[Array, Array], float]
@@ -67,6 +68,14 @@ def _overlap_f1(truth_N2: Array, predicted_N2: Array) -> float:
     return float((2 * np.maximum(common, 0) / (widths[0] + widths[1])).mean())
 
 
+def _perplexity(_truth: Array, predicted_N2: Array) -> float:
+    return float(np.exp(predicted_N2[:, 0].mean()))
+
+
+def _next_accuracy(truth: Array, predicted_N2: Array) -> float:
+    return _accuracy(truth, predicted_N2[:, 1])
+
+
 _ONE_LABEL: dict[str, MetricFunction] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 
 METRICS: dict[str, dict[str, MetricFunction]] = {
@@ -78,9 +87,25 @@ METRICS: dict[str, dict[str, MetricFunction]] = {
     "feature-extraction": {},
     "embedding": {"spearman": _spearman, "pearson": _pearson},
     "image-classification": _ONE_LABEL,
+    "text-generation": {"perplexity": _perplexity, "accuracy": _next_accuracy},
 }
-"""For each, greater is better. Multi-label accuracy is that of single decisions, token metrics are per labelled token,
-F1 without further name is the macro average."""
+"""Greater is better, but for those in `LESS_IS_BETTER`. Multi-label accuracy is that of single decisions, token metrics
+are per labelled token, F1 without further name is the macro average."""
+LESS_IS_BETTER = frozenset({"perplexity"})
+POINTS = 100.0
+
+
+def is_better(metric: str, one: float, other: float) -> bool:
+    """Whether `one` is the better value of a metric."""
+    return one < other if metric in LESS_IS_BETTER else one > other
+
+
+def gain(metric: str, one: float, other: float) -> float:
+    """How much better `one` is than `other`.
+
+    In points, which are hundredths; where less is better, as a perplexity has no scale, in per cent of `other`.
+    """
+    return POINTS * ((other - one) / other if metric in LESS_IS_BETTER else one - other)
 
 
 def default_metric(task: str) -> str:
@@ -96,7 +121,7 @@ def compute_metrics(task: str, predicted: Sequence[Any], truth: Sequence[Any]) -
         predicted: a prediction for every row, of `predictions_of`.
         truth: the rows' labels, of `Examples.labels`.
     """
-    if task_of(task).unit == "token":
+    if task_of(task).unit in PER_TOKEN:
         # Predictions are as long as their batch, labels as long as their row.
         known = [np.asarray(row) for row in truth]
         guessed = [np.asarray(row)[: len(labels)] for row, labels in zip(predicted, known, strict=True)]

@@ -27,7 +27,7 @@ class TrainOptions(Options):
     base: str
     """Base model: a folder with safetensors, or a hub id."""
     data: str
-    """Rows: a TSV, CSV, JSONL or Parquet file, a folder with train and dev files, or a `datasets` name."""
+    """Rows: a TSV, CSV, JSONL, Parquet or text file, a folder with train and dev files, or a `datasets` name."""
     out: Path
     """The run folder to write."""
     task: Literal[
@@ -39,6 +39,7 @@ class TrainOptions(Options):
         "embedding",
         "feature-extraction",
         "image-classification",
+        "text-generation",
     ] = "classification"
     """What the model predicts; feature-extraction is exported but not trained."""
     pooling: Literal["mean", "cls"] | None = None
@@ -76,13 +77,13 @@ class TrainOptions(Options):
     eval_data: str | None = None
     """Evaluation rows; default: the folder's dev file, else a tenth of the rows, chosen by a hash of the text."""
     text_column: str | None = None
-    """Column of the (first) sentence; default: found by its name."""
+    """Column of the (first) sentence, prompt or conversation; default: found by its name."""
     pair_column: str | None = None
     """Column of the second sentence; default: found by its name."""
     label_column: str | None = None
-    """Column of the label or score; default: found by its name."""
+    """Column of the label, score or completion; default: found by its name."""
     max_length: int = 128
-    """Tokens a row is cut to."""
+    """Tokens a row is cut to; documents to generate are packed into blocks of as many."""
     max_train_rows: int | None = None
     """Train on this many rows, drawn by the seed."""
     samples: int = 500
@@ -104,6 +105,8 @@ class TrainOptions(Options):
     """Start from this peft LoRA adapter instead of a new one."""
     train_biases: bool = False
     """Train the biases of the gated linears as well."""
+    train_head: bool = False
+    """Text generation: train the head too, where it is not tied to the embeddings; other heads always train."""
     train_base: bool = False
     """Train all weights (layout `none`, without LoRA); the whole model is then part of the run folder."""
 
@@ -126,7 +129,7 @@ class TrainOptions(Options):
     class_weights: str = "none"
     """`none`, `balanced`, or one weight per label in label order: 0.3,0.7."""
     metric: str | None = None
-    """Chooses the best checkpoint; default: the task's first (accuracy, spearman, micro F1, exact match)."""
+    """Chooses the best checkpoint; default: the task's first (accuracy, spearman, exact match, perplexity ...)."""
 
     noise_sigma: float = 0.1
     """Standard deviation of the gate noise."""
@@ -177,6 +180,11 @@ class TrainOptions(Options):
             self.metric is None or self.metric in known, "metric", f"{self.metric!r}: {self.task} has {sorted(known)}"
         )
         check(
+            not self.train_head or self.task == "text-generation",
+            "train-head",
+            f"is for text-generation; the head of {self.task} always trains",
+        )
+        check(
             self.class_weights == "none" or TASKS[self.task].unit == "row",
             "class-weights",
             f"weigh rows by their one label; {self.task} has none",
@@ -204,6 +212,12 @@ class TrainOptions(Options):
         check(self.objective in OBJECTIVES, "objective", f"{self.objective!r} is not one of {', '.join(OBJECTIVES)}")
         check_shape(self.shape)
         if self.target_speedup:
+            check(
+                self.task != "text-generation",
+                "target-speedup",
+                "knows what layers cost that read a whole text at once, and text-generation reads it token by token; "
+                "use --levels, export each and measure it",
+            )
             check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
             measured = self.target in MEASURED_TARGETS
             told = f"no costs are measured for {self.target} here; use {', '.join(MEASURED_TARGETS)}, or --levels"

@@ -22,6 +22,7 @@ from finegates_export.tasks import PIXELS, Task, image_shape, task_of
 from finegates_trainer.data import DataSource, LabelledData, encode_labels, label_names, limit_rows, read_data
 from finegates_trainer.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.examples import Examples
+from finegates_trainer.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.tokenizing import make_examples
 
@@ -51,7 +52,7 @@ class Training:
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Trained parameters by kind: gates, lora, head, biases, base."""
-        heads = self.family.head_modules(plain_model(self.gated.model))
+        heads = _trained_heads(plain_model(self.gated.model), self.family, self.options)
         kinds: dict[str, list[tuple[str, Tensor]]] = {"gates": [], "lora": [], "head": [], "biases": [], "base": []}
         if self.gated.gates.mu.requires_grad:
             kinds["gates"].append(("gates.mu", self.gated.gates.mu))
@@ -98,7 +99,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     train_labels = encode_labels(data.train, options.task, labels, "training")
     eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
     preprocessor = base.preprocessor(task.name)
-    max_length = min(options.max_length, family.max_length(config))
+    max_length = _max_length(options, base, family.max_length(config))
     names = family.input_names(config)
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
     if task.images:
@@ -113,6 +114,8 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         noise_sigma=0.0 if options.objective == "magnitude" else options.noise_sigma,
         seed=options.seed,
     )
+    if task.unit == "next":
+        postpone_head(gated)
     if options.objective == "magnitude":
         gated.gates.mu.requires_grad_(False)
     for parameter in gated.parameters():
@@ -133,6 +136,15 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         max_length=max_length,
         teacher=_teacher(options, gated, labels, None if task.images else preprocessor.get_vocab()),
     )
+
+
+def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
+    """Tokens of a row: a text that is shorter fits in any case, but blocks of text to generate are filled."""
+    if task_of(options.task).unit == "next" and options.max_length > most:
+        raise InputError(
+            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for fewer"
+        )
+    return min(options.max_length, most)
 
 
 def _teacher(
@@ -178,7 +190,7 @@ def _trainable(model: Any, family: Family, structure: Structure, options: TrainO
     """Freeze the base; open the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
-    heads = family.head_modules(model)
+    heads = _trained_heads(model, family, options)
     wrapped = model.requires_grad_(False)
     if options.adapter is not None:
         stored = read_adapter(Path(options.adapter))
@@ -202,9 +214,26 @@ def _trainable(model: Any, family: Family, structure: Structure, options: TrainO
     return wrapped
 
 
+def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[str, ...]:
+    """A task's head is new and trains; a language model's belongs to the base and stays, unless it is asked for."""
+    if task_of(options.task).unit == "next":
+        if not options.train_head:
+            return ()
+        head = model.get_output_embeddings()
+        if head.weight is model.get_input_embeddings().weight:
+            raise InputError(
+                f"train-head: the head of {options.base} is its embeddings (tie_word_embeddings), which are frozen; "
+                "leave --train-head away"
+            )
+        return tuple(path for path, module in model.named_modules() if module is head)
+    return family.head_modules(model)
+
+
 def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
-    roles = layer.roles()
-    return list(dict.fromkeys(roles[name] for name in options.lora_on))
+    """A gated network's `up` are both linears that read its input."""
+    roles, factor = layer.roles(), layer.feed_forward.factor
+    beside_up = [factor.linear] if factor and "up" in options.lora_on else []
+    return list(dict.fromkeys([*(roles[name] for name in options.lora_on), *beside_up]))
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.tasks import NO_LABEL, task_of
+from finegates_trainer.continuations import continuation_examples
 from finegates_trainer.data import Rows
 from finegates_trainer.examples import Encoded, Examples, ImageExamples, PairExamples, TextExamples
 
@@ -34,6 +35,8 @@ def make_examples(
     if kind.images:
         return ImageExamples(rows.texts, labels, preprocessor)
     pad_id = preprocessor.pad_token_id or 0
+    if kind.unit == "next":
+        return continuation_examples(preprocessor, rows, max_length, names, pad_id)
     if kind.unit in ("token", "span") and not preprocessor.is_fast:
         raise UnsupportedError(
             f"{task} needs a tokenizer that says where each token comes from (tokenizer.json); this base has only "

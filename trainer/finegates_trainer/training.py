@@ -26,6 +26,7 @@ from finegates_export.gates.run_folder import (
 from finegates_export.stamp import command, versions
 from finegates_export.tasks import task_of
 from finegates_trainer.loop import Loop
+from finegates_trainer.metrics import LESS_IS_BETTER
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.processes import join_processes
 from finegates_trainer.reporter import Reporter, Silent
@@ -33,6 +34,8 @@ from finegates_trainer.setup import Training, prepare
 
 IMAGE_SAMPLES = 64
 """Images that a run folder keeps at most: one of 224 x 224 takes 0.6 MB."""
+GENERATION_SAMPLES = 2048
+"""Tokens of text to generate that it keeps at most: the exporter compares their logits, 0.4 GB at 49,152 a token."""
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, base: BaseModel | None = None) -> Run:
@@ -112,6 +115,7 @@ def _write_level(
             removed=training.gated.gates.closed_share(),
             metric=loop.metric,
             metrics=metrics,
+            less_is_better=loop.metric in LESS_IS_BETTER,
             trained_parameters=_counts(training),
             data=_data_record(training),
             options=options.to_json(),
@@ -159,13 +163,19 @@ def _publish(work: Path, out: Path, options: TrainOptions) -> None:
 
 def _samples(training: Training) -> dict[str, Tensor] | None:
     rows = training.eval_rows
-    most = IMAGE_SAMPLES if task_of(training.options.task).images else len(rows)
-    count = min(training.options.samples, len(rows), most)
+    count = min(training.options.samples, len(rows), _most_samples(training))
     if not count:
         return None
     inputs, labels = rows.collate(range(count))
     samples = {name: tensor if tensor.is_floating_point() else tensor.int() for name, tensor in inputs.items()}
     return {**samples, "labels": labels.float()}
+
+
+def _most_samples(training: Training) -> int:
+    task = task_of(training.options.task)
+    if task.unit == "next":
+        return max(1, GENERATION_SAMPLES // max(training.eval_rows.lengths))
+    return IMAGE_SAMPLES if task.images else len(training.eval_rows)
 
 
 def _counts(training: Training) -> dict[str, int]:
@@ -188,8 +198,13 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
 
 def _rows_told(training: Training) -> str:
     rows = f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on"
-    dropped = training.train_rows.dropped + training.eval_rows.dropped
-    return rows + (f"; {dropped} dropped, their answers were cut off" if dropped else "")
+    dropped, cut = _dropped(training), training.train_rows.cut + training.eval_rows.cut
+    rows += f"; {dropped} dropped, their answers were cut off" if dropped else ""
+    return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
+
+
+def _dropped(training: Training) -> int:
+    return training.train_rows.dropped + training.eval_rows.dropped
 
 
 def _data_record(training: Training) -> dict[str, Any]:
@@ -203,7 +218,7 @@ def _data_record(training: Training) -> dict[str, Any]:
         **record,
         "train_rows": len(training.train_rows),
         "eval_rows": len(training.eval_rows),
-        "dropped_rows": training.train_rows.dropped + training.eval_rows.dropped,
+        "dropped_rows": _dropped(training),
         "eval_sha256": training.data.evaluation.digest(),
     }
 

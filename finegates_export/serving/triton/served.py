@@ -103,7 +103,7 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
         outputs: of the graph, by name.
 
     Raises:
-        UnsupportedError: the answers are no tensors, or no vector for a text.
+        UnsupportedError: the answers are no tensors, no vector for a text, or texts.
     """
     if task.generates:
         raise UnsupportedError(

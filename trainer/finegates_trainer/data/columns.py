@@ -9,7 +9,9 @@ from typing import Any
 
 from finegates_export.errors import InputError
 from finegates_export.tasks import task_of
+from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
+from finegates_trainer.data.tables import place
 
 TEXT_COLUMNS = ("sentence", "text", "sentence1", "premise", "question1", "question", "content", "review")
 PAIR_COLUMNS = ("sentence2", "hypothesis", "question2", "text2", "text_pair")
@@ -43,6 +45,9 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     Raises:
         InputError: a column is missing, a row has no label, or a value is not what the task reads.
     """
+    unit = task_of(source.task).unit
+    if unit == "next":
+        return generation_rows(table, source, where)
     usual = USUAL.get(source.task, PLAIN)
     label = _column(table, source.label_column, usual.label, "label", where)
     text = _column(table, source.text_column, usual.text, "text", where)
@@ -51,9 +56,8 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     if empty.any():
         raise InputError(f"{where}: {int(empty.sum())} rows have no label in column {label!r}")
     pairs = [str(value) for value in table[pair]] if pair is not None else None
-    unit = task_of(source.task).unit
     if unit == "token":
-        return _tagged_words(_lists(table, text, where), _lists(table, label, where), where)
+        return _tagged_words(table, _lists(table, text, where), _lists(table, label, where), where)
     texts = [str(value) for value in table[text]]
     if unit == "span":
         return Rows(texts, pairs, _answers(table, label, pairs or [], where))
@@ -102,17 +106,19 @@ def _lists(table: Any, column: str, where: str) -> list[list[Any]]:
     for number, value in enumerate(table[column]):
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise InputError(
-                f"{where} row {number + 1} has {value!r} in column {column!r}, token classification reads a list "
+                f"{place(table, number, where)} has {value!r} in column {column!r}, token classification reads a list "
                 "there; use JSONL or Parquet"
             )
         lists.append(list(value))
     return lists
 
 
-def _tagged_words(words: list[list[Any]], tags: list[list[Any]], where: str) -> Rows:
+def _tagged_words(table: Any, words: list[list[Any]], tags: list[list[Any]], where: str) -> Rows:
     for number, (some, others) in enumerate(zip(words, tags, strict=True)):
         if len(some) != len(others):
-            raise InputError(f"{where} row {number + 1} has {len(some)} words and {len(others)} tags; give one each")
+            raise InputError(
+                f"{place(table, number, where)} has {len(some)} words and {len(others)} tags; give one each"
+            )
     return Rows([[str(word) for word in some] for some in words], None, tags)
 
 
@@ -121,16 +127,16 @@ def _answers(table: Any, column: str, contexts: list[str], where: str) -> list[t
     start = next((name for name in START_COLUMNS if name in table.columns), None)
     starts = table[start].tolist() if start is not None else [None] * len(table)
     answers = []
-    for number, (value, place, context) in enumerate(zip(table[column], starts, contexts, strict=True)):
-        text, first = value, place
+    for number, (value, given, context) in enumerate(zip(table[column], starts, contexts, strict=True)):
+        text, first = value, given
         if isinstance(value, dict):
             texts, places = value.get("text", ()), value.get("answer_start", ())
             text, first = (texts[0] if len(texts) else ""), (places[0] if len(places) else None)
-        answers.append(_place(str(text), first, context, f"{where} row {number + 1}"))
+        answers.append(_placed(str(text), first, context, place(table, number, where)))
     return answers
 
 
-def _place(text: str, start: Any, context: str, where: str) -> tuple[str, int]:
+def _placed(text: str, start: Any, context: str, where: str) -> tuple[str, int]:
     if not text:
         raise InputError(f"{where} has no answer; every question needs one in its text, remove those without")
     first = context.find(text) if start is None else int(start)

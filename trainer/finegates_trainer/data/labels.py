@@ -35,13 +35,13 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
     """Labels as training reads them.
 
     Class indices for one label a row; a list of 0 and 1 for several; a list of indices for words; floats for scores.
-    Answers stay what they are: their tokens are known when the text is tokenized.
+    Answers and completions stay what they are: their tokens are known when the text is tokenized.
 
     Raises:
         InputError: a label that training has not seen, or a score that is not a finite number.
     """
     unit = task_of(task).unit
-    if unit == "span":
+    if unit in ("span", "next"):
         return rows.labels
     if unit in ("score", "vector"):
         return [_score(label, i, what) for i, label in enumerate(rows.labels)]

@@ -17,12 +17,15 @@ class Rows:
     """Labelled rows, one entry a row in every list."""
 
     texts: list[Any]
-    """Strings; lists of words for token classification; paths of files for images."""
+    """Strings; lists of words for token classification; paths of files for images; for text generation documents,
+    prompts, or conversations as lists of messages."""
     pairs: list[str] | None
     """The second texts, where rows have two."""
     labels: list[Any]
     """As the source has them: strings, ints or floats; lists of them where a row has several labels or one a word;
-    for questions the answer's text and where it starts."""
+    for questions the answer's text and where it starts; what completes a prompt, None for other text to generate."""
+    places: list[str] | None = None
+    """Where each row stands, as messages call it; None where no message needs it."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -30,7 +33,8 @@ class Rows:
     def take(self, indices: list[int]) -> Rows:
         """The rows at these positions."""
         pairs = [self.pairs[i] for i in indices] if self.pairs is not None else None
-        return Rows([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
+        places = [self.places[i] for i in indices] if self.places is not None else None
+        return Rows([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices], places)
 
     def digest(self) -> str:
         """SHA-256 over all rows: says whether two runs saw the same."""

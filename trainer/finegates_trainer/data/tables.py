@@ -1,15 +1,22 @@
-"""Tables from files, folders and `datasets` names; nothing here knows what the columns mean."""
+"""Tables from files, folders and `datasets` names; nothing here knows what the columns mean.
+
+A table knows where each of its rows stands (see `place`), so that a message about one can name it.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 from finegates_export.errors import InputError, missing_extra
 
-SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt")
 EVAL_NAMES = ("dev", "validation", "valid", "eval", "test")
+BETWEEN_DOCUMENTS = re.compile(r"\n(?:[^\S\n]*\n){2,}")
+"""Two empty lines or more part the documents of a text file; one empty line parts the paragraphs of a document."""
 
 
 def read_tables(source: str) -> tuple[Any, Any]:
@@ -33,12 +40,30 @@ def read_tables(source: str) -> tuple[Any, Any]:
     return _hub_tables(source)
 
 
+def place(table: Any, number: int, source: str) -> str:
+    """Where a row stands, as messages call it: a file and a line, or a row's number.
+
+    Args:
+        table: of `read_tables`.
+        number: the row's, from 0.
+        source: what the user named; a table from a file knows its own name.
+    """
+    line = table.index[number] if table.index.name == "line" else None
+    return f"{table.attrs.get('file', source)} " + (f"row {number + 1}" if line is None else f"line {line}")
+
+
 def _find_file(folder: Path, names: tuple[str, ...]) -> Path | None:
     candidates = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _read_table(path: Path) -> Any:
+    table = _parse(path)
+    table.attrs["file"] = str(path)
+    return table
+
+
+def _parse(path: Path) -> Any:
     try:
         import pandas as pd
     except ImportError as error:
@@ -49,13 +74,51 @@ def _read_table(path: Path) -> Any:
             return pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False)
         if path.suffix == ".csv":
             return pd.read_csv(path, dtype=str, keep_default_na=False)
-        if path.suffix in (".jsonl", ".json"):
-            return pd.read_json(path, lines=path.suffix == ".jsonl", dtype=False)
+        if path.suffix == ".json":
+            return pd.read_json(path, dtype=False)
+        if path.suffix in (".jsonl", ".txt"):
+            text = path.read_text(encoding="utf-8")
+            rows = _objects(text, path) if path.suffix == ".jsonl" else _documents(text)
+            return pd.DataFrame([*rows.values()], index=pd.Index([*rows], name="line"))
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
+
+
+def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
+    """The objects of a JSONL file by their lines.
+
+    Raises:
+        InputError: a line is something else; the message names it.
+    """
+    rows = {}
+    for line, written in enumerate(text.split("\n"), 1):
+        if not written.strip():
+            continue
+        try:
+            row = json.loads(written)
+        except ValueError as error:
+            raise InputError(f"{path} line {line} is not JSON ({error}); correct or remove it") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path} line {line} is {written[:40]!r}, not an object; a row is {{column: value, ...}}")
+        rows[line] = row
+    return rows
+
+
+def _documents(text: str) -> dict[int, dict[str, str]]:
+    """The documents of a text file by their first lines, empty ones left out."""
+    gaps = [*BETWEEN_DOCUMENTS.finditer(text)]
+    starts = [0, *(gap.end() for gap in gaps)]
+    ends = [*(gap.start() for gap in gaps), len(text)]
+    rows = {}
+    for start, end in zip(starts, ends, strict=True):
+        document = text[start:end].lstrip("\n")
+        first = end - len(document)
+        if document.strip():
+            rows[text.count("\n", 0, first) + 1] = {"text": document.rstrip("\n")}
+    return rows
 
 
 def _hub_tables(name: str) -> tuple[Any, Any]:

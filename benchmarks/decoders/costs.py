@@ -1,0 +1,70 @@
+"""What a decoder's graph has to read for a token, and to compute for a prompt.
+
+Shapes: S tokens of a prompt, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FLOAT_BYTES = 4
+
+
+def weight_bytes(graph: Path) -> int:
+    """Bytes of the weights that a single token reads: all but tables of which it reads a row.
+
+    Args:
+        graph: an ONNX file; weights beside it count like those inside.
+    """
+    import onnx
+
+    model = onnx.load(graph, load_external_data=False).graph
+    looked_up = {node.input[0] for node in model.node if node.op_type in ("Gather", "GatherBlockQuantized")}
+    read = {name for node in model.node for name in node.input[1 if node.op_type.startswith("Gather") else 0 :]}
+    return sum(_bytes(tensor) for tensor in model.initializer if tensor.name in read or tensor.name not in looked_up)
+
+
+def cache_bytes(bundle: Path, tokens: int) -> int:
+    """Bytes of the keys and values that a token reads behind so many others."""
+    layers = _plan(bundle)["layers"]
+    widths = (one["attention"]["qk_width"] + one["attention"]["vo_width"] for one in layers)
+    return (
+        FLOAT_BYTES
+        * tokens
+        * sum(len(one["attention"]["heads"]) * width for one, width in zip(layers, widths, strict=True))
+    )
+
+
+def prefill_flops(bundle: Path, tokens: int) -> int:
+    """Of reading a prompt: the layers' linears, Q K^T and A V, and the LM head at every token."""
+    plan, config = _plan(bundle), json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    info = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    queries, shared = config["num_attention_heads"], config.get("num_key_value_heads", config["num_attention_heads"])
+    linears = plan["linear_weights"] * (1 - plan["removed"])
+    scores = sum(
+        len(one["attention"]["heads"])
+        * (queries // shared)
+        * (one["attention"]["qk_width"] + one["attention"]["vo_width"])
+        for one in plan["layers"]
+    )
+    head = plan["hidden_size"] * info["vocabulary"]
+    return round(2 * tokens * (linears + head + tokens * scores))
+
+
+def _plan(bundle: Path) -> dict[str, Any]:
+    info = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    plan: dict[str, Any] = info["report"]["plan"]
+    return plan
+
+
+def _bytes(tensor: Any) -> int:
+    import onnx
+    from onnx import numpy_helper
+
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return int(next(entry.value for entry in tensor.external_data if entry.key == "length"))
+    if tensor.raw_data:
+        return len(tensor.raw_data)
+    return int(numpy_helper.to_array(tensor).nbytes)

@@ -1,0 +1,118 @@
+"""Chats as the text that a model was trained to continue: the tokenizer's own template, in jinja2's sandbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError, missing_extra
+
+TEMPLATE_FILE = "chat_template.jinja"
+"""Where transformers 5 writes it; version 4 has it in `tokenizer_config.json`."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+DEFAULT = "default"
+"""The template that is meant where a tokenizer has several."""
+MESSAGE = ("role", "content")
+
+
+class ChatTemplate:
+    """A bundle's template, if it has one.
+
+    Args:
+        source: the template; None where the tokenizer has none.
+        tokens: what it may write by name, such as `bos_token`.
+    """
+
+    def __init__(self, source: str | None, tokens: Mapping[str, str]) -> None:
+        self._source, self._tokens = source, dict(tokens)
+
+    @classmethod
+    def of(cls, folder: Path) -> ChatTemplate:
+        """The template of a bundle's tokenizer."""
+        config, file = folder / TOKENIZER_CONFIG, folder / TEMPLATE_FILE
+        known: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        source = file.read_text(encoding="utf-8") if file.is_file() else known.get("chat_template")
+        if isinstance(source, list):
+            source = {one["name"]: one["template"] for one in source}.get(DEFAULT)
+        named = {name: value for name, value in known.items() if name.endswith("_token")}
+        tokens = {name: value["content"] if isinstance(value, dict) else value for name, value in named.items()}
+        return cls(source, {name: value for name, value in tokens.items() if isinstance(value, str)})
+
+    def render(self, messages: Sequence[Any], number: int) -> str:
+        """A chat as text, up to where the model is to answer. All special tokens are in it.
+
+        Args:
+            messages: mappings with a role and a content.
+            number: of the prompt, for messages of errors.
+
+        Raises:
+            InputError: not a chat, no template, or one that does not take this chat.
+            MissingExtraError: jinja2 is not installed.
+        """
+        chat = [_message(message, number) for message in messages]
+        if not chat:
+            raise InputError(f"prompt {number}: a chat has one message at least, got none")
+        if self._source is None:
+            raise InputError(
+                f"prompt {number} is a chat, and the tokenizer of this bundle has no chat template; give a text, or "
+                f"export a base whose tokenizer has one ({TEMPLATE_FILE})"
+            )
+        environment, error_root = _sandbox()
+        try:
+            text = environment.from_string(self._source).render(
+                messages=chat, add_generation_prompt=True, tools=None, documents=None, **self._tokens
+            )
+        except error_root as error:
+            raise InputError(f"prompt {number}: the chat template does not take this chat: {error}") from error
+        return str(text)
+
+
+def _message(message: Any, number: int) -> dict[str, str]:
+    known = isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in MESSAGE)
+    if not known:
+        told = sorted(message) if isinstance(message, Mapping) else type(message).__name__
+        raise InputError(f"prompt {number}: a message is a mapping with the texts role and content, got {told}")
+    return dict(message)
+
+
+def _sandbox() -> tuple[Any, type[Exception]]:
+    """What transformers renders templates in, and the root of its errors.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    try:
+        import jinja2.ext
+        from jinja2 import nodes
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise missing_extra("jinja2", "chat") from error
+
+    class Marked(jinja2.ext.Extension):
+        """`{% generation %}` marks what a model learns to write; to a reader of the text it says nothing."""
+
+        tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def as_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **how)
+
+    def now(form: str) -> str:
+        from datetime import datetime
+
+        return datetime.now().strftime(form)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Marked, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = as_json
+    environment.globals |= {"raise_exception": refuse, "strftime_now": now}
+    return environment, jinja2.TemplateError

@@ -1,0 +1,76 @@
+"""A text that is being written: its prompt, the tokens chosen so far, and why it ended.
+
+Shapes: V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finegates_export.runtime.generation import FinishReason, Generation, GenerationOptions
+from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.sampling import choose
+from finegates_export.runtime.writing import TextWriter
+
+
+class Draft:
+    """One prompt and what follows it.
+
+    Args:
+        number: of the prompt; its draws depend on it.
+        prompt: token ids.
+        tokenizer: a `tokenizers.Tokenizer`.
+        limits: of the model.
+        options: how it is continued.
+    """
+
+    def __init__(
+        self, number: int, prompt: list[int], tokenizer: Any, limits: Limits, options: GenerationOptions
+    ) -> None:
+        self.number, self.prompt = number, prompt
+        self._limits, self._options = limits, options
+        self._writer = TextWriter(tokenizer, prompt, options.stop)
+        self._draws = np.random.default_rng((options.seed, number))
+        self._tokens: list[int] = []
+        self._pieces: list[str] = []
+        self.finish_reason: FinishReason | None = None
+        """None while it is being written."""
+
+    def take(self, logits_V: npt.NDArray[Any]) -> int:
+        """Choose the next token, and see whether it is the last.
+
+        Args:
+            logits_V: of the next token.
+        """
+        token = choose(logits_V, self._options, self._draws)
+        self._tokens.append(token)
+        ended = token in self._limits.ends
+        if not ended:
+            self._pieces.append(self._writer.write(token))
+        if ended or self._writer.stopped:
+            self.finish_reason = "stop"
+        elif len(self._tokens) == self._options.max_new_tokens:
+            self.finish_reason = "length"
+        elif len(self.prompt) + len(self._tokens) > self._limits.positions:
+            self.finish_reason = "context"
+        if self.finish_reason is not None:
+            self._pieces.append(self._writer.finish())
+        return token
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of text there are; some are empty."""
+        return len(self._pieces)
+
+    def since(self, piece: int) -> str:
+        """The text from a piece on."""
+        return "".join(self._pieces[piece:])
+
+    def result(self) -> Generation:
+        """What was written, once it has ended."""
+        if self.finish_reason is None:
+            raise RuntimeError("a text was asked for before its end")
+        return Generation(self.since(0), tuple(self._tokens), self.finish_reason, len(self.prompt), len(self._tokens))

@@ -1,0 +1,63 @@
+"""What a generator is told, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from finegates_export.options import Options, check
+
+FinishReason = Literal["stop", "length", "context"]
+"""Why a text ends: the model ended it or a stop string came; it has as many tokens as were asked for; the model has no
+position left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(Options):
+    """How texts are continued."""
+
+    max_new_tokens: int = 128
+    """Tokens that are written at most."""
+    temperature: float = 0.0
+    """What logits are divided by before a token is drawn; 0: the likeliest token is taken (greedy)."""
+    top_k: int | None = None
+    """Draw among so many of the likeliest tokens; None: among all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens whose probabilities sum to this, the one that crosses it included."""
+    seed: int = 0
+    """Of the draws; a prompt's draws depend on it and on the prompt's place in the list, on nothing else."""
+    stop: tuple[str, ...] = ()
+    """A text ends before the first of these that it would hold."""
+
+    def __post_init__(self) -> None:
+        count, kept = self.max_new_tokens, self.top_k
+        check(_whole(count) and count > 0, "max_new_tokens", f"must be a positive whole number, got {count}")
+        finite = isinstance(self.temperature, (int, float)) and 0 <= self.temperature < float("inf")
+        check(finite, "temperature", f"must be 0 (greedy) or a positive number, got {self.temperature}")
+        check(kept is None or (_whole(kept) and kept > 0), "top_k", f"must be a positive whole number, got {kept}")
+        mass = isinstance(self.top_p, (int, float)) and 0 < self.top_p <= 1
+        check(mass, "top_p", f"must be above 0 and at most 1, got {self.top_p}")
+        check(_whole(self.seed) and self.seed >= 0, "seed", f"must be a whole number from 0 on, got {self.seed}")
+        texts = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
+        check(texts, "stop", f"must be a tuple of texts, none of them empty, got {self.stop!r}")
+        draws = self.temperature > 0
+        check(draws or kept is None, "top_k", "changes nothing at temperature 0; give a temperature")
+        check(draws or self.top_p == 1, "top_p", "changes nothing at temperature 0; give a temperature")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The continuation of one prompt."""
+
+    text: str
+    """What was written; neither the prompt nor a stop string is in it."""
+    token_ids: tuple[int, ...]
+    """Every token that was chosen, an end-of-text token included."""
+    finish_reason: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+    """How many `token_ids` has."""
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

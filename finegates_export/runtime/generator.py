@@ -1,0 +1,175 @@
+"""A bundle as something that writes: prompts or chats in, their continuations out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from finegates_export.errors import InputError
+from finegates_export.options import check
+from finegates_export.runtime.batching import by_length
+from finegates_export.runtime.causal import CausalGraph
+from finegates_export.runtime.chat import ChatTemplate
+from finegates_export.runtime.draft import Draft
+from finegates_export.runtime.generation import Generation, GenerationOptions
+from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.texts import encodable
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""A text, or a chat: messages of a role and a content."""
+DEFAULTS = GenerationOptions()
+
+
+class TextGenerator:
+    """A loaded bundle for text generation. Safe to call from several threads.
+
+    Args:
+        session: an onnxruntime session.
+        tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
+        template: of its chats.
+        limits: of the model.
+        pad_id: what shorter prompts are filled up with.
+    """
+
+    task = "text-generation"
+
+    def __init__(self, session: Any, tokenizer: Any, template: ChatTemplate, limits: Limits, pad_id: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer, self._template = tokenizer, template
+        self._pad_id = pad_id
+        self.graph = CausalGraph(session)
+        """What reads and continues token ids."""
+        self.limits = limits
+        """Where texts end."""
+        self.providers: list[str] = session.get_providers()
+        """The providers onnxruntime really uses."""
+
+    def generate(
+        self, prompts: Iterable[Prompt], options: GenerationOptions = DEFAULTS, *, batch_size: int = 8
+    ) -> list[Generation]:
+        """Continue every prompt; the answers are in the order of the prompts.
+
+        A prompt gets the same text in any company, but for what the rounding of another batch changes.
+
+        Args:
+            prompts: texts, or chats as lists of messages `{"role": ..., "content": ...}`, mixed as you like.
+            options: how they are continued.
+            batch_size: prompts that are continued together; those of like length are.
+
+        Raises:
+            InputError: something that is no prompt, or one that is longer than the model reads.
+            MissingExtraError: a chat, and jinja2 is not installed.
+        """
+        check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
+        drafts = [self._draft(prompt, number, options) for number, prompt in enumerate(_listed(prompts))]
+        for batch in by_length([len(draft.prompt) for draft in drafts], batch_size):
+            for _ in self._write([drafts[number] for number in batch]):
+                pass
+        return [draft.result() for draft in drafts]
+
+    def stream(self, prompt: Prompt, options: GenerationOptions = DEFAULTS) -> TextStream:
+        """Continue one prompt, and tell the text while it is written.
+
+        Returns:
+            an iterator of pieces of text; together they are the text that `generate` returns for this prompt alone,
+            and its `result` is that `Generation` once they have come.
+
+        Raises:
+            InputError: something that is no prompt, or one that is longer than the model reads.
+            MissingExtraError: a chat, and jinja2 is not installed.
+        """
+        draft = self._draft(prompt, 0, options)
+        return TextStream(draft, self._write([draft]))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt, as the model is given them.
+
+        Raises:
+            InputError: something that is no prompt.
+            MissingExtraError: a chat, and jinja2 is not installed.
+        """
+        return self._encode(prompt, 0)
+
+    def predict(self, inputs: Any, **how: Any) -> NoReturn:
+        """A bundle for text generation predicts nothing.
+
+        Raises:
+            InputError: always.
+        """
+        _ = inputs, how
+        raise InputError(f"a bundle for {self.task} writes texts: call generate or stream, not predict")
+
+    def _draft(self, prompt: Any, number: int, options: GenerationOptions) -> Draft:
+        tokens = self._encode(prompt, number)
+        if not tokens:
+            raise InputError(f"prompt {number} has no token, and a model continues one at least; give it a text")
+        if len(tokens) > self.limits.positions:
+            raise InputError(
+                f"prompt {number} has {len(tokens)} tokens, and the model reads {self.limits.positions}; shorten it"
+            )
+        return Draft(number, tokens, self._tokenizer, self.limits, options)
+
+    def _encode(self, prompt: Any, number: int) -> list[int]:
+        if isinstance(prompt, str):
+            return list(self._tokenizer.encode(encodable(prompt, number)).ids)
+        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+            raise InputError(f"prompt {number}: takes a text or a list of messages, got {type(prompt).__name__}")
+        text = encodable(self._template.render(prompt, number), number)
+        # The template writes the special tokens, the first one too.
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _write(self, drafts: list[Draft]) -> Iterator[None]:
+        """Continue drafts to their ends, a token of each at a time; those that have ended leave the batch."""
+        cache, logits_BV = self.graph.read([draft.prompt for draft in drafts], self._pad_id)
+        while True:
+            tokens = [draft.take(row_V) for draft, row_V in zip(drafts, logits_BV, strict=True)]
+            yield
+            going = [row for row, draft in enumerate(drafts) if draft.finish_reason is None]
+            if not going:
+                return
+            if len(going) < len(drafts):
+                cache.keep(going)
+                drafts = [drafts[row] for row in going]
+            ids_BS = np.array([[tokens[row]] for row in going], np.int64)
+            logits_BV = cache.read(ids_BS, np.ones_like(ids_BS))
+
+
+class TextStream:
+    """The pieces of a text, while it is written.
+
+    Args:
+        draft: what is written.
+        steps: writes a token of it at each step.
+    """
+
+    def __init__(self, draft: Draft, steps: Iterator[None]) -> None:
+        self._draft, self._steps, self._told = draft, steps, 0
+
+    def __iter__(self) -> TextStream:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            next(self._steps)
+            piece, self._told = self._draft.since(self._told), self._draft.pieces
+            if piece:
+                return piece
+
+    @property
+    def result(self) -> Generation | None:
+        """The whole of it; None before its end."""
+        return self._draft.result() if self._draft.finish_reason else None
+
+
+def _listed(prompts: Any) -> list[Any]:
+    if isinstance(prompts, (str, bytes)):
+        raise InputError("generate takes a list of prompts; wrap a single one: generate([prompt])")
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        raise InputError(f"generate takes a list of prompts, got {type(prompts).__name__}")
+    listed = list(prompts)
+    if any(isinstance(prompt, Mapping) for prompt in listed):
+        raise InputError("generate takes a list of prompts, and a chat is one: generate([messages])")
+    return listed

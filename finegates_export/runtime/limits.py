@@ -1,0 +1,58 @@
+"""Where texts end: the tokens that end them, and the positions that a model has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError
+
+CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""How configs call the number of positions."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a bundle's model."""
+
+    positions: int
+    """Tokens that it reads at most, those of the prompt included."""
+    ends: tuple[int, ...]
+    """Tokens that end a text; empty where nothing says one."""
+
+    @classmethod
+    def of(cls, folder: Path, info: dict[str, Any], tokenizer: Any) -> Limits:
+        """Read from the files of a bundle: `generation_config.json` goes before `config.json`, then the tokenizer's.
+
+        Args:
+            folder: the bundle.
+            info: its `bundle.json`.
+            tokenizer: a `tokenizers.Tokenizer`.
+
+        Raises:
+            InputError: no file says how many positions there are.
+        """
+        config, generation, tokens = (_read(folder / name) for name in (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG))
+        counts = [info.get("positions"), *(config.get(name) for name in POSITIONS)]
+        known = next((count for count in counts if isinstance(count, int) and count > 0), None)
+        if known is None:
+            raise InputError(f"{folder / CONFIG} says no {' or '.join(POSITIONS)}, so no length is safe; export again")
+        said = [generation.get("eos_token_id"), config.get("eos_token_id"), _end_token(tokens, tokenizer)]
+        return cls(known, next((_ids(end) for end in said if end is not None), ()))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _end_token(tokens: dict[str, Any], tokenizer: Any) -> int | None:
+    token = tokens.get("eos_token")
+    content = token["content"] if isinstance(token, dict) else token
+    return None if content is None else tokenizer.token_to_id(content)
+
+
+def _ids(end: int | list[int]) -> tuple[int, ...]:
+    return tuple(end) if isinstance(end, list) else (end,)

@@ -1,0 +1,106 @@
+"""A bundle's folder as something that predicts or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError
+from finegates_export.graph_forms import GRAPH_FILES, Form
+from finegates_export.options import check
+from finegates_export.pooling import Pooling
+from finegates_export.runtime.batching import Buckets
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
+from finegates_export.runtime.chat import ChatTemplate
+from finegates_export.runtime.decoding import Decoder
+from finegates_export.runtime.generator import TextGenerator
+from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.predictor import Predictor, Reader
+from finegates_export.runtime.reading import ImageReader, TextReader
+from finegates_export.runtime.session import SessionOptions, open_session
+from finegates_export.tasks import PIXELS, task_of
+
+
+def load(
+    bundle: str | Path,
+    *,
+    form: Form = "float",
+    buckets: int | Sequence[int] | None = None,
+    provider: str = "cpu",
+    threads: int | None = None,
+    spinning: bool = True,
+    arena: bool = True,
+) -> Predictor | TextGenerator:
+    """Load a bundle.
+
+    Args:
+        bundle: the folder that `finegates-export --out FOLDER/` wrote.
+        form: which of its graphs: `float`, `int8` or `int4`.
+        buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
+            are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
+            as its longest text. Images have one size anyway; a text that is generated has none.
+        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider.
+        threads: processor threads; onnxruntime's choice where None.
+        spinning: whether threads that wait for work keep their core busy.
+        arena: whether memory of a call is kept for the next one.
+
+    Returns:
+        a `TextGenerator` for the task text-generation, a `Predictor` for every other one.
+
+    Raises:
+        ValueError: no such form, or impossible buckets or threads.
+        InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, the tokenizer
+            does not belong to the graph, or onnxruntime does not read the graph.
+        MissingExtraError: onnxruntime is not installed.
+        UnsupportedError: a task that this version does not know, or a provider that is not there.
+    """
+    check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
+    options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
+    folder = Path(bundle)
+    info = read_bundle(folder)
+    graph = graph_in(folder, info, form)
+    task = task_of(info["task"])
+    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} has none: its texts grow")
+    session = open_session(graph, options)
+    if task.generates:
+        return _generator(folder, info, session)
+    pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
+    decoder = Decoder(task, tuple(info["labels"]), pooling)
+    reader = _reader(folder, info, session, decoder)
+    chosen = None if isinstance(reader, ImageReader) else buckets
+    lengths = Buckets(tuple(chosen) if isinstance(chosen, Sequence) else chosen, info["max_length"])
+    return Predictor(session, reader, decoder, lengths)
+
+
+def _generator(folder: Path, info: dict[str, Any], session: Any) -> TextGenerator:
+    tokenizer = _tokenizer(folder, info)
+    limits = Limits.of(folder, info, tokenizer)
+    return TextGenerator(session, tokenizer, ChatTemplate.of(folder), limits, pad_id(tokenizer, folder))
+
+
+def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> Reader:
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    if PIXELS in inputs:
+        return ImageReader(tuple(inputs[PIXELS][1:]))
+    tokenizer = _tokenizer(folder, info)
+    filler = pad_id(tokenizer, folder)
+    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], filler)
+
+
+def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
+    _check_vocabulary(tokenizer, info.get("vocabulary"), folder)
+    return tokenizer
+
+
+def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
+    """Fail where the tokenizer gives ids that the graph has no embedding for; bundles of old do not say how many."""
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if known is not None and largest >= known:
+        raise InputError(
+            f"the tokenizer of {folder} gives ids up to {largest}, and the graph has embeddings for {known}: they do "
+            "not belong together; take the tokenizer of the run, or export again"
+        )
