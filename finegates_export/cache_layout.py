@@ -8,6 +8,7 @@ Shapes: B rows, P tokens of the past, T tokens with the new ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from finegates_export.families.structure import Structure
     from finegates_export.plan import ShrinkPlan
 
+IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
+INPUTS = (IDS, MASK, POSITIONS)
+"""Those in front of the cache's."""
 PAST, PRESENT = "past_key_values", "present"
 PARTS = ("key", "value")
 
@@ -60,6 +64,21 @@ class CacheLayout:
         kept = [(layer.layer, layer.attention) for layer in plan.layers if layer.attention.heads]
         layers = tuple(LayerCache(i, len(one.heads), one.qk_width, one.vo_width) for i, one in kept)
         return cls(len(plan.layers), layers)
+
+    @classmethod
+    def of_inputs(cls, shapes: Mapping[str, Sequence[int | str]]) -> CacheLayout:
+        """That which a graph takes.
+
+        Args:
+            shapes: of its inputs, by name; free axes have names.
+        """
+        numbers = sorted(int(name.split(".")[1]) for name in shapes if name.endswith(f".{PARTS[0]}"))
+        found = [[shapes[f"{PAST}.{number}.{part}"] for part in PARTS] for number in numbers]
+        caches = [
+            LayerCache(number, int(key[1]), int(key[3]), int(value[3]))
+            for number, (key, value) in zip(numbers, found, strict=True)
+        ]
+        return cls(max(numbers, default=-1) + 1, tuple(caches))
 
     @property
     def past_names(self) -> tuple[str, ...]:

@@ -15,14 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finegates_export.cache_layout import CacheLayout
+from finegates_export.cache_layout import INPUTS, CacheLayout
 from finegates_export.onnx.write import trace
 from finegates_export.ragged import rotary
 from finegates_export.tasks import HIDDEN, LOGITS
 
-IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
-INPUTS = (IDS, MASK, POSITIONS)
-"""Before those of the cache."""
 BATCH, SEQUENCE, PAST, TOTAL = "batch", "sequence", "past_sequence", "total_sequence"
 OPERATORS_OPSET = 23
 """The first opset with Attention, RotaryEmbedding and RMSNormalization."""

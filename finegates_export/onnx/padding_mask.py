@@ -52,7 +52,7 @@ def _maker(own: MaskMaker, full: Any) -> MaskMaker:
     return make
 
 
-def _causal(order_B1ST: Tensor, attention_mask: Tensor, rest: dict[str, Any]) -> Tensor:
+def _causal(order_B1ST: Any, attention_mask: Tensor, rest: dict[str, Any]) -> Any:
     """The order's mask and the padding's. Padding attends to itself: a softmax over nothing would be NaN."""
     new, total = order_B1ST.shape[2:]
     own_ST = torch.arange(new)[:, None] + rest["q_offset"] == torch.arange(total)
