@@ -80,6 +80,21 @@ def test_a_run_learns_ends_at_its_share_and_is_read_back(
     assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_an_exported_graph_is_scored_as_training_scored_the_model(
+    bases: dict[str, Path], text: Path, tmp_path: Path, variant: str
+) -> None:
+    from finegates_bench.quality import evaluation_rows, graph_metric
+    from finegates_export import ExportOptions, export
+
+    run = train(options(bases[variant], text, tmp_path / "run", layout="coupled", target_removed=0.3))
+    export(ExportOptions(ckpt=run.folder, out=tmp_path / "model.onnx", threads=1))
+    rows = evaluation_rows(run, ("input_ids", "attention_mask"), None)
+    assert rows.examples is not None, rows.words
+    found = graph_metric(tmp_path / "model.onnx", rows.examples, run, 1)
+    assert found == pytest.approx(run.info.metrics["perplexity"], rel=1e-4)
+
+
 def test_lora_reaches_both_linears_that_read_a_gated_networks_input(
     bases: dict[str, Path], text: Path, tmp_path: Path
 ) -> None:
