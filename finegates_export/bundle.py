@@ -1,10 +1,10 @@
 """The bundle: a folder that onnxruntime, Transformers.js and sentence-transformers users know how to load.
 
-model.onnx               the graph, weights inside (under onnx/ by option)
+model.onnx               the graph, weights inside (under onnx/ by option); from 2 GB on in model.onnx.data beside it
 model_quantized.onnx     its int8 form, or
 model_q4.onnx            its form with 4-bit weights, where asked for
 config.json, tokenizer   as transformers writes them
-export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py)
+export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py, genai_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
 index.html and others    the page for the browser (target web; see web/site.py)
 profiles.json            the inputs that an engine is to take (target tensorrt; see engines/profile.py)
@@ -23,6 +23,7 @@ from finegates_export.engines.profile import FREE, PROFILES_JSON, Profile
 from finegates_export.engines.source import TARGET as ENGINE_TARGET
 from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
+from finegates_export.graph_forms import graph_files
 from finegates_export.model_card import model_card
 from finegates_export.plan import ShrinkPlan
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
@@ -32,6 +33,7 @@ from finegates_export.tokenizer_files import copy_tokenizer_file
 
 if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run, RunInfo
+    from finegates_export.genai_files import GenerationFiles
     from finegates_export.shrunk import ShrunkInfo
 
 SCHEMA_VERSION = 1
@@ -64,6 +66,7 @@ def write_bundle(
     *,
     onnx_folder: bool,
     pooled: bool = False,
+    generation: GenerationFiles | None = None,
     torch_model: tuple[Any, ShrunkInfo] | None = None,
 ) -> None:
     """Fill an empty folder with a bundle, `bundle.json` last.
@@ -76,12 +79,14 @@ def write_bundle(
         report: the export's outcome.
         onnx_folder: put the graphs under `onnx/`.
         pooled: whether the graphs pool the sentence embedding themselves.
+        generation: what a decoder's clients read; None for other tasks.
         torch_model: the shrunk torch model and what describes it, to be put under `torch/`.
     """
     place = folder / ONNX_FOLDER if onnx_folder else folder
     place.mkdir(exist_ok=True)
     for graph in graphs:
-        shutil.move(graph, place / graph.name)
+        for part in graph_files(graph):
+            shutil.move(part, place / part.name)
     for file in sorted(run.folder.iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_TOKENIZER:
             copy_tokenizer_file(file, folder, run.info.max_length)
@@ -94,7 +99,10 @@ def write_bundle(
         axes = (FREE, *image_shape(config)) if task.images else (FREE, FREE)
         inputs = dict.fromkeys(names, axes)
         write_json(folder / PROFILES_JSON, Profile.up_to(run.info.max_length).to_json(inputs))
-    write_manifest(folder, place / graphs[0].name, task, names, graph_outputs(task, pooled=pooled))
+    if generation is None:
+        write_manifest(folder, place / graphs[0].name, task, names, graph_outputs(task, pooled=pooled))
+    else:
+        generation.write(folder, place / graphs[-1].name)
     if run.info.pooling is not None:
         from finegates_export.pooling_files import write_pooling_files
 
@@ -120,6 +128,7 @@ def write_bundle(
             "labels": list(info.labels),
             "max_length": info.max_length,
             "vocabulary": None if task.images else config.vocab_size,
+            "cache": None if generation is None else generation.layout.to_json(),
             "pooling": info.pooling,
             "normalize": info.normalize,
             "graph": (place / graphs[0].name).relative_to(folder).as_posix(),
@@ -144,6 +153,8 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
     values["model_type"] = config.model_type
     task = task_of(info.task)
     values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}{task.architecture}"]
+    if task.generates:
+        values["architectures"] = config.architectures or values["architectures"]
     for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # the base's own task's
         values.pop(name, None)
     labels = ("score",) if task.unit == "score" else info.labels

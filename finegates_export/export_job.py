@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.cache_layout import CacheLayout
+from finegates_export.cached_export import check_cached
 from finegates_export.cost_judges import gather_judge, int8_judge
 from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
-from finegates_export.graph_forms import GRAPH_FILES
+from finegates_export.genai_files import genai_refusal
+from finegates_export.graph_forms import GRAPH_FILES, graph_bytes
 from finegates_export.memory import peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 from finegates_export.targets import TARGETS
 from finegates_export.tasks import graph_outputs, task_of
+from finegates_export.verification.batches import inputs_for
 from finegates_export.verification.chain import Chain
 
 if TYPE_CHECKING:
     from finegates_export.export_options import ExportOptions
     from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
+    from finegates_export.genai_files import GenerationFiles
     from finegates_export.shrunk import ShrunkInfo
     from finegates_export.verification.chain import Link
 
@@ -63,7 +68,8 @@ class ExportJob:
                 f"quantize: int8-static takes the ranges of activations from the run's rows, and {run.folder} kept "
                 "none (--samples 0); train with --samples, or use --quantize int8"
             )
-        self.outputs = graph_outputs(self.task, pooled=options.pool_in_graph)
+        if self.task.generates:
+            check_cached(options)
         self.outcome = Outcome()
         self.model: Any = None
         self.chain: Chain
@@ -82,33 +88,46 @@ class ExportJob:
         self.slow = self._slow_linears()
         return_freed_memory()
 
+    @property
+    def layout(self) -> CacheLayout | None:
+        """The cache of the shrunk model; None where the task has none."""
+        return CacheLayout.of_plan(self.plan) if self.task.generates else None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Those of a delivered graph."""
+        outputs = graph_outputs(self.task, pooled=self.options.pool_in_graph)
+        return (*outputs, *self.layout.present_names) if self.layout else outputs
+
     def write(self, scratch: Path) -> None:
         """Write every form of the graph into `scratch`, then check each."""
         from finegates_export.onnx.gathers import add_gathers
         from finegates_export.onnx.half import to_float16
         from finegates_export.onnx.inspect import inspect_graph
         from finegates_export.onnx.quantize import product_nodes
-        from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
+        from finegates_export.onnx.write import deliver_graph, save_graph
 
-        opset = self.options.opset or self.target.OPSET
-        graph = write_graph(self.model, self.family.encoder(self.model), self.names, opset, self.outputs)
+        # Decoders are large: what is only read back to be checked keeps its weights beside it.
+        inside = 0 if self.task.generates else None
+        graph = self._trace()
         self.products = product_nodes(graph, self._weights())
         add_gathers(graph, self.products, self.plan.residual)
         self._check_weights(graph)
         if self.options.quantize == "none" and not self.options.torch:
             self.model = None  # the graph has the weights now; int8 may still rank the linears
-        save_graph(graph, scratch / PLAIN)
-        graph = self.target.finish(graph, self.expected_fusions())
+        save_graph(graph, scratch / PLAIN, inside=inside)
+        graph = self.finish(graph)
         facts = inspect_graph(graph)
         self.outcome.fused = facts.fused
-        save_graph(graph, scratch / FUSED)
+        save_graph(graph, scratch / FUSED, inside=inside)
         half = self.target.FLOAT == "float16"
         if half:
             graph = to_float16(graph)
             save_graph(graph, scratch / HALF)
-        save_graph(keep_outputs(graph, self.outputs), scratch / DELIVERED, self.metadata())
-        self.outcome.after = ModelSize(facts.parameters, (scratch / DELIVERED).stat().st_size)
         del graph
+        return_freed_memory()
+        deliver_graph(scratch / (HALF if half else FUSED), scratch / DELIVERED, self.outputs, self.metadata())
+        self.outcome.after = ModelSize(facts.parameters, graph_bytes(scratch / DELIVERED))
         return_freed_memory()
         self.check("ONNX, unoptimized", scratch / PLAIN, optimize=False)
         self.check(f"ONNX, {self.target.NAME}", scratch / FUSED)
@@ -132,21 +151,48 @@ class ExportJob:
             real_rows=self.chain.real_rows,
             seconds=time.perf_counter() - self.started,
             peak_memory_bytes=peak_bytes() - self.resident,
+            genai=None if self.layout is None else genai_refusal(self.layout) or "",
         )
 
-    def torch_form(self, model: Any, plain: Any, dims: tuple[int, ...] | None = None) -> Any:
-        """A torch model as a link of the chain; see `verification.forms.torch_form`."""
+    def finish(self, graph: Any) -> Any:
+        """A plain graph as the target's; changed in place."""
+        if self.task.generates:
+            return self.target.finish_cached(graph, self.plan.attention_layers)
+        return self.target.finish(graph, self.expected_fusions())
+
+    def torch_form(
+        self, model: Any, plain: Any, dims: tuple[int, ...] | None = None, layout: CacheLayout | None = None
+    ) -> Any:
+        """A torch model as a link of the chain; see `verification.forms.torch_form`.
+
+        Args:
+            model: the model, gated or plain.
+            plain: the plain one.
+            dims: of vectors in the residual width those that a width gate left.
+            layout: the cache of a decoder; default: the shrunk model's.
+        """
+        from finegates_export.verification.cached_forms import cached_torch_form
         from finegates_export.verification.forms import torch_form
 
+        if self.task.generates:
+            return cached_torch_form(model, self.family.encoder(plain), layout or CacheLayout.of_plan(self.plan))
         outputs = graph_outputs(self.task, pooled=self.pooling is not None)
         return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
 
     def check(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> Link:
         """Add a graph file to the chain."""
+        from finegates_export.verification.cached_forms import cached_onnx_form
         from finegates_export.verification.forms import onnx_form
 
-        form = onnx_form(path, threads=self.options.threads, optimize=optimize)
-        return self.chain.add(name, form, exact=exact)
+        threads = self.options.threads
+        if self.task.generates:
+            form: Any = cached_onnx_form(path, threads=threads, optimize=optimize)
+        else:
+            form = onnx_form(path, threads=threads, optimize=optimize)
+        link = self.chain.add(name, form, exact=exact)
+        del form
+        return_freed_memory()
+        return link
 
     def expected_fusions(self) -> dict[str, int]:
         """What the target's fusions must find."""
@@ -158,6 +204,16 @@ class ExportJob:
 
         return graph_metadata(self.run.info, self.plan)
 
+    def generation_files(self) -> GenerationFiles | None:
+        """What a decoder's clients read; None for other tasks."""
+        from finegates_export.genai_files import GenerationFiles, generation_settings
+
+        if not self.layout:
+            return None
+        folders = [self.run.folder, *([self.base.folder] if self.base else [])]
+        settings = generation_settings(folders, self.config)
+        return GenerationFiles(self.config, self.layout, settings, self.family.max_length(self.config))
+
     def shrunk_info(self) -> ShrunkInfo:
         """What the shrunk torch model is saved with."""
         from finegates_export.shrunk import ShrunkInfo
@@ -165,16 +221,29 @@ class ExportJob:
         before = self.outcome.before.parameters if self.outcome.before else 0
         return ShrunkInfo(self.run.info, self.plan, before, self.run.folder)
 
+    def _trace(self) -> Any:
+        from finegates_export.onnx.cached import write_cached_graph
+        from finegates_export.onnx.tied_head import tie_head
+        from finegates_export.onnx.write import write_graph
+
+        encoder = self.family.encoder(self.model)
+        if not self.layout:
+            opset = self.options.opset or self.target.OPSET
+            return write_graph(self.model, encoder, self.names, opset, self.outputs)
+        opset = self.options.opset or self.target.CACHED_OPSET or self.target.OPSET
+        graph = write_cached_graph(self.model, encoder, self.layout, opset)
+        tie_head(graph)
+        return graph
+
     def _describe(self, config: Any) -> None:
         from finegates_export.families import family_of
-        from finegates_export.verification.inputs import longest_sequence, make_inputs
 
         self.config, self.family = config, family_of(config.model_type)
         self.structure = self.family.structure(config)
         self.names = self.family.input_names(config)
-        longest = longest_sequence(self.family, config, self.run.info.max_length)
-        batches = make_inputs(self.run.samples, self.task, config, self.names, longest, self.options.seed)
-        self.chain = Chain(self.task.name, batches, self.options.tolerances(), self.outputs, self.pooling)
+        batches = inputs_for(self.run, self.family, config, self.options.seed)
+        outputs = graph_outputs(self.task, pooled=self.options.pool_in_graph)
+        self.chain = Chain(self.task.name, batches, self.options.tolerances(), outputs, self.pooling)
 
     def _shrink_run(self, base: BaseModel) -> None:
         from finegates_export.fold import fold
@@ -189,14 +258,15 @@ class ExportJob:
         gated: Any = assembled.gated
         del assembled
         width = gated.gates.open_width()
+        unpruned = CacheLayout.of_structure(self.structure)
         if not self.options.plan_only:
-            self.chain.set_reference(self.torch_form(gated, plain_model(gated.model), width))
+            self._set_reference(self.torch_form(gated, plain_model(gated.model), width, unpruned))
         self.model = fold(gated)
         del gated
         self.plan = make_plan(self.model, self.structure, self.target.WIDTHS)
         self.outcome.before = ModelSize.of_parameters(sum(p.numel() for p in self.model.parameters()))
         if not self.options.plan_only:
-            self.chain.add("folded", self.torch_form(self.model, self.model, width))
+            self.chain.add("folded", self.torch_form(self.model, self.model, width, unpruned))
         shrink(self.model, self.structure, self.plan)
         residual = residual_plans(self.model, self.structure, gather_judge(self.options))
         self.plan = dataclasses.replace(self.plan, residual=residual)
@@ -212,7 +282,14 @@ class ExportJob:
         self._describe(self.model.config)
         self.outcome.before = ModelSize.of_parameters(info.unpruned_parameters)
         if not self.options.plan_only:
-            self.chain.set_reference(self.torch_form(self.model, self.model))
+            self._set_reference(self.torch_form(self.model, self.model))
+
+    def _set_reference(self, form: Any) -> None:
+        from finegates_export.verification.prompts import written_by
+
+        if self.task.generates:
+            self.chain.batches += written_by(form, self.chain.batches, self.family.max_length(self.config))
+        self.chain.set_reference(form)
 
     def _slow_linears(self) -> tuple[FloatLinear, ...]:
         from finegates_export.slow_linears import slow_linears

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.export_job import PLAIN, ExportJob
-from finegates_export.graph_forms import GRAPH_FILES, form_of
+from finegates_export.graph_forms import GRAPH_FILES, form_of, graph_bytes
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     why = f"stays in float: with it in {form} predictions change too much"
     left = (*job.slow, *(FloatLinear(path, why) for path in sensitive))
     _write_plain(job, scratch, [job.products[one.linear] for one in left])
-    graph = job.target.finish(load_graph(scratch / QUANTIZED_PLAIN), job.expected_fusions())
+    graph = job.finish(load_graph(scratch / QUANTIZED_PLAIN))
     facts = inspect_graph(graph)
     found = facts.blockwise_products if form == "int4" else facts.integer_products
     wanted = len(job.products) - len(left)
@@ -76,7 +76,7 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     job.check(f"{form}, fused", scratch / QUANTIZED_FUSED, exact=False)
     after = job.check(f"{form}, as delivered", delivered, exact=False)
     job.outcome.quantized = QuantizedForm(
-        quantization, found, left, delivered.stat().st_size, before.metric, after.metric, after.agreement
+        quantization, found, left, graph_bytes(delivered), before.metric, after.metric, after.agreement
     )
 
 
@@ -105,7 +105,7 @@ def _by_sensitivity(job: ExportJob) -> list[str]:
     form = job.torch_form(job.model, job.model)
     slow = {left.linear for left in job.slow}
     linears = [path for path in job.products if path not in slow]
-    return rank_by_sensitivity(job.model, linears, form, inputs, job.outputs, _simulation(job.options))
+    return rank_by_sensitivity(job.model, linears, form, inputs, job.chain.outputs, _simulation(job.options))
 
 
 def _simulation(options: Any) -> Simulation:

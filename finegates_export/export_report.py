@@ -50,6 +50,8 @@ class ExportReport:
     seconds: float
     peak_memory_bytes: int
     """Growth of the peak resident memory since the export began, imports and all."""
+    genai: str | None = None
+    """Why onnxruntime-genai cannot run the graph, empty where it can; None where nothing generates."""
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON types."""
@@ -80,5 +82,9 @@ class ExportReport:
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
         yield chain_table(list(self.links))
+        if self.links and (greedy := self.links[-1].greedy) is not None:
+            yield f"of the tokens that the gated model wrote, the last form chooses {greedy:.2%}"
+        if self.genai:
+            yield f"no genai_config.json: {self.genai}"
         yield ""
         yield f"{self.seconds:.1f} s, peak memory grew by {self.peak_memory_bytes / MIB:.0f} MiB"

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finegates_export.errors import OutputError
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
-from finegates_export.graph_forms import GRAPH_FILES, Form, form_of
+from finegates_export.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
 from finegates_export.targets import PACKAGES, web
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport, sit
     forms: list[Form] = ["float", *([form_of(options.quantize)] if options.quantize != "none" else [])]
     graphs = [scratch / GRAPH_FILES[form] for form in forms]
     if out.suffix == ".onnx":
+        if len(graph_files(graphs[-1])) > 1:
+            raise OutputError(
+                f"{out}: {graph_bytes(graphs[-1]):,} bytes of weights do not fit one file; use --out FOLDER/"
+            )
         with staged_file(out, overwrite=options.overwrite) as stage:
             shutil.move(graphs[-1], stage)
     elif options.target in PACKAGES:
@@ -110,5 +115,6 @@ def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport
         report,
         onnx_folder=options.onnx_folder or options.target == web.NAME,
         pooled=options.pool_in_graph,
+        generation=job.generation_files(),
         torch_model=(job.model, job.shrunk_info()) if options.torch else None,
     )

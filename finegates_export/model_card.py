@@ -12,7 +12,7 @@ from finegates_export.verification.report import chain_table
 if TYPE_CHECKING:
     from finegates_export.gates.run_folder import RunInfo
 
-ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors"}
+ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors", "next": "text"}
 """What a model without label names gives, by the task's unit."""
 
 
@@ -51,7 +51,7 @@ Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
 ```python
 from finegates_export import load
 
-print(load("this/folder").predict([{_example(info)}]))
+print(load("this/folder").{_example(info)})
 ```
 
 The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
@@ -67,11 +67,14 @@ The steps from the trained model to this one, checked on {report.rows} rows ({re
 
 
 def _example(info: RunInfo) -> str:
-    """What `predict` takes, as Python."""
+    """What a loaded bundle is asked, as Python."""
     task = task_of(info.task)
+    if task.generates:
+        return 'generate("a text that goes on")'
     if task.images:
-        return "pixel_values"
-    return '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
+        return "predict([pixel_values])"
+    text = '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
+    return f"predict([{text}])"
 
 
 def _quantized(report: ExportReport) -> str:

@@ -49,6 +49,11 @@ class Task:
     """Whether it reads images; the others read text, those without a head either."""
 
     @property
+    def generates(self) -> bool:
+        """Whether it writes text, token by token: its graph has a cache."""
+        return self.unit == "next"
+
+    @property
     def has_head(self) -> bool:
         """Whether there is anything behind the encoder that is trained with the task."""
         return self.unit != "vector"

@@ -37,7 +37,21 @@ def fuse_for_ort(graph: Any, expected: dict[str, int]) -> Any:
     drop_round_trips(fused)
     # Fused attention packs Q, K and V; by default matrices of that size are left to be packed at every start.
     fold_constants(fused, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
-    found = inspect_graph(fused).fused
+    check_fusions(fused, expected)
+    return fused
+
+
+def check_fusions(graph: Any, expected: dict[str, int]) -> None:
+    """Count fused operators.
+
+    Args:
+        graph: an `onnx_ir.Model`.
+        expected: fused nodes by class.
+
+    Raises:
+        FusionError: fewer fused nodes of a class than expected.
+    """
+    found = inspect_graph(graph).fused
     short = {name: (found[name], count) for name, count in expected.items() if found[name] < count}
     if short:
         told = ", ".join(f"{name}: {have} of {want}" for name, (have, want) in short.items())
@@ -45,4 +59,3 @@ def fuse_for_ort(graph: Any, expected: dict[str, int]) -> Any:
             f"the graph was fused in part only ({told}); it would be right but slow. A pattern changed, most likely "
             "with the version of torch or onnxscript: install the versions of constraints.txt"
         )
-    return fused

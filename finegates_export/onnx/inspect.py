@@ -10,8 +10,10 @@ from typing import Any
 from finegates_export.tasks import HIDDEN
 
 ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
-NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "RMSNormalization")
 ACTIVATION = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
+STANDARD = ("Attention", "RMSNormalization")
+"""Those that ONNX itself has had since opset 23."""
 INTEGER_PRODUCTS = ("MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", *INTEGER_PRODUCTS)
 BLOCKWISE_PRODUCT = "MatMulNBits"
@@ -56,7 +58,7 @@ def inspect_graph(graph: Any) -> GraphFacts:
     for node in graph.graph:
         if id(node) in head:
             continue
-        if node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION):
+        if node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION, *STANDARD):
             operators[node.op_type] += 1
         if (matrix := constant_matrix(node)) is not None:
             weights[matrix.name] = matrix.const_value.size

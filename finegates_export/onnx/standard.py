@@ -11,7 +11,7 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def standard_operators(graph: Any) -> Any:
-    """Fold what does not depend on the input, drop what nothing reads, and check every node's domain.
+    """See `tidy`; and check every node's domain.
 
     Args:
         graph: an `onnx_ir.Model`; changed in place.
@@ -19,6 +19,18 @@ def standard_operators(graph: Any) -> Any:
     Raises:
         FusionError: an operator of another domain.
     """
+    tidy(graph)
+    foreign = sorted({f"{node.domain}.{node.op_type}" for node in graph.graph if node.domain not in STANDARD_DOMAINS})
+    if foreign:
+        raise FusionError(
+            f"the graph has operators that are not of the ONNX standard: {', '.join(foreign)}. A pattern changed, most "
+            "likely with the version of torch or onnxscript: install the versions of constraints.txt"
+        )
+    return graph
+
+
+def tidy(graph: Any) -> None:
+    """Fold what does not depend on the input, compute once what is the same, and drop what nothing reads, in place."""
     import onnx_ir.passes.common as passes
     from onnxscript.optimizer import fold_constants
 
@@ -29,13 +41,6 @@ def standard_operators(graph: Any) -> Any:
         output_size_limit=FOLD_LIMIT,
         should_fold=lambda node: False if node.op_type == "DequantizeLinear" else None,
     )
-    for tidy in (passes.IdentityEliminationPass(), passes.CommonSubexpressionEliminationPass()):
-        tidy(graph)
+    for one in (passes.IdentityEliminationPass(), passes.CommonSubexpressionEliminationPass()):
+        one(graph)
     passes.RemoveUnusedNodesPass()(graph)
-    foreign = sorted({f"{node.domain}.{node.op_type}" for node in graph.graph if node.domain not in STANDARD_DOMAINS})
-    if foreign:
-        raise FusionError(
-            f"the graph has operators that are not of the ONNX standard: {', '.join(foreign)}. A pattern changed, most "
-            "likely with the version of torch or onnxscript: install the versions of constraints.txt"
-        )
-    return graph

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.errors import missing_extra
+from finegates_export.graph_forms import DATA_SUFFIX
 from finegates_export.onnx.activations import as_operators
 from finegates_export.onnx.padding_mask import spread_padding
 from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
+INSIDE_LIMIT = 2_000_000_000
+"""Bytes of weights that still go inside a file: protobuf ends at 2 GiB."""
 
 
 class WithHiddenState(nn.Module):
@@ -71,23 +74,44 @@ def write_graph(
     Returns:
         The graph as an `onnx_ir.Model`; beside `outputs` it returns `last_hidden_state`. Plain operators only.
     """
+    images = names == (PIXELS,)
+    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
+    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    traced = WithHiddenState(model, encoder, names, outputs)
+    return trace(traced, example, (tuple(axes for _ in names),), names, traced.outputs, opset)
+
+
+def trace(
+    model: nn.Module,
+    example: tuple[Any, ...],
+    axes: tuple[Any, ...],
+    names: tuple[str, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+) -> Any:
+    """A module as an `onnx_ir.Model`, without a trace of this machine.
+
+    Args:
+        model: the module.
+        example: its arguments.
+        axes: which of their axes are free, and how those are called, in the form of the arguments.
+        names: the inputs, in order.
+        outputs: the outputs, in order.
+        opset: ONNX opset version.
+    """
     try:
         import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
     except ImportError as error:
         raise missing_extra("onnxscript", "export") from error
-    images = names == (PIXELS,)
-    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
-    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
-    traced = WithHiddenState(model, encoder, names, outputs).eval()
     with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
         program = torch.onnx.export(
-            traced,
+            model.eval(),
             example,
             dynamo=True,
             opset_version=opset,
             input_names=list(names),
-            output_names=list(traced.outputs),
-            dynamic_shapes=(tuple(axes for _ in names),),
+            output_names=list(outputs),
+            dynamic_shapes=axes,
             verbose=False,
         )
     assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one
@@ -106,19 +130,47 @@ def keep_outputs(graph: Any, outputs: tuple[str, ...]) -> Any:
     return graph
 
 
-def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a graph with its weights inside the file.
+def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None, *, inside: int | None = None) -> None:
+    """Write a graph with its weights, inside the file where they are few enough, else in `<path>.data` beside it.
 
     Args:
         graph: an `onnx_ir.Model`.
         path: the file.
         metadata: what a server needs to know, as the model's metadata properties.
+        inside: bytes of weights that still go inside; default: `INSIDE_LIMIT`.
     """
     import onnx_ir
 
     _strip(graph)
     graph.metadata_props.update(metadata or {})
-    onnx_ir.save(graph, path)
+    fits = _weight_bytes(graph) < (INSIDE_LIMIT if inside is None else inside)
+    onnx_ir.save(graph, path, external_data=None if fits else path.name + DATA_SUFFIX)
+
+
+def deliver_graph(source: Path, path: Path, outputs: tuple[str, ...], metadata: dict[str, str]) -> None:
+    """Write a saved graph with some of its outputs, as `save_graph` does; its weights are in memory twice, not thrice.
+
+    Args:
+        source: a file with its weights beside it.
+        path: the file to write.
+        outputs: those to keep, in order.
+        metadata: see `save_graph`.
+    """
+    import onnx
+    import onnx_ir
+
+    graph = keep_outputs(onnx_ir.load(source), outputs)
+    if _weight_bytes(graph) >= INSIDE_LIMIT:
+        save_graph(graph, path, metadata)
+        return
+    graph.metadata_props.update(metadata)
+    proto = onnx_ir.to_proto(graph)
+    onnx.external_data_helper.load_external_data_for_model(proto, str(source.parent))
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _weight_bytes(graph: Any) -> int:
+    return sum(value.const_value.nbytes for value in graph.graph.initializers.values())
 
 
 def _pixels(model: Any) -> Tensor:

@@ -82,7 +82,7 @@ class RaggedAttention(nn.Module):
         """Softmax attention, heads side by side, projected where the projection lies inside.
 
         Args:
-            q_BhSq: queries, one head for each of K and V.
+            q_BhSq: queries, a group of heads for each of K and V.
             k_BhSq: keys.
             v_BhSv: values.
             mask: additive or boolean, broadcastable to (B, h, S, S).
@@ -90,7 +90,7 @@ class RaggedAttention(nn.Module):
         """
         y_BhSv = nn.functional.scaled_dot_product_attention(
             q_BhSq, k_BhSq, v_BhSv, attn_mask=mask, is_causal=causal, scale=self.heads.scale,
-            dropout_p=self.heads.dropout if self.training else 0.0,
+            dropout_p=self.heads.dropout if self.training else 0.0, enable_gqa=self.heads.group > 1,
         )  # fmt: skip
         y_BSE = y_BhSv.transpose(1, 2).flatten(2)
         return self._linear("output")(y_BSE) if "output" in self.roles else y_BSE

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from finegates_export.ragged.attention import Heads, RaggedAttention
 from finegates_export.ragged.linear import NoAttention
-from finegates_export.ragged.rotary import Rotation, for_queries
+from finegates_export.ragged.rotary import Rotation
 
 
 class NoCausalAttention(NoAttention):
@@ -73,7 +73,6 @@ class CausalAttention(RaggedAttention):
             q_BhSq, k_BhSq = (self.rotation(x, position_embeddings) for x in (q_BhSq, k_BhSq))
         if past_key_values is not None:
             k_BhSq, v_BhSv = past_key_values.update(k_BhSq, v_BhSv, self.layer_idx)
-        k_BhTq, v_BhTv = (for_queries(x, self.heads.group) for x in (k_BhSq, v_BhSv))
         # A lone token attends everything; several without a mask come without a past.
         causal = attention_mask is None and q_BhSq.shape[2] > 1
-        return self.attend(q_BhSq, k_BhTq, v_BhTv, attention_mask, causal=causal), None
+        return self.attend(q_BhSq, k_BhSq, v_BhSv, attention_mask, causal=causal), None

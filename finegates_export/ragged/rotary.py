@@ -41,7 +41,7 @@ class Rotation(nn.Module):
             tables: cos and sin, shape (B or 1, S, original head size) each.
         """
         cos, sin = (self._table(table, x_BhSq.shape[1] // self.count) for table in tables)
-        return x_BhSq * cos + _rotate_half(x_BhSq) * sin
+        return rotate(x_BhSq, cos, sin)
 
     def _table(self, table: Tensor, group: int) -> Tensor:
         """The angles of the kept pairs, broadcastable to (B, h, S, q)."""
@@ -88,6 +88,11 @@ def for_queries(x_BhSE: Tensor, group: int) -> Tensor:
     if group == 1:
         return x_BhSE
     return x_BhSE.unsqueeze(2).expand(-1, -1, group, -1, -1).flatten(1, 2)
+
+
+def rotate(x_BhSq: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first half of each head's dims with the second; tables broadcastable to (B, h, S, q)."""
+    return x_BhSq * cos + _rotate_half(x_BhSq) * sin
 
 
 def _rotate_half(x: Tensor) -> Tensor:

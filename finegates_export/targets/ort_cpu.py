@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from finegates_export.gates.settle import Widths
-from finegates_export.onnx.fuse import fuse_for_ort
+from finegates_export.onnx.fuse import check_fusions, fuse_for_ort
+from finegates_export.onnx.standard import tidy
 from finegates_export.targets.block_shape import BlockShape
 from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardShape
 from finegates_export.targets.linear_shape import LinearShape
@@ -17,6 +18,9 @@ from finegates_export.targets.target import FloatType, Integers
 
 NAME = "ort-cpu"
 OPSET = 20
+CACHED_OPSET: int | None = 23
+"""Its Attention takes grouped heads of any width, values wider or narrower than keys, and any number of new tokens
+behind a past. The contrib GroupQueryAttention takes none of these."""
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 """Which widths its kernels like."""
 FLOAT: FloatType = "float32"
@@ -29,6 +33,13 @@ def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     unpack_attention(fused)
     split_skip_norms(fused)
     return fused
+
+
+def finish_cached(graph: Any, attention_layers: int) -> Any:
+    """See `Target.finish_cached`; the operators of opset 23 are there already, a session fuses the rest."""
+    tidy(graph)
+    check_fusions(graph, {"attention": attention_layers})
+    return graph
 
 
 def block_graph(shape: BlockShape, seed: int = 0) -> bytes:

@@ -6,10 +6,11 @@ from typing import Any
 
 from finegates_export.gates.settle import Widths
 from finegates_export.onnx.fuse import fuse_for_ort
-from finegates_export.targets.target import FloatType, Integers
+from finegates_export.targets.target import FloatType, Integers, no_cache
 
 NAME = "ort-cuda"
 OPSET = 20
+CACHED_OPSET: int | None = None
 WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
 """Float16 products of tensor cores are aligned to 16 bytes."""
 FLOAT: FloatType = "float16"
@@ -19,3 +20,8 @@ INTEGERS: tuple[Integers, ...] = ("int4",)
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """See `Target.finish`."""
     return fuse_for_ort(graph, expected_fusions)
+
+
+def finish_cached(graph: Any, attention_layers: int) -> Any:
+    """See `Target.finish_cached`."""
+    raise no_cache(NAME)

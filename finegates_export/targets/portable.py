@@ -13,6 +13,7 @@ from finegates_export.targets.target import FloatType, Integers
 
 NAME = "portable"
 OPSET = 20
+CACHED_OPSET: int | None = 20
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
@@ -21,4 +22,10 @@ INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """See `Target.finish`; nothing is fused, so nothing is expected."""
     _ = expected_fusions
+    return standard_operators(graph)
+
+
+def finish_cached(graph: Any, attention_layers: int) -> Any:
+    """See `Target.finish_cached`; attention is written out."""
+    _ = attention_layers
     return standard_operators(graph)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
+from finegates_export.errors import UnsupportedError
 from finegates_export.gates.settle import Widths
 from finegates_export.targets.block_shape import BlockShape
 
 FloatType = Literal["float32", "float16"]
 Integers = Literal["int8", "int8-static", "int4"]
+
+
+def no_cache(target: str) -> UnsupportedError:
+    """What a target says that writes no graph with a cache."""
+    return UnsupportedError(
+        f"--target {target} writes no decoder with a cache, which text-generation needs; use --target ort-cpu or "
+        "--target portable"
+    )
 
 
 class Target(Protocol):
@@ -18,6 +27,8 @@ class Target(Protocol):
     """What users call it."""
     OPSET: int
     """The opset it is written in unless an export asks for another."""
+    CACHED_OPSET: int | None
+    """The opset of a decoder's graph with a cache; None where it writes none."""
     WIDTHS: Widths
     """Which widths its kernels like."""
     FLOAT: FloatType
@@ -34,6 +45,18 @@ class Target(Protocol):
 
         Raises:
             FusionError: what the target relies on is not in the graph.
+        """
+
+    def finish_cached(self, graph: Any, attention_layers: int) -> Any:
+        """The same for a decoder's graph with a cache.
+
+        Args:
+            graph: an `onnx_ir.Model`; changed in place.
+            attention_layers: layers whose attention is not empty.
+
+        Raises:
+            FusionError: what the target relies on is not in the graph.
+            UnsupportedError: the target writes none.
         """
 
 

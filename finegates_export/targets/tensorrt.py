@@ -10,10 +10,11 @@ from typing import Any
 
 from finegates_export.gates.settle import Widths
 from finegates_export.onnx.standard import standard_operators
-from finegates_export.targets.target import FloatType, Integers
+from finegates_export.targets.target import FloatType, Integers, no_cache
 
 NAME = "tensorrt"
 OPSET = 20
+CACHED_OPSET: int | None = None
 WIDTHS = Widths(head_multiple=8, ffn_multiple=16)
 """Float16 products of tensor cores are aligned to 16 bytes, int8 ones to 16 numbers."""
 FLOAT: FloatType = "float16"
@@ -24,3 +25,8 @@ def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """See `Target.finish`; TensorRT fuses when it builds, so nothing is expected."""
     _ = expected_fusions
     return standard_operators(graph)
+
+
+def finish_cached(graph: Any, attention_layers: int) -> Any:
+    """See `Target.finish_cached`."""
+    raise no_cache(NAME)

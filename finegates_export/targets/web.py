@@ -6,10 +6,11 @@ from typing import Any
 
 from finegates_export.gates.settle import Widths
 from finegates_export.targets import ort_cpu
-from finegates_export.targets.target import FloatType, Integers
+from finegates_export.targets.target import FloatType, Integers, no_cache
 
 NAME = "web"
 OPSET = 20
+CACHED_OPSET: int | None = None
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
@@ -18,3 +19,8 @@ INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
     """See `Target.finish`."""
     return ort_cpu.finish(graph, expected_fusions)
+
+
+def finish_cached(graph: Any, attention_layers: int) -> Any:
+    """See `Target.finish_cached`."""
+    raise no_cache(NAME)

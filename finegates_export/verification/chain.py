@@ -7,17 +7,19 @@ value for every token count at attended tokens alone, others at rows with an att
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from finegates_export.errors import ChainError
 from finegates_export.options import Options, check
 from finegates_export.pooling import Pooling
-from finegates_export.tasks import HIDDEN, task_of
+from finegates_export.tasks import HIDDEN, LOGITS, task_of
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Array, Judge, Outputs
+from finegates_export.verification.steps import CachedForm, same_choices
+from finegates_export.verification.stored import Stored
 
 Forward = Callable[[dict[str, Array]], Outputs]
 """From inputs to outputs by name; the last hidden state is among them unless the form has none."""
@@ -59,6 +61,8 @@ class Link:
     metric_lost: float | None
     exact: bool
     """Whether the link is held to the float32 tolerance."""
+    greedy: float | None = None
+    """Share of the tokens which the gated model wrote that are the form's choice too, token by token; ties count."""
 
 
 @dataclass
@@ -79,11 +83,14 @@ class Chain:
     outputs: tuple[str, ...] = ()
     pooling: Pooling | None = None
     links: list[Link] = field(default_factory=list)
-    _reference: list[Outputs] = field(default_factory=list)
+    _predicted: list[Outputs] = field(default_factory=list)
+    _scale: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.outputs = self.outputs or task_of(self.task).outputs
-        self._judge = Judge(task_of(self.task), self.pooling)
+        task = task_of(self.task)
+        self.outputs = self.outputs or task.outputs
+        self._judge = Judge(task, self.pooling)
+        self._reference = Stored(on_disk=task.generates)
 
     @property
     def rows(self) -> int:
@@ -102,13 +109,18 @@ class Chain:
             ChainError: an output or the last hidden state is missing, or values are not finite.
         """
         for batch in self.batches:
-            outputs = forward(batch.inputs)
+            outputs = _run(forward, batch)
             missing = [name for name in (*self.outputs, HIDDEN) if name not in outputs]
             if missing:
                 raise ChainError(f"the reference must return {missing[0]}; it returns {', '.join(outputs)}")
-            if not all(np.isfinite(self._counted(name, array, batch)).all() for name, array in outputs.items()):
-                raise ChainError("the gated model itself gives NaN or infinite values; train again")
+            for name, array in outputs.items():
+                counted = self._counted(name, array, batch)
+                if not np.isfinite(counted).all():
+                    raise ChainError("the gated model itself gives NaN or infinite values; train again")
+                smallest = self._scale.get(name, float(np.finfo(np.float32).tiny))
+                self._scale[name] = max(smallest, float(np.abs(counted).max(initial=0.0)))
             self._reference.append(outputs)
+            self._predicted.append(self._judge.kept(outputs))
 
     def add(self, name: str, forward: Forward, *, exact: bool = True) -> Link:
         """Run one form and compare it.
@@ -116,29 +128,45 @@ class Chain:
         Raises:
             ChainError: it differs by more than the tolerance; nothing is exported then.
         """
-        outputs = [forward(batch.inputs) for batch in self.batches]
-        self._check_shapes(name, outputs)
-        absolute = {output: self._difference(output, outputs) for output in outputs[0]}
-        relative = {output: difference / self._scale(output) for output, difference in absolute.items()}
-        before = self._judge.metric(self._reference, self.batches)
-        after = self._judge.metric(outputs, self.batches)
+        predicted: list[Outputs] = []
+        absolute: dict[str, float] = {}
+        choices: list[Array] = []
+        for batch, expected in zip(self.batches, self._reference, strict=True):
+            outputs = _run(forward, batch)
+            self._check_shapes(name, outputs, expected)
+            for output in outputs:
+                largest = self._difference(output, outputs, expected, batch)
+                # Python's max would drop a NaN.
+                absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
+            if batch.written and isinstance(forward, CachedForm):
+                tie = 2 * self.tolerances.float32 * self._scale[LOGITS]
+                choices.append(same_choices(expected[LOGITS], outputs[LOGITS], batch.written, tie))
+            predicted.append(self._judge.kept(outputs))
+        link = self._link(name, absolute, predicted, exact=exact)
+        if choices:
+            link = replace(link, greedy=float(np.concatenate(choices).mean()))
+        self.links.append(link)
+        self._check(link)
+        return link
+
+    def _link(self, name: str, absolute: dict[str, float], predicted: list[Outputs], *, exact: bool) -> Link:
+        relative = {output: difference / self._scale[output] for output, difference in absolute.items()}
+        before = self._judge.metric(self._predicted, self.batches)
+        after = self._judge.metric(predicted, self.batches)
         judged = self._judged()
         own = [output for output in absolute if output != HIDDEN or output in self.outputs]
-        link = Link(
+        return Link(
             name=name,
             absolute=float(np.max([absolute[output] for output in own])),
             relative=float(np.max([relative[output] for output in own])),
             hidden_relative=relative.get(HIDDEN),
             agreement=self._judge.agreement(
-                [self._reference[i] for i in judged], [outputs[i] for i in judged], [self.batches[i] for i in judged]
+                [self._predicted[i] for i in judged], [predicted[i] for i in judged], [self.batches[i] for i in judged]
             ),
             metric=after,
             metric_lost=None if before is None or after is None else before - after,
             exact=exact,
         )
-        self.links.append(link)
-        self._check(link)
-        return link
 
     def drop(self, prefix: str) -> None:
         """Forget the links whose name starts with `prefix`: that form was given up for another."""
@@ -157,6 +185,11 @@ class Chain:
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
                     f"{tolerances.float32:.0e}; nothing was written. This is a defect, please report it with the run"
                 )
+            if link.greedy is not None and link.greedy < 1:
+                raise ChainError(
+                    f"{link.name} writes another text than the gated model: {link.greedy:.2%} of the tokens are the "
+                    "same; nothing was written. This is a defect, please report it with the run"
+                )
             return
         if link.agreement is not None and link.agreement < tolerances.agreement:
             raise ChainError(
@@ -170,21 +203,20 @@ class Chain:
                 "--max-metric-loss"
             )
 
-    def _check_shapes(self, name: str, outputs: list[Outputs]) -> None:
-        for found, expected in zip(outputs, self._reference, strict=True):
-            missing = [output for output in self.outputs if output not in found]
-            if missing:
+    def _check_shapes(self, name: str, found: Outputs, expected: Outputs) -> None:
+        missing = [output for output in self.outputs if output not in found]
+        if missing:
+            raise ChainError(
+                f"{name} does not give the output {missing[0]}; nothing was written. This is a defect, please "
+                "report it with the run"
+            )
+        for output, array in found.items():
+            if array.shape != expected[output].shape:
                 raise ChainError(
-                    f"{name} does not give the output {missing[0]}; nothing was written. This is a defect, please "
-                    "report it with the run"
+                    f"{name} gives {output} of shape {array.shape}, the gated model of shape "
+                    f"{expected[output].shape}; nothing was written. This is a defect, please report it with the "
+                    "run"
                 )
-            for output, array in found.items():
-                if array.shape != expected[output].shape:
-                    raise ChainError(
-                        f"{name} gives {output} of shape {array.shape}, the gated model of shape "
-                        f"{expected[output].shape}; nothing was written. This is a defect, please report it with the "
-                        "run"
-                    )
 
     def _counted(self, output: str, array: Array, batch: Batch) -> Array:
         """The values of an output that count."""
@@ -193,20 +225,18 @@ class Chain:
             return array
         return array[mask] if output in self._judge.task.per_token else array[mask.any(1)]
 
-    def _all_counted(self, output: str, outputs: list[Outputs]) -> Iterator[Array]:
-        for one, batch in zip(outputs, self.batches, strict=True):
-            yield self._counted(output, one[output], batch)
-
-    def _difference(self, output: str, outputs: list[Outputs]) -> float:
-        """The largest one; NaN where anything is NaN: Python's max would drop it."""
-        pairs = zip(self._all_counted(output, outputs), self._all_counted(output, self._reference), strict=True)
-        return float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs]))
-
-    def _scale(self, output: str) -> float:
-        largest = [float(np.abs(array).max(initial=0.0)) for array in self._all_counted(output, self._reference)]
-        return max(float(np.finfo(np.float32).tiny), *largest)
+    def _difference(self, output: str, found: Outputs, expected: Outputs, batch: Batch) -> float:
+        """The largest one; NaN where anything is NaN."""
+        one, other = (self._counted(output, side[output], batch) for side in (found, expected))
+        return float(np.abs(one - other).max(initial=0.0))
 
     def _judged(self) -> list[int]:
         """Batches whose predictions count: the run's own rows where there are any, else the random ones."""
         real = [i for i, batch in enumerate(self.batches) if batch.real]
         return real or list(range(len(self.batches)))
+
+
+def _run(forward: Forward, batch: Batch) -> Outputs:
+    if batch.steps and isinstance(forward, CachedForm):
+        return forward.in_steps(batch.inputs, batch.steps)
+    return forward(batch.inputs)

@@ -40,6 +40,10 @@ class Batch:
     """Labels of real rows, in the form of the task: one a row, a vector a row, one a token, or one for two rows."""
     real: bool = False
     """Whether the rows are the run's own."""
+    steps: tuple[int, ...] = ()
+    """New tokens of each call, where forms with a cache read the rows piece by piece; empty: all at once."""
+    written: int = 0
+    """Tokens at the rows' ends that the gated model wrote itself, always the likeliest."""
 
     @property
     def rows(self) -> int:

@@ -19,6 +19,8 @@ from finegates_export.verification.inputs import Batch
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 """What a form returns for one batch, by output name."""
+CHOSEN = "chosen"
+"""The word with the largest logit at each token, shape (B, S)."""
 EQUAL_PREDICTIONS = "agrees with the gated model on {:.2%} of the predictions"
 AGREEMENT = {
     "score": "correlates with the gated model's scores at {:.2%}",
@@ -38,6 +40,10 @@ class Judge:
 
     task: Task
     pooling: Pooling | None = None
+
+    def kept(self, outputs: Outputs) -> Outputs:
+        """What is needed of a batch's outputs to judge them: of logits over a vocabulary the chosen words alone."""
+        return {CHOSEN: outputs[LOGITS].argmax(-1)} if self.task.generates else outputs
 
     def told(self, agreement: float) -> str:
         """A share of agreement in words."""
@@ -61,9 +67,11 @@ class Judge:
     def metric(self, outputs: list[Outputs], batches: list[Batch]) -> float | None:
         """How well predictions meet the labels; None without labels.
 
-        The share of right rows, of right decisions, of right tokens, of answers right at both ends; for scores, and
-        for the similarity of the two texts of a pair, Pearson's correlation.
+        The share of right rows, of right decisions, of right tokens, of answers right at both ends, of the text's own
+        next tokens; for scores, and for the similarity of the two texts of a pair, Pearson's correlation.
         """
+        if self.task.generates:
+            return _next_tokens(outputs, batches)
         chosen = [(o, batch) for o, batch in zip(outputs, batches, strict=True) if batch.labels is not None]
         if not chosen:
             return None
@@ -129,6 +137,23 @@ def _span(outputs: Outputs, batch: Batch) -> Array:
     return np.stack([logits_BS.argmax(-1) for logits_BS in ends], -1)
 
 
+def _next(outputs: Outputs, batch: Batch) -> Array:
+    chosen_BS = outputs[CHOSEN]
+    return chosen_BS if batch.attended is None else chosen_BS[batch.attended]
+
+
+def _next_tokens(outputs: list[Outputs], batches: list[Batch]) -> float | None:
+    """The share of the tokens of real rows that were chosen where they come next."""
+    right: list[Array] = []
+    for one, batch in zip(outputs, batches, strict=True):
+        mask = batch.attended
+        if batch.real and mask is not None:
+            follows = mask[:, :-1] & mask[:, 1:]
+            right.append((one[CHOSEN][:, :-1] == batch.inputs["input_ids"][:, 1:])[follows])
+    return float(np.concatenate(right).mean()) if sum(map(len, right)) else None
+
+
 _PREDICTIONS: dict[str, Callable[[Outputs, Batch], Array]] = {
     "row": _row, "label": _label, "score": _score, "token": _token, "span": _span,
+    "next": _next,
 }  # fmt: skip

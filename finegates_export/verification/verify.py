@@ -30,29 +30,37 @@ def verify(
         InputError: not a bundle or an ONNX file, or a file of it was changed.
         RunFolderError: the run folder cannot be used.
     """
+    from finegates_export.cache_layout import CacheLayout
     from finegates_export.gates.assemble import assemble, base_of
     from finegates_export.gates.gated_model import plain_model
     from finegates_export.gates.run_folder import read_run
     from finegates_export.onnx.inspect import inspect_file
     from finegates_export.tasks import graph_outputs, task_of
+    from finegates_export.verification.batches import inputs_for
+    from finegates_export.verification.cached_forms import cached_onnx_form, cached_torch_form
     from finegates_export.verification.chain import Chain
     from finegates_export.verification.forms import onnx_form, torch_form
-    from finegates_export.verification.inputs import longest_sequence, make_inputs
+    from finegates_export.verification.prompts import written_by
 
     graphs = _graphs(Path(exported))
     run = read_run(Path(ckpt))
     assembled = assemble(run, base_of(run, base))
     family, config, model = assembled.family, assembled.config, plain_model(assembled.gated.model)
-    names = family.input_names(config)
     task, pooling = task_of(run.info.task), run.info.pooled_by()
-    longest = longest_sequence(family, config, run.info.max_length)
-    batches = make_inputs(run.samples, task, config, names, longest)
-    chain = Chain(task.name, batches, tolerances or Tolerances(), pooling=pooling)
-    outputs = graph_outputs(task, pooled=pooling is not None)
-    width = assembled.gated.gates.open_width()
-    chain.set_reference(torch_form(assembled.gated, family.encoder(model), names, outputs, width))
+    chain = Chain(task.name, inputs_for(run, family, config), tolerances or Tolerances(), pooling=pooling)
+    encoder = family.encoder(model)
+    if task.generates:
+        unpruned = CacheLayout.of_structure(family.structure(config))
+        gated = cached_torch_form(assembled.gated, encoder, unpruned)
+        chain.batches += written_by(gated, chain.batches, family.max_length(config))
+        chain.set_reference(gated)
+    else:
+        outputs = graph_outputs(task, pooled=pooling is not None)
+        width = assembled.gated.gates.open_width()
+        chain.set_reference(torch_form(assembled.gated, encoder, family.input_names(config), outputs, width))
     for graph in graphs:
-        chain.add(graph.name, onnx_form(graph, threads=threads), exact=inspect_file(graph).exact)
+        opened = cached_onnx_form if task.generates else onnx_form
+        chain.add(graph.name, opened(graph, threads=threads), exact=inspect_file(graph).exact)
     return tuple(chain.links)
 
 

@@ -105,6 +105,10 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
     Raises:
         UnsupportedError: the answers are no tensors, or no vector for a text.
     """
+    if task.generates:
+        raise UnsupportedError(
+            f"{task.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
+        )
     if task.unit in ("token", "span"):
         raise UnsupportedError(
             f"{task.name}: its answers are words with places in the text, which a tensor does not hold; serve the "

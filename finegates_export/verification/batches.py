@@ -1,0 +1,29 @@
+"""Which inputs a run is verified on, by its task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.tasks import task_of
+from finegates_export.verification.inputs import Batch, longest_sequence, make_inputs
+from finegates_export.verification.prompts import make_prompts
+
+if TYPE_CHECKING:
+    from finegates_export.families.family import Family
+    from finegates_export.gates.run_folder import Run
+
+
+def inputs_for(run: Run, family: Family, config: Any, seed: int = 0) -> list[Batch]:
+    """The batches of a verification.
+
+    Args:
+        run: what is verified.
+        family: its family.
+        config: its base's config.
+        seed: of what is random.
+    """
+    task = task_of(run.info.task)
+    if task.generates:
+        return make_prompts(run.samples, config.vocab_size, family.max_length(config), seed)
+    longest = longest_sequence(family, config, run.info.max_length)
+    return make_inputs(run.samples, task, config, family.input_names(config), longest, seed)

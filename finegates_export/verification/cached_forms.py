@@ -1,0 +1,48 @@
+"""How each form of a decoder is called: torch modules and onnxruntime sessions, both with a cache of arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
+from finegates_export.onnx.cached import WithCache
+from finegates_export.verification.forms import open_session
+from finegates_export.verification.judge import Array, Outputs
+from finegates_export.verification.steps import CachedForm
+
+
+def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout) -> CachedForm:
+    """A torch model, gated or plain; it reads rows at once.
+
+    Args:
+        model: see `WithCache`.
+        encoder: see `WithCache`.
+        layout: the cache's.
+    """
+    whole = WithCache(model, encoder, layout)
+
+    def run(inputs: dict[str, Array]) -> Outputs:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        past = tuple(tensors[name] for name in layout.past_names)
+        with torch.no_grad():
+            results = whole(tensors[IDS], tensors[MASK], tensors[POSITIONS], past)
+        return {name: value.float().numpy() for name, value in zip(whole.outputs, results, strict=True)}
+
+    return CachedForm(run, layout, stepwise=False)
+
+
+def cached_onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> CachedForm:
+    """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. As it is written, it reads rows at once."""
+    session = open_session(path, threads=threads, optimize=optimize)
+    given = {value.name: value.shape for value in session.get_inputs()}
+    outputs = [value.name for value in session.get_outputs()]
+
+    def run(inputs: dict[str, Array]) -> Outputs:
+        results = session.run(outputs, {name: value for name, value in inputs.items() if name in given})
+        return dict(zip(outputs, results, strict=True))
+
+    return CachedForm(run, CacheLayout.of_inputs(given), stepwise=optimize)

@@ -1,0 +1,92 @@
+"""What decoders are checked on: texts of mixed lengths, padded on the left, logits counted.
+
+Logits run over a whole vocabulary at every token, so it is tokens that cost time and memory, and they are few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finegates_export.cache_layout import IDS, MASK
+from finegates_export.verification.inputs import ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Array, Batch
+from finegates_export.verification.steps import WRITTEN, CachedForm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST = 128
+"""Tokens of the longest random row."""
+LONGEST_REAL = 256
+REAL_TOKENS = 1024
+"""Of the run's own rows, all together."""
+LOGITS_AT_ONCE = 1 << 24
+"""Numbers that one call returns at most, more or less: 64 MiB."""
+PROMPT = 8
+"""Tokens that the gated model writes on from, at most."""
+PIECES = (5, 4, 1, 1, 1, 1)
+"""How the odd row is read in steps: the prompt, several tokens behind it, then one by one."""
+
+
+def make_prompts(samples: dict[str, Tensor] | None, vocabulary: int, max_length: int, seed: int = 0) -> list[Batch]:
+    """The batches of a decoder's verification.
+
+    Args:
+        samples: the run's rows as tensors, `input_ids` and `attention_mask`; None where it kept none.
+        vocabulary: how many ids there are.
+        max_length: tokens that the model takes.
+        seed: of what is random.
+
+    Returns:
+        Real rows first, sorted by length; then random ones: lengths 1, odd and longest, and the odd one in steps.
+    """
+    generator = np.random.default_rng(seed)
+    longest = min(LONGEST, max_length)
+    batches = _real(samples, vocabulary) if samples else []
+    batches += [_random(generator, vocabulary, n) for n in sorted({1, min(ODD_LENGTH, longest), longest})]
+    if longest >= ODD_LENGTH:
+        batches.append(Batch(_random(generator, vocabulary, ODD_LENGTH).inputs, steps=PIECES))
+    return batches
+
+
+def _real(samples: dict[str, Tensor], vocabulary: int) -> list[Batch]:
+    masks = samples[MASK].numpy().astype(bool)
+    rows = [ids[mask][:LONGEST_REAL] for ids, mask in zip(samples[IDS].numpy(), masks, strict=True)]
+    within = np.cumsum([len(row) for row in rows]) <= REAL_TOKENS
+    kept = [row for row, fits in zip(rows, within, strict=True) if fits and len(row)] or rows[:1]
+    kept.sort(key=len)
+    batches: list[list[Array]] = [[]]
+    for row in kept:
+        full = (len(batches[-1]) + 1) * len(row) * vocabulary > LOGITS_AT_ONCE or len(batches[-1]) == REAL_BATCH
+        if full and batches[-1]:
+            batches.append([])
+        batches[-1].append(row)
+    return [Batch(left_padded(rows), real=True) for rows in batches]
+
+
+def _random(generator: np.random.Generator, vocabulary: int, length: int) -> Batch:
+    lengths = [length] * (RANDOM_BATCH - 1) + [max(1, length * 2 // 3)]
+    return Batch(left_padded([generator.integers(0, vocabulary, size) for size in lengths]))
+
+
+def written_by(form: CachedForm, batches: list[Batch], max_length: int) -> list[Batch]:
+    """The texts that the gated model writes behind a prompt, for every form to be held to.
+
+    Args:
+        form: the gated model.
+        batches: the verification's; the first of those long enough gives the prompts.
+        max_length: tokens that the model takes.
+    """
+    prompts = next((batch for batch in batches if batch.inputs[IDS].shape[1] >= PROMPT), batches[-1])
+    shortened = {name: array[:RANDOM_BATCH, -PROMPT:] for name, array in prompts.inputs.items()}
+    count = min(WRITTEN, max_length - shortened[IDS].shape[1])
+    return [form.write(Batch(shortened), count)] if count > 0 else []
+
+
+def left_padded(rows: list[Array]) -> dict[str, Array]:
+    """Rows of ids as inputs, as long as the longest of them."""
+    length = max(map(len, rows))
+    ids = np.stack([np.pad(row, (length - len(row), 0)) for row in rows]).astype(np.int64)
+    mask = np.stack([np.pad(np.ones(len(row), np.int64), (length - len(row), 0)) for row in rows])
+    return {IDS: ids, MASK: mask}
