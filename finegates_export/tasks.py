@@ -24,6 +24,8 @@ NO_LABEL = -100
 Unit = Literal["row", "label", "score", "token", "span", "vector", "next"]
 """What one prediction is: a row's label, a yes or no for a row and label, a row's number, a token's label, the first
 and last token of an answer, a vector, the token that follows each token."""
+TOKEN_UNITS: tuple[Unit, ...] = ("token", "next")
+"""Those with a label for every token."""
 
 
 @dataclass(frozen=True)

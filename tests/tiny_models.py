@@ -146,6 +146,7 @@ VARIANTS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     **DECODER_VARIANTS,
 }
 """Every family, and every variant of one that takes another way through the code."""
+ENCODER_VARIANTS = tuple(name for name in VARIANTS if name not in DECODER_VARIANTS)
 FAMILY_VARIANTS = tuple(name for name in VARIANTS if name not in ("xlm-roberta", "camembert"))
 """One variant per way through the code: the two that are left out differ from RoBERTa by their names alone."""
 IMAGE_VARIANTS = ("vit", "deit")

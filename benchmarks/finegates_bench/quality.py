@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from finegates_trainer.examples import Examples
 
 BATCH_SIZE = 32
+GENERATION_BATCH = 4
+"""Rows whose logits run over a whole vocabulary at every token."""
 DIGEST_SHOWN = 12
 SOURCE_FIELDS = ("data", "eval_data", "text_column", "pair_column", "label_column")
 
@@ -110,17 +112,22 @@ def _preprocessor(run: Run) -> Any:
 
 def graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
     """The run's metric of a graph on some rows, computed as training computes it."""
+    from finegates_export.tasks import task_of
+    from finegates_export.verification.cached_forms import cached_onnx_form
     from finegates_export.verification.forms import onnx_form
     from finegates_trainer.batches import evaluation_batches
     from finegates_trainer.metrics import compute_metrics
     from finegates_trainer.predictions import predictions_of
 
-    info = run.info
-    forward = onnx_form(graph, threads=threads)
+    info, generates = run.info, task_of(run.info.task).generates
+    opened = cached_onnx_form if generates else onnx_form
+    forward = opened(graph, threads=threads)
     predicted: list[Any] = [None] * len(rows)
-    for indices in evaluation_batches(rows, BATCH_SIZE):
-        inputs = {name: tensor.numpy() for name, tensor in rows.collate(indices)[0].items()}
-        answers = predictions_of(info.task, forward(inputs), inputs.get("attention_mask"), info.pooled_by())
+    for indices in evaluation_batches(rows, GENERATION_BATCH if generates else BATCH_SIZE):
+        tensors, labels = rows.collate(indices)
+        inputs = {name: tensor.numpy() for name, tensor in tensors.items()}
+        mask = inputs.get("attention_mask")
+        answers = predictions_of(info.task, forward(inputs), mask, info.pooled_by(), labels)
         for i, prediction in zip(indices, answers, strict=True):
             predicted[i] = prediction
     return compute_metrics(info.task, predicted, rows.labels)[info.metric]

@@ -15,6 +15,7 @@ from finegates_bench.plot_metric import draw_metric, metric_keys
 from finegates_bench.plot_plan import draw_plan, plan_keys, plan_panels
 from finegates_bench.plot_style import Key, add_margin, save_figure, styled
 from finegates_bench.results import BenchReport
+from finegates_trainer.metrics import LESS_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,13 +45,17 @@ class Plot:
     """Width and height of a panel."""
 
 
+def _better(metric: str) -> str:
+    return "Down" if metric in LESS_IS_BETTER else "Up"
+
+
 def plots(report: BenchReport) -> Iterator[Plot]:
     """The plots that the report has numbers for."""
     if report.has_metric:
         yield Plot(
             "metric",
             f"{report.metric_name} against latency",
-            "Up is better, left is faster. Models without a metric are not in it.",
+            f"{_better(report.metric_name)} is better, left is faster. Models without a metric are not in it.",
             report.shapes,
             metric_keys(report),
             draw_metric,

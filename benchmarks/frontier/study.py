@@ -53,7 +53,7 @@ class Goal(Options):
     """RUN, or RUN@LEVEL."""
     against: str
     least: float
-    """What the mean difference must reach, in points of the metric."""
+    """What the mean gain must reach: in points of the metric, or in per cent of one of which less is better."""
 
     def __post_init__(self) -> None:
         check(bool(self.run and self.against), "run", "a goal names two runs")

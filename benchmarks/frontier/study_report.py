@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import Any
 
-POINTS = 100.0
+from finegates_trainer.metrics import LESS_IS_BETTER, gain
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -29,11 +29,12 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_run_line(name, list(seeds.values())) for name, seeds in by_run.items()]
+    unit = "% better" if first["metric_name"] in LESS_IS_BETTER else "points"
     compared = [line for goal in result["goals"] for line in _goal_line(goal, by_run)]
     if compared:
         lines += [
             "",
-            "| compared | against | seeds, points | mean, points | goal | |",
+            f"| compared | against | seeds, {unit} | mean, {unit} | goal | |",
             "|---|---|---|---|---|---|",
             *compared,
         ]
@@ -55,7 +56,8 @@ def _run_line(name: str, rows: list[dict[str, Any]]) -> str:
 
 def _goal_line(goal: dict[str, Any], by_run: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
     mine, theirs = by_run.get(goal["run"], {}), by_run.get(goal["against"], {})
-    differences = [POINTS * (mine[seed]["metric"] - theirs[seed]["metric"]) for seed in mine if seed in theirs]
+    seeds = [seed for seed in mine if seed in theirs]
+    differences = [gain(mine[seed]["metric_name"], mine[seed]["metric"], theirs[seed]["metric"]) for seed in seeds]
     if not differences:
         return []
     middle = mean(differences)

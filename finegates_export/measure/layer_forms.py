@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.errors import UnsupportedError
 from finegates_export.families.structure import LayerMap
 from finegates_export.measure.shapes import Shape
-from finegates_export.targets.layer_shapes import ACTIVATIONS, AttentionShape, FeedForwardShape
+from finegates_export.targets.layer_shapes import ACTIVATIONS, STYLES, AttentionShape, FeedForwardShape
 
 if TYPE_CHECKING:
     from finegates_export.families.family import Family
@@ -36,6 +36,10 @@ def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
         raise UnsupportedError(
             f"the cost of a feed-forward network with the activation {feed_forward.activation!r} cannot be measured; "
             f"measured are: {', '.join(ACTIVATIONS)}. Aim at a removed share instead of a speed-up"
+        )
+    if attention.kind not in STYLES:
+        raise UnsupportedError(
+            "the cost of causal attention cannot be measured; aim at a removed share instead of a speed-up"
         )
     positions, terms = _position_terms(config) if attention.kind == "disentangled" else (0, 0)
     return (

@@ -89,7 +89,7 @@ def make_inputs(
         return [*(_real_images(samples) if samples else []), _random_images(generator, config)]
     batches = _real(samples, names, per_token=task.unit == "token") if samples else []
     for length in sorted({1, min(ODD_LENGTH, longest), longest}):
-        batches.append(_random(generator, names, config.vocab_size, length))
+        batches.append(_random(generator, names, config, length))
     return batches
 
 
@@ -113,11 +113,13 @@ def _real(samples: dict[str, Tensor], names: tuple[str, ...], *, per_token: bool
     return batches
 
 
-def _random(generator: np.random.Generator, names: tuple[str, ...], vocab_size: int, length: int) -> Batch:
+def _random(generator: np.random.Generator, names: tuple[str, ...], config: Any, length: int) -> Batch:
     inputs = {name: np.zeros((RANDOM_BATCH, length), np.int64) for name in names}
-    inputs["input_ids"] = generator.integers(0, vocab_size, (RANDOM_BATCH, length))
+    inputs["input_ids"] = generator.integers(0, config.vocab_size, (RANDOM_BATCH, length))
     inputs[MASK] = np.ones((RANDOM_BATCH, length), np.int64)
     inputs[MASK][1, max(1, length * 2 // 3) :] = 0
+    # A decoder's head tells a row's last token by the padding token's id, not by the mask.
+    inputs["input_ids"][inputs[MASK] == 0] = getattr(config, "pad_token_id", None) or 0
     return Batch(inputs)
 
 

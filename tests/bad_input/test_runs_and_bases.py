@@ -158,8 +158,8 @@ def test_truncated_base_weights_are_named(base: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_family_is_refused_by_name_with_what_is_supported(tmp_path: Path) -> None:
-    write_json(tmp_path / "config.json", {"model_type": "gpt2"})
-    with pytest.raises(UnsupportedError, match=r"'gpt2' is not supported; supported are: bert"):
+    write_json(tmp_path / "config.json", {"model_type": "t5"})
+    with pytest.raises(UnsupportedError, match=r"'t5' is not supported; supported are: bert"):
         find_base(str(tmp_path)).family()
 
 

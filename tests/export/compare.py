@@ -63,6 +63,7 @@ def awkward_inputs(config: Any, seed: int = 3) -> list[dict[str, Array]]:
         ids = generator.integers(0, config.vocab_size, (2, length))
         mask, segments = np.ones((2, length), np.int64), np.zeros((2, length), np.int64)
         mask[1, max(1, length // 2) :] = 0
+        ids[mask == 0] = config.pad_token_id or 0
         segments[1, length // 3 :] = 1
         batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
         batches.append({name: batch[name] for name in names})

@@ -25,6 +25,8 @@ CASES = {
     "bert": ("bert", "coupled", False),
     "mpnet, narrower": ("mpnet", "coupled", True),
     "modernbert": ("modernbert", "matrix", False),
+    "qwen3": ("qwen3", "coupled", False),
+    "gpt2": ("gpt2", "matrix", False),
 }
 
 
@@ -53,7 +55,7 @@ def test_a_loaded_model_computes_what_the_gated_one_does_with_fewer_weights(save
     before = sum(p.numel() for p in base_of(whole).load(whole.info.task, whole.info.labels).parameters())
     assert sum(p.numel() for p in model.parameters()) < 0.9 * before
     with torch.no_grad():
-        [parameter for name, parameter in model.named_parameters() if name.endswith("bias")][-1][0] += 0.5
+        [parameter for name, parameter in model.named_parameters() if parameter.dim() == 1][-1][0] += 0.5
     assert difference(gated_outputs(run, plan.width), torch_outputs(model)) > REJECTED
 
 
@@ -90,7 +92,7 @@ def test_lora_trains_on_a_loaded_model_and_the_result_is_exported_again(saved, t
     assert abs(first - second).max() > 1e-3
 
 
-TARGETS = ("query", "value", "q", "v", "Wqkv", "dense")
+TARGETS = ("query", "value", "q", "v", "Wqkv", "dense", "q_proj", "v_proj", "c_attn")
 
 
 def test_a_model_that_was_not_loaded_from_a_shrunk_folder_cannot_be_saved(tmp_path):

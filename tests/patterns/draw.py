@@ -15,7 +15,7 @@ from finegates_export.families.residual import residual_map
 from finegates_export.gates.adapter import LoraSettings
 from finegates_export.gates.layout import build_layout
 from tests.tiny import LORA
-from tests.tiny_models import IMAGE_VARIANTS, VARIANTS, tiny_model
+from tests.tiny_models import ENCODER_VARIANTS, IMAGE_VARIANTS, tiny_model
 
 ADAPTERS: dict[str, LoraSettings | None] = {
     "none": None,
@@ -63,7 +63,7 @@ class Pattern:
 def draw_pattern(seed: int) -> Pattern:
     """The pattern of a seed; consecutive seeds walk through the families."""
     generator = np.random.default_rng([seed, 0])
-    variants = tuple(VARIANTS)
+    variants = ENCODER_VARIANTS
     variant = variants[seed % len(variants)]
     task = str(generator.choice(IMAGE_TASKS if variant in IMAGE_VARIANTS else TEXT_TASKS))
     layout = str(generator.choice(["coupled", "matrix"]))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from finegates_export.errors import UnsupportedError
+from finegates_export.families.base import find_base
+from finegates_export.files import write_json
 from finegates_export.fold import fold
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.settle import Widths
@@ -20,8 +26,13 @@ def options(base: Path, rows: Path, out: Path, **changes: object) -> TrainOption
     return TrainOptions(base=str(base), data=str(rows), out=out, **{**settings, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("width_gate", [False, True], ids=["units", "width"])
-@pytest.mark.parametrize("variant", ["roberta", "electra", "modernbert", "deberta-v3"])
+@pytest.mark.parametrize(
+    ("variant", "width_gate"),
+    [
+        *product(["roberta", "electra", "modernbert", "deberta-v3"], [False, True]),
+        *product(["qwen2", "qwen3", "gpt2"], [False]),
+    ],
+)
 def test_a_family_is_settled_at_the_share_that_the_plan_removes(
     variant: str, width_gate: bool, rows: Path, tmp_path: Path
 ) -> None:
@@ -35,6 +46,35 @@ def test_a_family_is_settled_at_the_share_that_the_plan_removes(
     assert plan.padding_weights == 0
     assert ("width" in run.gates) == width_gate
     assert (plan.residual_width < 32) == width_gate
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_a_decoder_without_a_padding_token_reads_the_last_token_before_its_end_tokens(
+    variant: str, rows: Path, tmp_path: Path
+) -> None:
+    base = tiny_base(tmp_path / "base", variant)
+    for name, changes in (
+        ("config.json", {"pad_token_id": None}),
+        ("tokenizer_config.json", {"pad_token": None, "eos_token": "[SEP]"}),
+    ):
+        values = json.loads((base / name).read_text(encoding="utf-8"))
+        write_json(base / name, {**values, **changes})
+    run = train(options(base, rows, tmp_path / "run"))
+    model: Any = fold(assemble(run, base_of(run)).gated)
+    tokenizer = find_base(str(base)).preprocessor("classification")
+    assert model.config.pad_token_id == tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids("[SEP]")
+    texts = ["a great film", "awful"]
+    together = _logits(model, tokenizer(texts, padding=True, return_tensors="pt"))
+    alone = torch.cat([_logits(model, tokenizer([text], return_tensors="pt")) for text in texts])
+    assert (together - alone).abs().max() < 1e-5
+    model.config.pad_token_id = 0
+    assert (_logits(model, tokenizer(texts, padding=True, return_tensors="pt")) - alone).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def _logits(model: Any, encoded: Any) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits
+    return logits
 
 
 def test_a_width_that_cannot_be_gated_is_refused_before_training(rows: Path, tmp_path: Path) -> None:

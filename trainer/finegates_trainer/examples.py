@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from finegates_export.errors import InputError
-from finegates_export.tasks import NO_LABEL, PIXELS, Unit
+from finegates_export.tasks import NO_LABEL, PIXELS, TOKEN_UNITS, Unit
 
 Encoded = dict[str, list[int]]
 """One text's token ids, mask and segments, not padded."""
-PER_TOKEN: tuple[Unit, ...] = ("token", "next")
-"""Units with a label for every token."""
 LABEL_TYPES: dict[Unit, torch.dtype] = dict.fromkeys(("row", "token", "span", "next"), torch.int64)
 """Labels of the other units are floats."""
 
@@ -73,7 +71,7 @@ class TextExamples:
         """See `Examples.collate`; labels of tokens are padded with `NO_LABEL`."""
         inputs = pad([self.inputs[i] for i in indices], self.pad_token_id)
         labels = [self.labels[i] for i in indices]
-        if self.unit in PER_TOKEN:
+        if self.unit in TOKEN_UNITS:
             longest = inputs["input_ids"].shape[1]
             labels = [row + [NO_LABEL] * (longest - len(row)) for row in labels]
         return inputs, torch.tensor(labels, dtype=LABEL_TYPES.get(self.unit, torch.float32))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.tasks import NO_LABEL, task_of
-from finegates_trainer.examples import PER_TOKEN
+from finegates_export.tasks import NO_LABEL, TOKEN_UNITS, task_of
 
 Array = npt.NDArray[Any]
 MetricFunction = Callable[[Array, Array], float]
@@ -121,7 +120,7 @@ def compute_metrics(task: str, predicted: Sequence[Any], truth: Sequence[Any]) -
         predicted: a prediction for every row, of `predictions_of`.
         truth: the rows' labels, of `Examples.labels`.
     """
-    if task_of(task).unit in PER_TOKEN:
+    if task_of(task).unit in TOKEN_UNITS:
         # Predictions are as long as their batch, labels as long as their row.
         known = [np.asarray(row) for row in truth]
         guessed = [np.asarray(row)[: len(labels)] for row, labels in zip(predicted, known, strict=True)]
