@@ -129,6 +129,7 @@ def write_bundle(
             "max_length": info.max_length,
             "vocabulary": None if task.images else config.vocab_size,
             "cache": None if generation is None else generation.layout.to_json(),
+            "positions": None if generation is None else generation.max_length,
             "pooling": info.pooling,
             "normalize": info.normalize,
             "graph": (place / graphs[0].name).relative_to(folder).as_posix(),

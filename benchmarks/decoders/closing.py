@@ -22,7 +22,7 @@ from finegates_export.files import staged_folder
 TASK = "text-generation"
 LENGTH, ROWS = 256, 4
 """Tokens of a row that is read for the norms, and how many are."""
-SAMPLE_LENGTH, SAMPLES = 64, 16
+SAMPLE_LENGTH, SAMPLES = 64, 4
 """Rows that a run keeps for the chain of checks."""
 MULTIPLE = 16
 """Neurons go by so many, layer by layer; the rest of the share goes neuron by neuron."""

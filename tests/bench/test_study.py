@@ -69,6 +69,19 @@ def test_differences_are_paired_by_seed_and_judged_by_their_mean() -> None:
     assert [line.rsplit("|", 2)[1].strip() for line in told] == ["met", "missed"]
 
 
+def test_of_a_perplexity_less_is_a_gain_in_per_cent() -> None:
+    facts = {"metric_name": "perplexity", "eval_rows": 10, "removed": 0.4, "steps": 5, "train_rows": 20}
+    rows = [
+        {"run": run, "seed": 0, "metric": metric, "largest_difference": 1e-6, **facts}
+        for run, metric in (("a", 22.0), ("b", 20.0))
+    ]
+    goals = [{"run": "a", "against": "b", "least": -15.0}, {"run": "b", "against": "a", "least": 10.0}]
+    page = study_report.markdown({"title": "T", "rows": rows, "goals": goals})
+    assert "| a | b | -10.00 | -10.00 | -15.00 | met |" in page
+    assert "| b | a | +9.09 | +9.09 | +10.00 | missed |" in page
+    assert "seeds, % better" in page
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_in_the_repository_reads_and_its_recipes_are_options(path: Path, tmp_path: Path) -> None:
     read = study.Study.read(path)

@@ -9,16 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 import finegates_export
 from finegates_export.errors import InputError, MissingExtraError, UnsupportedError
+from finegates_export.gates.assemble import assemble, base_of
+from finegates_export.gates.run_folder import read_run
 from finegates_export.runtime import GenerationOptions, causal
+from finegates_export.runtime.limits import Limits
 from finegates_export.serving.model import check_served
 from finegates_export.serving.options import ServeOptions
 from finegates_export.serving.triton.served import check_task
 from finegates_export.tasks import task_of
 from finegates_export.web.site import has_page
+from tests.export.conftest import bundle_info
+from tests.tiny import tiny_run
 from tests.tiny_generator import END, POSITIONS, TinyDecoder, seal, tiny_generator
+from tests.trainer.decoders import END as END_WORD
+from tests.trainer.decoders import decoder_base, decoder_tokenizer
 
 PROMPTS = ["a film", "", "the play told a story", "so", "\N{GRINNING FACE} ok", "x" * 30]
 NEW = 9
@@ -255,6 +263,33 @@ def test_servers_and_the_page_refuse_it(bundle):
     with pytest.raises(UnsupportedError, match="text-generation: a repository for Triton keeps no cache"):
         check_task(task_of("text-generation"), ["logits"])
     assert not has_page(task_of("text-generation"))
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_an_exported_decoder_writes_what_the_gated_one_does(workshop, variant):
+    base = workshop.make(f"decoder base {variant}", lambda folder: decoder_base(folder, variant, layers=2))
+    gates = {"qk": 0.3, "vo": 0.3, "ffn": 0.4}
+    run = workshop.make(
+        f"decoder run {variant}",
+        lambda folder: tiny_run(folder, base, "coupled", task="text-generation", gates=gates, samples=0),
+    )
+    loose = {"quantize": "int8", "min_agreement": 0.01, "max_metric_loss": 100.0}
+    bundle = workshop.bundle(run, **loose)
+    prompts = ["the film was great", "a", "so the play told a story and"]
+    told = GenerationOptions(max_new_tokens=8)
+    gated = assemble(read_run(run), base_of(read_run(run))).gated
+    loaded = finegates_export.load(bundle, threads=1)
+    assert loaded.limits == Limits(bundle_info(bundle)["positions"], (decoder_tokenizer().eos_token_id,))
+    for prompt, found in zip(prompts, loaded.generate(prompts, told), strict=True):
+        known = loaded.encode(prompt)
+        for token in found.token_ids:
+            with torch.no_grad():
+                assert token == int(gated(input_ids=torch.tensor([known])).logits[0, -1].argmax())
+            known.append(token)
+        words = [decoder_tokenizer().convert_ids_to_tokens(token) for token in found.token_ids]
+        assert found.text.split() == [word for word in words if word not in (None, END_WORD)]
+    quantized = finegates_export.load(bundle, form="int8", threads=1).generate(prompts, told)
+    assert [one.prompt_tokens for one in quantized] == [4, 1, 7]
 
 
 WRITING = """

@@ -80,14 +80,13 @@ def test_a_run_learns_ends_at_its_share_and_is_read_back(
     assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["llama", "gpt2"])
 def test_an_exported_graph_is_scored_as_training_scored_the_model(
-    bases: dict[str, Path], text: Path, tmp_path: Path, variant: str
+    bases: dict[str, Path], text: Path, tmp_path: Path
 ) -> None:
     from finegates_bench.quality import evaluation_rows, graph_metric
     from finegates_export import ExportOptions, export
 
-    run = train(options(bases[variant], text, tmp_path / "run", layout="coupled", target_removed=0.3))
+    run = train(options(bases["llama"], text, tmp_path / "run", target_removed=0.3))
     export(ExportOptions(ckpt=run.folder, out=tmp_path / "model.onnx", threads=1))
     rows = evaluation_rows(run, ("input_ids", "attention_mask"), None)
     assert rows.examples is not None, rows.words
@@ -170,6 +169,13 @@ def test_a_head_of_its_own_trains_where_it_is_asked_for(bases: dict[str, Path], 
         prepare(options(bases["llama"], text, tmp_path / "tied", train_head=True))
     with pytest.raises(ValueError, match="train-head: is for text-generation"):
         TrainOptions(base="x", data="y", out=tmp_path, train_head=True)
+
+
+def test_all_weights_train_by_option_and_are_read_back(bases: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    whole: dict[str, Any] = {"layout": "none", "lora_rank": 0, "train_base": True, "learning_rate": 1e-3}
+    run = train(options(bases["gpt2"], text, tmp_path / "run", max_steps=6, **whole))
+    assert run.info.trained_parameters["base"] > 0
+    assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
 
 
 def test_a_teachers_logits_and_hidden_states_are_learned(bases: dict[str, Path], text: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def weight_bytes(graph: Path) -> int:
     import onnx
 
     model = onnx.load(graph, load_external_data=False).graph
-    looked_up = {node.input[0] for node in model.node if node.op_type in ("Gather", "GatherBlockQuantized")}
-    read = {name for node in model.node for name in node.input[1 if node.op_type.startswith("Gather") else 0 :]}
+    looked_up = {node.input[0] for node in model.node if node.op_type == "Gather"}
+    read = {name for node in model.node for name in node.input[node.op_type == "Gather" :]}
     return sum(_bytes(tensor) for tensor in model.initializer if tensor.name in read or tensor.name not in looked_up)
 
 

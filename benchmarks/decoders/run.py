@@ -1,0 +1,183 @@
+"""A small language model, pruned and not, as float32, int8 and int4: tokens a second against what the bytes allow.
+
+SmolLM2-135M-Instruct at several removed shares, closed without training (`closing.py`), exported by the command, and
+timed in fresh processes that take turns: a round is one process for each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from finegates_bench.stamp import make_stamp
+from finegates_export.errors import FineGatesError, MeasurementError
+from finegates_export.files import write_json
+from finegates_export.graph_forms import GRAPH_FILES, Form
+from finegates_export.measure.fresh_process import run_fresh
+
+ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).with_name("worker.py")
+FORMS: tuple[Form, ...] = ("float", "int8", "int4")
+PROMPT = 128
+"""Tokens in front of those that are written."""
+KIB = 1 << 10
+LOOSE = ("--min-agreement", "0.01", "--max-metric-loss", "1e6")
+"""A model that is closed without training predicts badly, quantized otherwise badly: the float links are the proof."""
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, required=True, help="folder of the language model")
+    parser.add_argument("--work", type=Path, required=True, help="where runs and bundles go")
+    parser.add_argument("--out", type=Path, required=True, help="results, without suffix")
+    parser.add_argument("--removed", default="0,0.2,0.4", help="removed shares, the unpruned model (0) first")
+    parser.add_argument("--prompts", default="128,512", help="lengths of the prompts that are read")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens that are written")
+    parser.add_argument("--repeats", type=int, default=2, help="of a prompt in a process")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs-only", action="store_true", help="what this script starts itself for")
+    arguments = parser.parse_args()
+    shares = [float(share) for share in arguments.removed.split(",")]
+    try:
+        if shares[0] != 0:
+            raise ValueError("removed: the first share must be 0, the others are measured against it")
+        if arguments.runs_only:
+            write_runs(arguments.base, arguments.work, shares)
+            return
+        result = measure(arguments, shares)
+    except (FineGatesError, ValueError) as error:
+        sys.exit(str(error))
+    from speed_report import markdown
+
+    write_json(arguments.out.with_suffix(".json"), result)
+    arguments.out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    print(markdown(result))
+
+
+def write_runs(base: Path, work: Path, shares: list[float]) -> None:
+    """A run folder for every share; in a process of its own, whose memory goes with it."""
+    from closing import weigh, write_run
+
+    closing = weigh(base, text())
+    for share in shares:
+        write_run(closing, share, work / "runs" / f"{share:g}")
+
+
+def text() -> str:
+    """What is read: this repository's own pages."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
+
+
+def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
+    """Runs, exports and rounds."""
+    from graph_costs import cache_bytes, prefill_flops, weight_bytes
+
+    busy = os.getloadavg()[0]
+    _run(_own_command(arguments))
+    exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in FORMS[1:]}
+    spec = _spec(arguments)
+    models: dict[str, dict[str, Any]] = {}
+    for share in shares:
+        for form in FORMS:
+            bundle = _bundle(arguments, share, "int8" if form == "float" else form)
+            graph = bundle / GRAPH_FILES[form]
+            models[f"{share:g} {form}"] = {
+                "removed": exports[f"{share:g} int8"]["removed"],
+                "form": form,
+                "file_bytes": graph.stat().st_size + sum(_beside(graph)),
+                "weight_bytes": weight_bytes(graph),
+                "cache_bytes": cache_bytes(bundle, PROMPT + arguments.tokens // 2),
+                "prefill_flops": {str(length): prefill_flops(bundle, length) for length in spec["prompts"]},
+                "rounds": [],
+            }
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.rounds):
+            for share in shares:
+                for form in FORMS:
+                    bundle = _bundle(arguments, share, "int8" if form == "float" else form)
+                    told = {**spec, "bundle": str(bundle.absolute()), "form": form}
+                    name = f"{share:g} {form}"
+                    models[name]["rounds"].append(
+                        run_fresh(WORKER, told, Path(folder), f"times {name}", "see whether the bundle loads")
+                    )
+                    print(f"{name}: {json.dumps(models[name]['rounds'][-1])}", file=sys.stderr)
+    return {
+        "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-decoders")),
+        "base": arguments.base.name,
+        "base_bytes": sum(file.stat().st_size for file in arguments.base.glob("*.safetensors")),
+        "load_before": round(busy, 2),
+        "prompt": PROMPT,
+        "tokens": arguments.tokens,
+        "exports": exports,
+        "models": models,
+    }
+
+
+def _spec(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every process is told alike."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
+    tokenizer.no_truncation()
+    prompts = [int(length) for length in arguments.prompts.split(",")]
+    ids = tokenizer.encode(text()).ids[: max(*prompts, PROMPT)]
+    return {
+        "ids": ids, "text": tokenizer.decode(ids[:PROMPT]), "prompts": prompts, "repeats": arguments.repeats,
+        "prompt": PROMPT, "tokens": arguments.tokens, "threads": arguments.threads,
+    }  # fmt: skip
+
+
+def _export(arguments: argparse.Namespace, share: float, form: Form) -> dict[str, Any]:
+    """The command, and what it says and uses."""
+    out = _bundle(arguments, share, form)
+    run = arguments.work / "runs" / f"{share:g}"
+    command = [str(Path(sys.executable).parent / "finegates-export"), "--ckpt", str(run), "--out", str(out)]
+    command += ["--quantize", form, "--int8-linears", "all", "--gathers", "never", "--threads", str(arguments.threads)]
+    seconds, peak = _run([*command, "--overwrite", "--quiet", *LOOSE])
+    told = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["report"]
+    return {
+        "seconds": seconds,
+        "peak_memory_bytes": peak,
+        "removed": told["plan"]["removed"],
+        "links": told["links"],
+    }
+
+
+def _bundle(arguments: argparse.Namespace, share: float, form: Form) -> Path:
+    return Path(arguments.work) / "bundles" / f"{share:g}-{form}"
+
+
+def _beside(graph: Path) -> list[int]:
+    """Bytes of weights that lie beside a graph."""
+    return [file.stat().st_size for file in graph.parent.glob(f"{graph.name}?data")]
+
+
+def _own_command(arguments: argparse.Namespace) -> list[str]:
+    given = ["--base", arguments.base, "--work", arguments.work, "--out", arguments.out, "--removed", arguments.removed]
+    return [sys.executable, __file__, *map(str, given), "--runs-only"]
+
+
+def _run(command: list[str]) -> tuple[float, int]:
+    """Seconds and peak resident bytes of a process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise MeasurementError(f"{' '.join(command)} ended with status {process.returncode}; see what it said")
+    return time.perf_counter() - started, usage.ru_maxrss * KIB
+
+
+if __name__ == "__main__":
+    main()

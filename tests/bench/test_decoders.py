@@ -1,0 +1,129 @@
+"""The benchmark of decoders closes what is asked, counts bytes and FLOPs, times a bundle, and says what was missed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from finegates_export.gates.run_folder import read_run
+from finegates_export.measure.fresh_process import run_fresh
+from tests.tiny_generator import LAYERS, VOCABULARY, WIDTH, byte_tokenizer, tiny_generator
+from tests.trainer.decoders import decoder_base
+
+FOLDER = Path(__file__).parent.parent.parent / "benchmarks" / "decoders"
+sys.path.insert(0, str(FOLDER))
+
+import closing  # noqa: E402  # a script, not of a package
+import graph_costs  # noqa: E402
+import speed_report  # noqa: E402
+
+SPEED = {"load": 1.0, "first token": 0.2, "peak_memory_bytes": 1 << 28}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_a_share_is_closed_by_what_units_hand_on(tmp_path, share):
+    base = decoder_base(tmp_path / "base", "llama", layers=2, intermediate=96)
+    weighed = closing.weigh(base, "the film was great and a song told a story . " * 120)
+    closing.write_run(weighed, share, tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert run.info.removed == pytest.approx(share, abs=0.01)
+    assert run.samples["input_ids"].shape == (closing.SAMPLES, closing.SAMPLE_LENGTH)
+    keep = closing.kept_units(weighed, 0.5)
+    for layer in (0, 1):
+        mask = keep[layer, "ffn"]
+        assert weighed.neurons[layer][mask].min() >= weighed.neurons[layer][~mask].max()
+        heads = keep[layer, "vo"].reshape(2, -1)
+        assert (heads.all(1) == heads.any(1)).all()
+        assert heads.any(1).sum() == 1
+        assert heads.any(1).argmax() == weighed.groups[layer].argmax()
+        assert (keep[layer, "qk"].reshape(2, -1).any(1) == heads.any(1)).all()
+
+
+def test_bytes_of_a_token_leave_out_tables_that_are_looked_up(tmp_path):
+    def graph(head: str) -> Path:
+        words = numpy_helper.from_array(np.zeros((50, 4), np.float32), "words")
+        other = numpy_helper.from_array(np.zeros((50, 4), np.int8), "other")
+        nodes = [helper.make_node("Gather", ["words", "ids"], ["x"]), helper.make_node("Foo", ["x", head], ["y"])]
+        made = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [words, other],
+        )  # fmt: skip
+        onnx.save(helper.make_model(made), tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    assert graph_costs.weight_bytes(graph("other")) == 200
+    assert graph_costs.weight_bytes(graph("words")) == 1000
+
+
+def test_flops_and_cache_are_those_of_the_plan(tmp_path):
+    attention = {"heads": [0, 2], "qk_width": 6, "vo_width": 8}
+    layers = [{"attention": attention}, {"attention": {"heads": [], "qk_width": 0, "vo_width": 0}}]
+    plan = {"layers": layers, "linear_weights": 1000, "removed": 0.4, "hidden_size": 16}
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 9, "num_key_value_heads": 3}))
+    (tmp_path / "bundle.json").write_text(json.dumps({"vocabulary": 50, "report": {"plan": plan}}))
+    assert graph_costs.prefill_flops(tmp_path, 10) == 2 * 10 * (600 + 16 * 50 + 10 * 2 * 3 * 14)
+    assert graph_costs.cache_bytes(tmp_path, 10) == 4 * 10 * 2 * 14
+
+
+def test_a_bundle_is_timed_in_a_fresh_process(tmp_path):
+    bundle = tiny_generator(tmp_path / "bundle")
+    ids = byte_tokenizer().encode("abcdefg").ids
+    told = {"bundle": str(bundle), "form": "float", "threads": 1, "ids": ids, "text": "abc", "prompts": [2, 5]}
+    spec = {**told, "repeats": 2, "prompt": 4, "tokens": 3}
+    found = run_fresh(FOLDER / "worker.py", spec, tmp_path, "times", "look")
+    assert list(found) == ["load", "first token", "prefill", "decode", "peak_memory_bytes"]
+    assert list(found["prefill"]) == ["2", "5"]
+    assert min(found["load"], found["first token"], found["decode"], *found["prefill"].values()) > 0
+    assert graph_costs.weight_bytes(bundle / "model.onnx") > 4 * WIDTH * (VOCABULARY + 2 * len(LAYERS) * WIDTH)
+
+
+def result() -> dict:
+    """Of an unpruned model and one that reads half of the bytes, at exactly the speed that they allow."""
+    link = {"relative": 1e-6, "hidden_relative": None, "exact": True}
+    quantized = {"relative": 0.5, "hidden_relative": None, "exact": False}
+
+    def model(removed: float, part: float) -> dict:
+        rounds = [{**SPEED, "decode": 0.02 * part, "prefill": {"8": 0.1 * part}} for _ in range(3)]
+        return {
+            "removed": removed, "form": "float", "file_bytes": 10**6, "weight_bytes": round(900_000 * part),
+            "cache_bytes": round(100_000 * part), "prefill_flops": {"8": round(10**6 * part)}, "rounds": rounds,
+        }  # fmt: skip
+
+    export = {"seconds": 100.0, "peak_memory_bytes": 10**9, "removed": 0.4, "links": [link, quantized]}
+    stamp = {"command": "c", "date": "d", "processor": "p", "cores": 2, "threads": 1, "versions": {"numpy": "2"}}
+    return {
+        "stamp": stamp, "base": "tiny", "base_bytes": 5 * 10**8, "load_before": 0.1, "prompt": 4, "tokens": 3,
+        "exports": {"0.4 int8": export}, "models": {"0 float": model(0.0, 1.0), "0.4 float": model(0.4, 0.5)},
+    }  # fmt: skip
+
+
+def test_the_page_says_what_was_reached():
+    told = speed_report.markdown(result())
+    assert "| 40.0% | float32 | 1 | 0 | 100.0 (100.0 to 100.0) | 2.00 (2.00 to 2.00) | 2.00 | 200 | 160 | 256 |" in told
+    assert "**missed**" not in told
+    assert all(goal.met for goal in speed_report.goals(result()))
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        (lambda one: one["exports"]["0.4 int8"]["links"][0].update(relative=2e-4), "the chain's links in float"),
+        (lambda one: [r.update(decode=0.0108) for r in one["models"]["0.4 float"]["rounds"]], "written tokens/s"),
+        (lambda one: [r.update(prefill={"8": 0.055}) for r in one["models"]["0.4 float"]["rounds"]], "prompt of 8"),
+        (lambda one: one["exports"]["0.4 int8"].update(seconds=181.0), "an export, seconds"),
+        (lambda one: one["exports"]["0.4 int8"].update(peak_memory_bytes=21 * 10**8), "sizes of the base"),
+    ],
+)
+def test_a_goal_that_is_missed_is_named(change, missed):
+    changed = copy.deepcopy(result())
+    change(changed)
+    (found,) = [goal.what for goal in speed_report.goals(changed) if not goal.met]
+    assert missed in found
+    assert speed_report.markdown(changed).count("**missed**") == 1
