@@ -8,8 +8,9 @@ FULL := runs/demo-full
 REVIEWS := .cache/reviews
 MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
-SMALL := .cache/paraphrase-MiniLM-L3-v2
 SMOLLM := .cache/SmolLM2-135M-Instruct
+TEXT := .cache/django-docs
+SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
 TRITON := .cache/triton
@@ -24,7 +25,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +73,12 @@ bench-speed: $(READY) ## Speeds asked for, and what the exported models then mea
 	$(BIN)/finegates-train --config trainer/recipes/speeds.yaml --base $(MINILM) --data $(REVIEWS) --out runs/speeds --overwrite
 	$(BIN)/finegates-bench --ckpt runs/speeds --eval-data $(REVIEWS)/test.tsv --shapes 8x128 --threads 2 \
 		--out benchmarks/results/speeds --overwrite
+
+bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (40 minutes on one core)
+	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
+	$(BIN)/python benchmarks/decoders/corpus.py --out $(TEXT)
+	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/smollm2-text.yaml --data $(dir $(TEXT)) \
+		--base smollm2=$(SMOLLM) --work runs/frontier/smollm2-text --out benchmarks/results/frontier/smollm2-text
 
 bench-matrix: $(READY) ## Latency of the matrix layout on a random-weight BERT of 12 x 768
 	$(BIN)/python benchmarks/matrix_layout.py --work runs/matrix-layout --out benchmarks/results/matrix-layout

@@ -38,12 +38,12 @@ def _train(base: Path, rows: list[dict[str, Any]], folder: Path, task: str, **mo
 
 ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "words and tags differ": (
-        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "row 2 has 2 words and 1 tags",
+        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "line 2 has 2 words and 1 tags",
     ),
     "words as a string": ("token-classification", [{"tokens": "a film", "tags": ["O", "B"]}], {}, "reads a list"),
     "no tags": ("token-classification", [{"tokens": ["a"]}], {}, r"no column label \(one of tags.*--label-column"),
     "one tag": ("token-classification", [{**WORDS, "tags": ["O", "O"]}], {}, "1 labels.*needs 2 or more"),
-    "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "row 1 has no answer"),
+    "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "line 1 has no answer"),
     "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' does not stand at 2"),
     "empty SQuAD answer": (
         "question-answering",

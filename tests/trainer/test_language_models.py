@@ -140,6 +140,9 @@ def test_levels_rows_and_conversations(bases: dict[str, Path], tmp_path: Path) -
     run = train(options(bases["llama"], rows, tmp_path / "run", max_length=8, **settings))
     assert [level.name for level in run.levels()] == ["0.20", "0.40"]
     assert (run.info.data["train_rows"], run.info.data["eval_rows"]) == (12, 40)
+    assert run.info.data["cut_rows"] > 0 == run.info.data["dropped_rows"], (
+        "a row of twelve tokens is read to its eighth"
+    )
     assert run.samples is not None
     labels = run.samples["labels"].long()
     assert labels.shape == run.samples["input_ids"].shape

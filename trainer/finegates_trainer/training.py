@@ -198,13 +198,17 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
 
 def _rows_told(training: Training) -> str:
     rows = f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on"
-    dropped, cut = _dropped(training), training.train_rows.cut + training.eval_rows.cut
+    dropped, cut = _dropped(training), _cut(training)
     rows += f"; {dropped} dropped, their answers were cut off" if dropped else ""
     return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
 
 
 def _dropped(training: Training) -> int:
     return training.train_rows.dropped + training.eval_rows.dropped
+
+
+def _cut(training: Training) -> int:
+    return training.train_rows.cut + training.eval_rows.cut
 
 
 def _data_record(training: Training) -> dict[str, Any]:
@@ -219,6 +223,7 @@ def _data_record(training: Training) -> dict[str, Any]:
         "train_rows": len(training.train_rows),
         "eval_rows": len(training.eval_rows),
         "dropped_rows": _dropped(training),
+        "cut_rows": _cut(training),
         "eval_sha256": training.data.evaluation.digest(),
     }
 
