@@ -79,8 +79,11 @@ def _uses(model: nn.Module, layer: LayerMap) -> Iterator[list[ResidualUse]]:
     shared = [use for path in dict.fromkeys(roles[role] for role in together) if (use := _use(model, path, "reads"))]
     if shared:
         yield shared
-    for role, side in (("output", "writes"), ("up", "reads"), ("down", "writes")):
-        use = _use(model, roles[role], side, activated=role == "up")
+    up, factor = roles["up"], layer.feed_forward.factor
+    network = [up, *([factor.linear] if factor else [])]
+    alone = [(roles["output"], "writes"), *((path, "reads") for path in network), (roles["down"], "writes")]
+    for path, side in dict.fromkeys(alone):
+        use = _use(model, path, side, activated=path == up)
         if use is not None:
             yield [use]
 

@@ -149,6 +149,9 @@ VARIANTS: dict[str, Callable[[dict[str, Any], int], Any]] = {
 ENCODER_VARIANTS = tuple(name for name in VARIANTS if name not in DECODER_VARIANTS)
 FAMILY_VARIANTS = tuple(name for name in VARIANTS if name not in ("xlm-roberta", "camembert"))
 """One variant per way through the code: the two that are left out differ from RoBERTa by their names alone."""
+ENCODER_FAMILIES = tuple(name for name in FAMILY_VARIANTS if name in ENCODER_VARIANTS)
+TRACED_VARIANTS = (*ENCODER_FAMILIES, "qwen3", "gpt2")
+"""For tests that write graphs, which takes seconds: of the decoders those that differ most."""
 IMAGE_VARIANTS = ("vit", "deit")
 
 

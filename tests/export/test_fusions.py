@@ -19,7 +19,7 @@ from finegates_export.onnx.write import save_graph, write_graph
 from tests.export.compare import REJECTED, TOLERANCE, difference, onnx_outputs, torch_outputs
 from tests.export.test_families import gated_tiny, shrunk, structure_of
 from tests.tiny import FRACTIONS
-from tests.tiny_models import FAMILY_VARIANTS, tiny_model
+from tests.tiny_models import TRACED_VARIANTS, tiny_model
 
 RAGGED = {"as it was": {}, "ragged": {**FRACTIONS, "qk": 0.6}}
 
@@ -45,7 +45,7 @@ def plain_graph(workshop):
 
 
 @pytest.mark.parametrize("closed", RAGGED)
-@pytest.mark.parametrize("variant", FAMILY_VARIANTS)
+@pytest.mark.parametrize("variant", TRACED_VARIANTS)
 def test_attention_norms_and_activations_are_fused_in_every_layer(variant, closed, plain_graph):
     path, reference, model, expected = plain_graph(variant, closed)
     assert expected == {"attention": 2, "normalization": 4, "activation": 2}

@@ -35,7 +35,7 @@ def form_of(task):
     def form(inputs):
         hidden = hidden_of(inputs)
         outputs = {"last_hidden_state": hidden}
-        if task.unit == "token":
+        if task.unit in ("token", "next"):
             outputs["logits"] = hidden[..., :LABELS] * 2
         elif task.unit == "span":
             outputs |= {"start_logits": hidden[..., 0] * 3, "end_logits": hidden[..., 1] * 3}

@@ -16,12 +16,13 @@ from finegates_export.plan import ShrinkPlan
 from finegates_export.tasks import TASKS
 from tests.export.compare import TOLERANCE
 from tests.export.conftest import bundle_info
-from tests.patterns.draw import ADAPTERS, draw_pattern
+from tests.patterns.draw import ADAPTERS, DECODER_TASKS, draw_pattern
 from tests.patterns.run import Outcome, run_pattern, summary
 from tests.tiny import LORA
-from tests.tiny_models import ENCODER_VARIANTS
+from tests.tiny_models import DECODER_VARIANTS, ENCODER_VARIANTS
 
 RANDOM = 40
+DECODERS = 10
 
 
 CASES = {
@@ -42,6 +43,22 @@ def test_a_random_pattern_is_exported_exactly_and_fused(seed, tmp_path):
     attention, _ = outcome.fused.split()
     found, wanted = attention.split("/")
     assert found == wanted
+
+
+@pytest.mark.parametrize("seed", range(DECODERS))
+def test_a_random_pattern_of_a_decoder_is_exported_exactly(seed, tmp_path):
+    outcome = run_pattern(draw_pattern(seed, decoders=True), tmp_path)
+    sys.stdout.write(f"{outcome.line()}\n")
+    assert outcome.worst < TOLERANCE
+
+
+def test_the_patterns_of_decoders_walk_through_every_family_task_layout_and_adapter():
+    patterns = [draw_pattern(seed, decoders=True) for seed in range(100)]
+    assert {pattern.variant for pattern in patterns[:DECODERS]} == set(DECODER_VARIANTS)
+    assert {pattern.task for pattern in patterns} == set(DECODER_TASKS)
+    assert {pattern.adapter for pattern in patterns} == set(ADAPTERS)
+    assert {pattern.layout for pattern in patterns} == {"coupled", "matrix"}
+    assert not any(pattern.width for pattern in patterns)
 
 
 def test_the_patterns_walk_through_every_family_task_layout_and_adapter():

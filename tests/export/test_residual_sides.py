@@ -52,6 +52,8 @@ def test_the_coupled_layout_has_none():
 def test_a_linear_stored_fused_is_there_once_and_deberta_keeps_its_reads_whole():
     fused = [side.linear for side in planned("modernbert", always)[0].residual]
     assert len(fused) == len(set(fused)) == 8
+    apart = [side.linear for side in planned("llama", always)[0].residual]
+    assert len(apart) == len(set(apart)) == 14, "the factor is a linear of its own"
     shared = {side.linear.rpartition(".")[2] for side in planned("deberta-v3", always)[0].residual}
     assert "query_proj" not in shared
     assert "dense" in shared

@@ -18,7 +18,7 @@ from finegates_export.onnx.inspect import inspect_file
 from finegates_export.onnx.standard import standard_operators
 from finegates_export.targets import MEASURED_TARGETS, TARGETS
 from finegates_trainer import TrainOptions
-from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
+from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS, TRACED_VARIANTS
 
 LENIENT = {"min_agreement": 0.5, "max_metric_loss": 100.0}
 """A tiny random model decides by a hair."""
@@ -54,7 +54,7 @@ def report_of(bundle):
     return json.loads((bundle / "bundle.json").read_text())["report"]
 
 
-@pytest.mark.parametrize("variant", FAMILY_VARIANTS)
+@pytest.mark.parametrize("variant", TRACED_VARIANTS)
 def test_a_portable_graph_has_standard_operators_alone(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="portable")
     assert domains(bundle / "model.onnx") <= {"", "ai.onnx"}
@@ -62,7 +62,7 @@ def test_a_portable_graph_has_standard_operators_alone(workshop, variant):
     assert [link["exact"] for link in report["links"]] == [True] * 5
 
 
-@pytest.mark.parametrize("variant", FAMILY_VARIANTS)
+@pytest.mark.parametrize("variant", ENCODER_FAMILIES)
 def test_a_tensorrt_graph_is_float16_in_standard_operators(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="tensorrt", **LENIENT)
     assert domains(bundle / "model.onnx") <= {"", "ai.onnx"}

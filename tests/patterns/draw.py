@@ -15,7 +15,7 @@ from finegates_export.families.residual import residual_map
 from finegates_export.gates.adapter import LoraSettings
 from finegates_export.gates.layout import build_layout
 from tests.tiny import LORA
-from tests.tiny_models import ENCODER_VARIANTS, IMAGE_VARIANTS, tiny_model
+from tests.tiny_models import DECODER_VARIANTS, ENCODER_VARIANTS, IMAGE_VARIANTS, tiny_model
 
 ADAPTERS: dict[str, LoraSettings | None] = {
     "none": None,
@@ -30,6 +30,9 @@ TEXT_TASKS = (
     "feature-extraction", "embedding",
 )  # fmt: skip
 IMAGE_TASKS = ("image-classification",)
+DECODER_TASKS = (
+    "text-generation", "text-generation", "text-generation", "classification", "regression", "feature-extraction",
+)  # fmt: skip
 ALL_OPEN, ALL_CLOSED = 0.15, 0.1
 """How often a gate vector has no closed gate, and how often no open one; else any share is as likely as any other."""
 
@@ -57,15 +60,17 @@ class Pattern:
     def base(self) -> dict[str, Any]:
         """What tells one base model from another."""
         labels = 1 if self.task == "regression" else 3
-        return {"variant": self.variant, "layers": self.layers, "activation": self.activation, "labels": labels}
+        shape = {"variant": self.variant, "layers": self.layers, "activation": self.activation, "labels": labels}
+        return {**shape, "generator": True} if self.task == "text-generation" else shape
 
 
-def draw_pattern(seed: int) -> Pattern:
-    """The pattern of a seed; consecutive seeds walk through the families."""
-    generator = np.random.default_rng([seed, 0])
-    variants = ENCODER_VARIANTS
+def draw_pattern(seed: int, *, decoders: bool = False) -> Pattern:
+    """The pattern of a seed, of an encoder or of a decoder; consecutive seeds walk through the families."""
+    generator = np.random.default_rng([seed, 2 if decoders else 0])
+    variants = tuple(DECODER_VARIANTS) if decoders else ENCODER_VARIANTS
     variant = variants[seed % len(variants)]
-    task = str(generator.choice(IMAGE_TASKS if variant in IMAGE_VARIANTS else TEXT_TASKS))
+    tasks = DECODER_TASKS if decoders else IMAGE_TASKS if variant in IMAGE_VARIANTS else TEXT_TASKS
+    task = str(generator.choice(tasks))
     layout = str(generator.choice(["coupled", "matrix"]))
     layers = int(generator.integers(1, 3))
     config = tiny_model(variant, layers=1).config

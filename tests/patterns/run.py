@@ -1,6 +1,7 @@
 """One pattern through the whole export, and a command that runs many, resumable, with a log.
 
 python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
+python -m tests.patterns.run --count 300 --log tests/patterns/decoders.tsv --decoders
 """
 
 from __future__ import annotations
@@ -123,13 +124,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True, help="seeds 0 to COUNT - 1")
     parser.add_argument("--log", type=Path, required=True, help="appended to; seeds that it holds are not run again")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--decoders", action="store_true", help="patterns of decoders, most of them with a cache")
     arguments = parser.parse_args()
     outcomes = read_log(arguments.log)
     waiting = [seed for seed in range(arguments.count) if seed not in outcomes]
     if not outcomes:
         arguments.log.write_text("\t".join(HEAD) + "\n", encoding="utf-8")
     with arguments.log.open("a", encoding="utf-8") as log:
-        for number, outcome in enumerate(_run_all(waiting, arguments.workers), 1):
+        for number, outcome in enumerate(_run_all(waiting, arguments.workers, decoders=arguments.decoders), 1):
             outcomes[outcome.seed] = outcome
             log.write(outcome.line() + "\n")
             log.flush()
@@ -140,13 +142,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run_all(seeds: list[int], workers: int) -> Iterator[Outcome]:
+def _run_all(seeds: list[int], workers: int, *, decoders: bool) -> Iterator[Outcome]:
     """All patterns, in fresh processes every `RENEW_EVERY`: what torch keeps of each trace slows the next ones down."""
     with tempfile.TemporaryDirectory() as root:
         for start in range(0, len(seeds), RENEW_EVERY):
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
                 chosen = seeds[start : start + RENEW_EVERY]
-                for done in as_completed([pool.submit(_run_seed, seed, Path(root)) for seed in chosen]):
+                patterns = [draw_pattern(seed, decoders=decoders) for seed in chosen]
+                for done in as_completed([pool.submit(_run_one, pattern, Path(root)) for pattern in patterns]):
                     yield done.result()
 
 
@@ -161,13 +164,13 @@ def _start() -> None:
     gc.freeze()  # what the libraries hold by now stays, and need not be looked through each time
 
 
-def _run_seed(seed: int, root: Path) -> Outcome:
+def _run_one(pattern: Pattern, root: Path) -> Outcome:
     gc.collect()
     gc.freeze()
     try:
-        return run_pattern(draw_pattern(seed), root)
+        return run_pattern(pattern, root)
     except Exception as error:
-        raise RuntimeError(f"seed {seed}: {draw_pattern(seed).words()}: {error}") from error
+        raise RuntimeError(f"seed {pattern.seed}: {pattern.words()}: {error}") from error
 
 
 if __name__ == "__main__":

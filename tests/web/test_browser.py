@@ -21,7 +21,7 @@ import pytest
 from finegates_export import load
 from finegates_export.web.libraries import FOLDER
 from tests.tiny import LORA
-from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
+from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS
 from tests.web.browser import LOOPBACK, need_browser, served, visit
 from tests.web.conftest import LENIENT, site_of
 
@@ -40,7 +40,7 @@ CLOSE = {"float32": SHOWN, "int8": 0.03}
 OTHER = 0.05
 PAGE = Path(__file__).parent.parent.parent / "docs" / "web.md"
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
-FAMILIES = tuple(name for name in FAMILY_VARIANTS if name not in ("bert", *IMAGE_VARIANTS))
+FAMILIES = tuple(name for name in ENCODER_FAMILIES if name not in ("bert", *IMAGE_VARIANTS))
 
 
 def silent(told):
