@@ -16,7 +16,7 @@ from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
 from tests.serving.documented import DocumentedServer, documented_server
 from tests.tiny import hasten_measurements, tiny_base
-from tests.tiny_generator import tiny_generator
+from tests.trainer.decoders import decoder_base, write_documents
 from tests.web.conftest import stand_in
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +50,8 @@ RUN_ELSEWHERE = ("npm", "python3", "finegates-engine")
 THEIR_OPTIONS = " --ignore-scripts --bind --directory"
 LONGEST = 128
 """Tokens of the longest shape that the pages measure."""
+LANGUAGE_MODEL, LONGEST_BLOCK = "SmolLM2-135M-Instruct", 256
+"""What the pages train a generator from, and the tokens of a block of text."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 
 
@@ -100,7 +102,8 @@ def test_the_documentation_runs(
     }
     hasten_measurements(monkeypatch, tmp_path)
     stand_in(tmp_path / "node_modules")
-    tiny_generator(tmp_path / "decoder")
+    decoder_base(tmp_path / LANGUAGE_MODEL, "llama", positions=LONGEST_BLOCK)
+    write_documents(tmp_path / "text").rename(tmp_path / "text" / "train.txt")
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"

@@ -44,7 +44,7 @@ class WithCache(nn.Module):
         self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: tuple[Tensor, ...]
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, ...]:
         """Logits of all new tokens, the cache with them, and the last hidden state of the new tokens.
 
@@ -90,14 +90,16 @@ def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout
     past = tuple(
         torch.zeros(EXAMPLE_ROWS, one.heads, EXAMPLE_PAST, width) for one in layout.layers for width in one.widths
     )
-    example = (
+    example: tuple[Any, ...] = (
         torch.ones(shape, dtype=torch.int64),
         torch.ones(EXAMPLE_ROWS, EXAMPLE_PAST + EXAMPLE_NEW, dtype=torch.int64),
         torch.full(shape, EXAMPLE_PAST, dtype=torch.int64),
         past,
     )
     new = {0: BATCH, 1: SEQUENCE}
-    axes = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
+    axes: tuple[Any, ...] = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
+    if not past:  # no layer has attention left, and the exporter takes no empty argument
+        example, axes = example[:-1], axes[:-1]
     wrapped = WithCache(model, encoder, layout)
     operators = rotation_as_operator() if opset >= OPERATORS_OPSET else contextlib.nullcontext()
     with operators:

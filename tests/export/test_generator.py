@@ -292,6 +292,21 @@ def test_an_exported_decoder_writes_what_the_gated_one_does(workshop, variant):
     assert [one.prompt_tokens for one in quantized] == [4, 1, 7]
 
 
+def test_a_decoder_without_attention_left_is_exported_and_writes(workshop):
+    base = workshop.make("decoder base llama", lambda folder: decoder_base(folder, "llama", layers=2))
+    run = workshop.make(
+        "decoder run without attention",
+        lambda folder: tiny_run(folder, base, "coupled", task="text-generation", gates={"heads": 1.0}, samples=0),
+    )
+    loaded = finegates_export.load(workshop.bundle(run, quantize="none"), threads=1)
+    assert loaded.graph.layout.layers == ()
+    (found,) = loaded.generate(["the film"], GenerationOptions(max_new_tokens=3))
+    gated = assemble(read_run(run), base_of(read_run(run))).gated
+    known = loaded.encode("the film")
+    with torch.no_grad():
+        assert found.token_ids[0] == int(gated(input_ids=torch.tensor([known])).logits[0, -1].argmax())
+
+
 WRITING = """
 import json, sys
 import finegates_export
