@@ -89,7 +89,11 @@ def test_of_a_prompt_and_its_completion_the_completion_is_learned(tmp_path: Path
     assert told(examples(named.train)) == ("great and fine so was the film", f"so was the film {END}")
 
 
-@pytest.mark.parametrize("chat", [CHAT, MARKED_CHAT], ids=["prefixes", "marks"])
+@pytest.mark.parametrize(
+    "chat",
+    [CHAT, MARKED_CHAT, MARKED_CHAT.replace("{% endgeneration %} ", " {% endgeneration %}")],
+    ids=["prefixes", "marks", "marks that run on"],
+)
 def test_of_a_conversation_the_assistants_words_are_learned(tmp_path: Path, chat: str) -> None:
     pd.DataFrame({"messages": [CONVERSATION]}).to_parquet(tmp_path / "rows.parquet")
     write_rows(tmp_path / "rows.jsonl", [{"messages": CONVERSATION}])

@@ -120,9 +120,16 @@ class _NoPrefixError(Exception):
 
 
 def _by_marks(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
-    """What the template's generation blocks hold is learned."""
+    """What the template's generation blocks hold is learned.
+
+    Where a block ends in a space that is part of no token, transformers marks all that follows: blocks are counted.
+    """
     encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
-    return list(encoded["input_ids"]), [bool(mark) for mark in encoded["assistant_masks"]]
+    marks = [bool(mark) for mark in encoded["assistant_masks"]]
+    blocks = sum(mark and not before for before, mark in zip([False, *marks], marks, strict=False))
+    if blocks != sum(message["role"] == ANSWERING for message in messages):
+        return _by_prefixes(tokenizer, messages)
+    return list(encoded["input_ids"]), marks
 
 
 def _by_prefixes(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
