@@ -29,8 +29,10 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
         known = getattr(transformers, one.auto_class)._model_mapping
         if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
             return False
+        classes = known[type(config)]
+        chosen = classes[0] if isinstance(classes, tuple) else classes
         # Llama's question answering holds the model under another name than its other heads do.
-        return not one.has_head or (one.images == images and known[type(config)].base_model_prefix == family.prefix)
+        return not one.has_head or (one.images == images and chosen.base_model_prefix == family.prefix)
 
     if not served(task):
         raise UnsupportedError(
