@@ -3,13 +3,15 @@
     python benchmarks/frontier/study.py STUDY.yaml --base minilm=FOLDER --data FOLDER --work FOLDER --out RESULTS
 
 A study names runs by recipes of trainer/recipes/. A run may learn from another one (`teacher`); the goals compare a
-level with a run of the same seed. What was trained and scored is not done again, so an interrupted study goes on.
+level with a run of the same seed. What was trained and scored is not done again, so an interrupted study goes on; rows
+that RESULTS already has stay in it unless they are made anew, so a study may be done a few runs or seeds at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -114,15 +116,14 @@ def main() -> None:
     parser.add_argument("--only", help="some of its runs, comma-separated; a teacher among them comes first")
     arguments = parser.parse_args()
     try:
-        study = Study.read(arguments.study)
+        study = whole = Study.read(arguments.study)
         bases = dict(pair.split("=", 1) for pair in arguments.base)
         if arguments.only:
             study = study.of(arguments.only.split(","))
         seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else study.seeds
-        rows: list[dict[str, Any]] = []
         for seed in seeds:
-            rows += conduct(study, seed, bases, arguments.data / study.data, arguments.work)
-            write_results(study, rows, arguments.out)
+            for row in conduct(study, seed, bases, arguments.data / study.data, arguments.work):
+                write_results(whole, with_row(earlier_rows(arguments.out), row), arguments.out)
     except (FineGatesError, ValueError, KeyError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(arguments.out.with_suffix(".md").read_text(encoding="utf-8"))
@@ -155,8 +156,6 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
         level: a run folder.
         remembered: the file that keeps the answer.
     """
-    import json
-
     if remembered.is_file():
         return dict(json.loads(remembered.read_text(encoding="utf-8")))
     from finegates_bench.quality import evaluation_rows, graph_metric
@@ -191,15 +190,34 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
     return result
 
 
+def earlier_rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of a study's results, none where nothing was written yet."""
+    results = out.with_suffix(".json")
+    return list(json.loads(results.read_text(encoding="utf-8"))["rows"]) if results.is_file() else []
+
+
+def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with one more, which takes the place of an earlier one of the same run and seed."""
+    others = [other for other in rows if (other["run"], other["seed"]) != (row["run"], row["seed"])]
+    return [*others, row]
+
+
 def write_results(study: Study, rows: list[dict[str, Any]], out: Path) -> None:
-    """The rows as JSON, and as tables."""
+    """The rows as JSON, and as tables, in the order of the study's runs and of their seeds."""
     from finegates_export.stamp import versions
 
     out.parent.mkdir(parents=True, exist_ok=True)
+    order = list(study.runs)
+    rows = [row for row in rows if _run_of(row) in order]
+    rows.sort(key=lambda row: (order.index(_run_of(row)), row["run"], row["seed"]))
     goals = [goal.to_json() for goal in study.goals]
     result = {"title": study.title, "rows": rows, "goals": goals, "versions": versions()}
     write_json(out.with_suffix(".json"), result)
     out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+
+
+def _run_of(row: dict[str, Any]) -> str:
+    return str(row["run"]).partition("@")[0]
 
 
 def _options(planned: PlannedRun, base: str, data: Path, out: Path, seed: int, teacher: Path | None) -> Any:

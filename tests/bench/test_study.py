@@ -55,6 +55,14 @@ def test_a_study_runs_and_a_second_time_trains_nothing(
     study.main()
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
 
+    monkeypatch.setattr(sys, "argv", [*words, "--work", str(tmp_path / "elsewhere"), "--seeds", "1", "--only", "unpruned"])
+    study.main()
+    later = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]
+    assert [row for row in later if row["seed"] == 0] == result["rows"]
+    assert [(row["run"], row["seed"]) for row in later] == [
+        ("unpruned", 0), ("unpruned", 1), ("gates@0.20", 0), ("gates@0.50", 0),
+    ]  # fmt: skip
+
 
 def test_differences_are_paired_by_seed_and_judged_by_their_mean() -> None:
     def row(run: str, seed: int, metric: float) -> dict[str, object]:
