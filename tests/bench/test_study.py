@@ -55,7 +55,9 @@ def test_a_study_runs_and_a_second_time_trains_nothing(
     study.main()
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
 
-    monkeypatch.setattr(sys, "argv", [*words, "--work", str(tmp_path / "elsewhere"), "--seeds", "1", "--only", "unpruned"])
+    monkeypatch.setattr(
+        sys, "argv", [*words, "--work", str(tmp_path / "elsewhere"), "--seeds", "1", "--only", "unpruned"]
+    )
     study.main()
     later = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]
     assert [row for row in later if row["seed"] == 0] == result["rows"]
