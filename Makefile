@@ -25,7 +25,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -128,6 +128,12 @@ bench-decoders: $(READY) ## A small language model pruned and quantized: tokens 
 bench-bert-base: $(READY) ## Latency of random-weight BERTs of 12 x 768 and 6 x 384 across removed shares
 	$(BIN)/python benchmarks/bert_base.py --sizes 12x768 --work runs/bert-base --out benchmarks/results/bert-base
 	$(BIN)/python benchmarks/bert_base.py --sizes 6x384 --work runs/bert-small --out benchmarks/results/bert-small
+
+bench-gpu: $(READY) ## On a machine with an NVIDIA GPU: a BERT of 12 x 768 by CUDA and by TensorRT, batches of 1 to 128
+	for way in ort-cuda:cuda tensorrt:tensorrt; do \
+		$(BIN)/python benchmarks/bert_base.py --target $${way%:*} --provider $${way#*:} --removed 0.2,0.4,0.6,0.8 \
+			--shapes 1x128,8x128,32x128,128x128 --work runs/bert-base --out benchmarks/results/gpu-$${way#*:} || exit 1; \
+	done
 
 bench-walk: $(READY) ## Latency and accuracy of the levels that bench-frontier STUDY=minilm-sst2 trained
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline runs/frontier/minilm-sst2/unpruned-0 \

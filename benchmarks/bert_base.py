@@ -39,6 +39,10 @@ def main() -> None:
     parser.add_argument("--removed", default="0.2,0.4,0.6,0.8,0.9", help="removed shares, comma-separated")
     parser.add_argument("--shapes", default="1x32,1x128,8x128,16x64")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--target", default="ort-cpu", help="what the models are exported for")
+    parser.add_argument(
+        "--provider", default="cpu", help="what runs them; on another one than cpu only latency is measured"
+    )
     parser.add_argument(EXPORT_FLAG, action="store_true", help="only export, and print seconds and memory as JSON")
     arguments = parser.parse_args()
     run = arguments.work / "run"
@@ -51,7 +55,9 @@ def main() -> None:
             write_base(base, **SIZES[arguments.sizes])
             write_open_run(run, base)
         shares = tuple(float(share) for share in arguments.removed.split(","))
-        bench(run, shares, tuple(arguments.shapes.split(",")), arguments.out, arguments.threads)
+        bench(arguments, run, shares)
+        if arguments.provider != "cpu":
+            return
         close(run, arguments.work / "closed")
         write_json(arguments.out / "export.json", in_fresh_process(arguments))
     except (FineGatesError, ValueError) as error:
@@ -116,12 +122,22 @@ def write_open_run(folder: Path, base_folder: Path) -> None:
         write_run(stage, info, gates=bank.vectors(), head=head, samples=None)
 
 
-def bench(run: Path, shares: tuple[float, ...], shapes: tuple[str, ...], out: Path, threads: int) -> None:
-    """Measure the shares as what-if levels, float32 and int8, and write the report."""
+def bench(arguments: argparse.Namespace, run: Path, shares: tuple[float, ...]) -> None:
+    """Measure the shares as what-if levels, in floats and on the processor as int8, and write the report."""
     from finegates_bench import BenchOptions, measure, report
 
-    options = BenchOptions(ckpt=run, out=out, what_if=shares, shapes=shapes, int8=True, threads=threads, overwrite=True)
-    report(measure(options), out, overwrite=True)
+    options = BenchOptions(
+        ckpt=run,
+        out=arguments.out,
+        what_if=shares,
+        shapes=tuple(arguments.shapes.split(",")),
+        int8=arguments.provider == "cpu",
+        target=arguments.target,
+        provider=arguments.provider,
+        threads=arguments.threads,
+        overwrite=True,
+    )
+    report(measure(options), arguments.out, overwrite=True)
 
 
 def in_fresh_process(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -33,9 +33,15 @@ class Exported:
     @property
     def id(self) -> str:
         """The name under which it is timed."""
-        return self.candidate.id if self.precision == "float32" else f"{self.candidate.id}-int8"
+        return f"{self.candidate.id}-int8" if self.precision == "int8" else self.candidate.id
 
-    def result(self, metric: float | None, source: MetricSource | None, timings: tuple[Timing, ...]) -> ModelResult:
+    def result(
+        self,
+        metric: float | None,
+        source: MetricSource | None,
+        timings: tuple[Timing, ...],
+        difference: float | None = None,
+    ) -> ModelResult:
         """Its line of the report."""
         plan, after = self.export.plan, self.export.after or self.export.before
         return ModelResult(
@@ -54,6 +60,7 @@ class Exported:
             left_in_float=self._left_in_float(),
             export=ExportFacts.of(self.export, quantized=self.precision == "int8"),
             timings=timings,
+            difference=difference,
         )
 
     def _left_in_float(self) -> tuple[str, ...]:
@@ -62,12 +69,12 @@ class Exported:
 
 
 def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOptions, folder: Path) -> Iterator[Exported]:
-    """Export one run: its float32 graph and, if asked, its int8 graph.
+    """Export one run: its graph in the target's floats and, if asked, its int8 graph.
 
     Args:
         candidate: the run.
         base: its base.
-        options: int8 or not, tolerances, threads, seed.
+        options: target, int8 or not, tolerances, threads, seed.
         folder: where the bundle goes.
 
     Raises:
@@ -77,12 +84,14 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
     from finegates_export.export_options import ExportOptions
     from finegates_export.exporter import export
     from finegates_export.graph_forms import GRAPH_FILES
+    from finegates_export.targets import TARGETS
 
     report = export(
         ExportOptions(
             ckpt=candidate.run.folder,
             out=folder,
-            quantize="int8" if options.int8 else "none",
+            target=options.target,
+            quantize=(options.int8 and options.integers) or "none",
             # Whatever the shapes that are measured: the exporter would decide at one of them.
             int8_linears="all",
             # Where nothing was trained there are no predictions to keep.
@@ -93,6 +102,6 @@ def export_candidate(candidate: Candidate, base: BaseModel, options: BenchOption
         ),
         base,
     )
-    yield Exported(candidate, "float32", folder / GRAPH_FILES["float"], report)
+    yield Exported(candidate, TARGETS[options.target].FLOAT, folder / GRAPH_FILES["float"], report)
     if options.int8:
         yield Exported(candidate, "int8", folder / GRAPH_FILES["int8"], report)

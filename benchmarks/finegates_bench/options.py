@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget
 from finegates_export.options import Options, check
+from finegates_export.runtime.session import PROVIDERS
+from finegates_export.targets import TARGETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,10 @@ class BenchOptions(Options):
     """Where the base model is now, if not where the run was trained."""
     what_if: tuple[float, ...] = ()
     """Removed shares to measure as well, closed by weight magnitude without training: latency only."""
+    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
+    """What the models are exported for."""
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    """What runs them; on another one than the processor, outputs are compared with the processor's."""
     int8: bool = False
     """Measure every model's int8 form too."""
     eval_data: str | None = None
@@ -61,10 +68,20 @@ class BenchOptions(Options):
         except ValueError as error:
             raise ValueError(f"shapes: {error}") from error
         check(len(set(parsed)) == len(parsed), "shapes", f"names a shape twice: {','.join(self.shapes)}")
+        check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
+        check(self.provider in PROVIDERS, "provider", f"{self.provider!r} is not one of {', '.join(PROVIDERS)}")
+        quantized = not self.int8 or self.integers is not None
+        check(quantized, "int8", f"target {self.target} runs no int8 graph; leave --int8 away")
         check(self.threads > 0, "threads", f"must be positive, got {self.threads}")
         check(0 <= self.min_agreement <= 1, "min-agreement", f"must lie in [0, 1], got {self.min_agreement}")
         check(self.max_metric_loss >= 0, "max-metric-loss", f"must not be negative, got {self.max_metric_loss}")
         self.budget()
+
+    @property
+    def integers(self) -> Literal["int8", "int8-static"] | None:
+        """The target's int8 form."""
+        offered = TARGETS[self.target].INTEGERS
+        return "int8" if "int8" in offered else "int8-static" if "int8-static" in offered else None
 
     def parsed_shapes(self) -> tuple[Shape, ...]:
         """The shapes, in the order given."""

@@ -18,7 +18,7 @@ def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
     """Ratio over removed share, with its interval, and the kept FLOPs as the least that arithmetic allows."""
     from matplotlib.ticker import PercentFormatter
 
-    single = by_share(report, "float32")
+    single = by_share(report, report.models[0].precision)
     axes.plot(
         [model.removed for model in single],
         [model.timing(shape).kept_flops for model in single],

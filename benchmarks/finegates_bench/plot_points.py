@@ -11,7 +11,7 @@ from finegates_bench.results import BenchReport, ModelResult, Precision
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 
 def add_point(axes: Axes, model: ModelResult, x: float, y: float) -> None:

@@ -26,6 +26,7 @@ PALETTE = {
     "paper": "#fffffe",
     "gone": "#d9dde2",
     "float32": "#2f5d8a",
+    "float16": "#2e5c8a",
     "int8": "#b3592a",
     "heads": "#2a7a78",
     "neurons": "#5b5ea6",

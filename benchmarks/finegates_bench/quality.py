@@ -54,16 +54,16 @@ def evaluation_rows(run: Run, names: tuple[str, ...], eval_data: str | None) -> 
 
 
 def metric_of(
-    exported: Exported, rows: EvaluationRows, run: Run, threads: int
+    exported: Exported, rows: EvaluationRows, run: Run, threads: int, provider: str = "cpu"
 ) -> tuple[float | None, MetricSource | None]:
     """The run's metric for one exported graph, and where it comes from; None for what was not trained."""
     if not exported.candidate.trained:
         return None, None
     if rows.examples is not None:
-        return graph_metric(exported.graph, rows.examples, run, threads), "graph"
+        return graph_metric(exported.graph, rows.examples, run, threads, provider), "graph"
     theirs = exported.candidate.run.info
     same_rows = theirs.data.get("eval_sha256") == run.info.data.get("eval_sha256")
-    recorded = theirs.metrics.get(run.info.metric) if same_rows and exported.precision == "float32" else None
+    recorded = theirs.metrics.get(run.info.metric) if same_rows and exported.precision != "int8" else None
     return (recorded, "training") if recorded is not None else (None, None)
 
 
@@ -110,8 +110,10 @@ def _preprocessor(run: Run) -> Any:
         raise RunFolderError(f"{error}; copy the run folder whole") from error
 
 
-def graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
+def graph_metric(graph: Path, rows: Examples, run: Run, threads: int, provider: str = "cpu") -> float:
     """The run's metric of a graph on some rows, computed as training computes it."""
+    from functools import partial
+
     from finegates_export.tasks import task_of
     from finegates_export.verification.cached_forms import cached_onnx_form
     from finegates_export.verification.forms import onnx_form
@@ -120,7 +122,7 @@ def graph_metric(graph: Path, rows: Examples, run: Run, threads: int) -> float:
     from finegates_trainer.predictions import predictions_of
 
     info, generates = run.info, task_of(run.info.task).generates
-    opened = cached_onnx_form if generates else onnx_form
+    opened = cached_onnx_form if generates else partial(onnx_form, provider=provider)
     forward = opened(graph, threads=threads)
     predicted: list[Any] = [None] * len(rows)
     for indices in evaluation_batches(rows, GENERATION_BATCH if generates else BATCH_SIZE):

@@ -69,7 +69,7 @@ def _timings(report: BenchReport) -> Iterator[str]:
     yield '<section id="timings">'
     yield "<h2>Timings</h2>"
     yield (
-        f"<p>onnxruntime on the CPU, {report.stamp.threads} threads a model. A fresh process per shape (batch x "
+        f"<p>onnxruntime {report.stamp.place}. A fresh process per shape (batch x "
         "sequence) holds all models; in every round each ran once, in a drawn order, after a warm-up. Ratio: median "
         "over the unpruned model's, with a bootstrap interval over the rounds, drawn as pairs.</p>"
     )
@@ -114,7 +114,7 @@ def _footer(report: BenchReport) -> Iterator[str]:
 
 def _lead(report: BenchReport) -> str:
     """What the trained level that removed most is worth, in one sentence; a what-if where no level removed anything."""
-    pruned = [model for model in report.models if model.precision == "float32" and model.kind != "unpruned"]
+    pruned = [model for model in report.models if model.precision != "int8" and model.kind != "unpruned"]
     levels = [model for model in pruned if model.kind == "level" and model.removed] or pruned
     model, unpruned = max(levels, key=lambda level: level.removed), report.models[0]
     ratios = [model.timing(shape).ratio for shape in report.shapes]

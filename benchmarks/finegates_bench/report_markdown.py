@@ -38,7 +38,7 @@ def _found(report: BenchReport) -> Iterator[str]:
     yield f"- unpruned model: {report.unpruned}"
     yield f"- {report.metric_name}: {report.eval_rows}"
     yield (
-        f"- latency: onnxruntime on the CPU, {report.stamp.threads} threads, medians of rounds in which every model "
+        f"- latency: onnxruntime {report.stamp.place}, medians of rounds in which every model "
         "ran once in a drawn order, after a warm-up, in a fresh process per shape (batch x sequence)"
     )
     yield "- ratio: median over the unpruned model's; interval: bootstrap over the rounds, drawn as pairs"

@@ -13,11 +13,11 @@ from finegates_export.tasks import Unit, task_of
 NOTHING = "-"
 FUSION_WORDS = (
     "Nodes that the target fused, by class, and products in integers; the seconds are those of the whole export, which "
-    "makes the float32 and, if asked, the int8 graph."
+    "makes the graph in floats and, if asked, the int8 graph."
 )
 CHAIN_WORDS = (
     "Every form of a model against the gated one, on the same rows: the largest difference of the outputs over their "
-    "scale. Float32 forms are held to that; int8 forms are held to their predictions."
+    "scale. Float32 forms are held to that, float16 and int8 forms to their predictions."
 )
 
 
@@ -58,8 +58,8 @@ def making_tables(report: BenchReport) -> Iterator[Table]:
 
 
 def planned_models(report: BenchReport) -> tuple[ModelResult, ...]:
-    """One model per plan: the float32 ones, and the unpruned one only where there is no other."""
-    single = tuple(model for model in report.models if model.precision == "float32")
+    """One model per plan: those in floats, and the unpruned one only where there is no other."""
+    single = tuple(model for model in report.models if model.precision != "int8")
     return tuple(model for model in single if model.kind != "unpruned") or single
 
 

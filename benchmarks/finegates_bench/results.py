@@ -13,7 +13,7 @@ SCHEMA_VERSION = 2
 
 Kind = Literal["unpruned", "level", "what-if"]
 """The unpruned model, a trained level, or one that was closed without training."""
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "float16", "int8"]
 MetricSource = Literal["graph", "training"]
 """The metric was computed on the exported graph, or is the one that training recorded."""
 
@@ -72,6 +72,8 @@ class ModelResult:
     export: ExportFacts
     """How it was made."""
     timings: tuple[Timing, ...]
+    difference: float | None = None
+    """Of the outputs where they were measured from the processor's, the largest over their scale; None there itself."""
 
     @property
     def label(self) -> str:
@@ -82,7 +84,7 @@ class ModelResult:
             name = f"what-if {100 * (self.asked or 0.0):g}%"
         else:
             name = f"{self.removed:.0%} removed"
-        return name if self.precision == "float32" else f"{name}, int8"
+        return f"{name}, int8" if self.precision == "int8" else name
 
     def timing(self, shape: str) -> Timing:
         """Its timing at one of the report's shapes."""
@@ -103,12 +105,25 @@ class Stamp:
     threads: int
     """Per model."""
     versions: dict[str, str]
+    provider: str = "cpu"
+    """What ran the models."""
+    accelerator: str = ""
+    """The GPU's name; empty where none ran them."""
+
+    @property
+    def place(self) -> str:
+        """Where the models ran, in words."""
+        if self.provider == "cpu":
+            return f"on the CPU, {self.threads} threads"
+        return f"with the {self.provider} provider on {self.accelerator or 'a GPU'}"
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Name and value, as every file prints them."""
         yield "command", self.command
         yield "date", self.date
         yield "processor", f"{self.processor}, {self.cores} cores available"
+        if self.accelerator:
+            yield "accelerator", self.accelerator
         yield "threads", f"{self.threads} per model"
         yield "system", self.system
         yield "versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())
@@ -131,7 +146,7 @@ class BenchReport:
     """What a reader must know before quoting a number."""
     options: dict[str, Any]
     models: tuple[ModelResult, ...]
-    """The unpruned model first, then by removed share; float32 before int8."""
+    """The unpruned model first, then by removed share; floats before int8."""
     schema_version: int = SCHEMA_VERSION
 
     @property

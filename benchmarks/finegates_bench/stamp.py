@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from finegates_bench.devices import accelerator_name
 from finegates_bench.results import Stamp
 from finegates_export.measure.cost_file import processor_name
 from finegates_export.stamp import command, versions
@@ -15,12 +16,13 @@ from finegates_export.stamp import command, versions
 LIBRARY_CALL = "finegates_bench.measure (called from Python)"
 
 
-def make_stamp(threads: int, library_call: str = LIBRARY_CALL) -> Stamp:
+def make_stamp(threads: int, library_call: str = LIBRARY_CALL, provider: str = "cpu") -> Stamp:
     """The stamp of a measurement that is made now.
 
     Args:
         threads: processor threads per model.
         library_call: what stands for the command where none of ours is running.
+        provider: what runs the models.
     """
     return Stamp(
         command=command(library_call),
@@ -30,6 +32,8 @@ def make_stamp(threads: int, library_call: str = LIBRARY_CALL) -> Stamp:
         system=f"{platform.system()} {platform.release()}",
         threads=threads,
         versions=versions(),
+        provider=provider,
+        accelerator="" if provider == "cpu" else accelerator_name(),
     )
 
 

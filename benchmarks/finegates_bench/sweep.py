@@ -18,6 +18,7 @@ from finegates_export.gates.run_folder import Run, read_run
 from finegates_export.measure.model_times import time_models
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
+from finegates_export.runtime.session import chosen_providers
 from finegates_export.tasks import PIXELS
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
         say: is told what happens, a line at a time; nobody by default.
 
     Raises:
-        ChainError: a model could not be exported without changing what it computes.
+        ChainError: a model could not be exported without changing what it computes, or a provider computes another.
         InputError: the baseline is another model's, a shape is too long, or rows cannot be read.
         MeasurementError: the process that measures died.
         OutputError: the report could not be written at `options.out`.
         RunFolderError: a run folder cannot be used.
+        UnsupportedError: the provider is not there, or does not start.
     """
     check_destination(options.out, overwrite=options.overwrite)
     sweep = _Sweep(options, say or _silent)
@@ -70,6 +72,7 @@ class _Sweep:
         from finegates_export.gates.assemble import base_of
 
         self.options, self.say = options, say
+        chosen_providers(options.provider)
         self.run: Run = read_run(options.ckpt)
         self.levels = own_levels(self.run)
         self.baseline = unpruned_of(self.run, options.baseline) if options.baseline else None
@@ -80,7 +83,7 @@ class _Sweep:
         _check_lengths(options.parsed_shapes(), family.max_length(config), images=names == (PIXELS,))
         self.vocab_size: int = getattr(config, "vocab_size", 0)
         self.rows: EvaluationRows = evaluation_rows(self.run, names, options.eval_data)
-        self.stamp: Stamp = make_stamp(options.threads)
+        self.stamp: Stamp = make_stamp(options.threads, provider=options.provider)
 
     def export(self, scratch: Path) -> Iterator[Exported]:
         """The graphs of all models: the unpruned one first, then by removed share."""
@@ -100,6 +103,7 @@ class _Sweep:
             threads=self.options.threads,
             seed=self.options.seed,
             budget=self.options.budget(),
+            provider=self.options.provider,
         )
         self.say(f"timing {len(exported)} models at {shape}")
         return time_models(spec, scratch)
@@ -111,9 +115,9 @@ class _Sweep:
         if self.rows.examples is not None:
             self.say(f"computing {self.run.info.metric} on {len(self.rows.examples)} rows")
         for model in exported:
-            metric, source = metric_of(model, self.rows, self.run, self.options.threads)
+            metric, source = metric_of(model, self.rows, self.run, self.options.threads, self.options.provider)
             timings = tuple(self._timing(model, exported[0], shape, times[shape]) for shape in times)
-            yield model.result(metric, source, timings)
+            yield model.result(metric, source, timings, self._difference(model))
 
     def report(self, models: tuple[ModelResult, ...]) -> BenchReport:
         """The whole."""
@@ -135,6 +139,19 @@ class _Sweep:
             models=models,
         )
 
+    def _difference(self, model: Exported) -> float | None:
+        """From the processor's outputs, where something else computed them."""
+        if self.options.provider == "cpu":
+            return None
+        from finegates_bench.devices import check_difference, difference_from_processor
+        from finegates_export.verification.batches import inputs_for
+
+        batches = inputs_for(self.run, self.base.family(), self.base.config(), self.options.seed)
+        found = difference_from_processor(model.graph, batches, self.options.threads, self.options.provider)
+        if model.precision != "int8":
+            check_difference(model.id, found, self.options.provider)
+        return found
+
     def _candidates(self, scratch: Path) -> list[Candidate]:
         from finegates_bench.what_if import WhatIf
         from finegates_export.targets import TARGETS
@@ -142,7 +159,7 @@ class _Sweep:
         shares = [share for share in self.options.what_if if share or self.baseline]
         if self.baseline and not shares:
             return [self.baseline, *self.levels]
-        what_if = WhatIf(self.run, self.base, TARGETS["ort-cpu"].WIDTHS)
+        what_if = WhatIf(self.run, self.base, TARGETS[self.options.target].WIDTHS)
         unpruned = self.baseline or what_if.write(0.0, scratch / "run-unpruned", kind="unpruned")
         closed = [what_if.write(share, scratch / f"run-what-if-{share:g}") for share in shares]
         return [unpruned, *self.levels, *closed]
@@ -162,6 +179,12 @@ class _Sweep:
             yield (
                 "What-if levels are closed by weight magnitude without training: latency only, their metric is null, "
                 "they enter no goal."
+            )
+        differences = [model.difference for model in models if model.difference is not None]
+        if differences:
+            yield (
+                f"Outputs on the {self.options.provider} provider differ from the processor's on the same graph by "
+                f"{max(differences):.1e} of their scale at most."
             )
         for model in models:
             if model.kind == "what-if" and abs(model.removed - (model.asked or 0.0)) > SHARE_TOLERANCE:

@@ -34,6 +34,8 @@ class ModelSpec:
     threads: int
     seed: int
     budget: Budget
+    provider: str = "cpu"
+    """What runs them; see `SessionOptions`."""
     reference: str = ""
     """The model whose time all others are compared with; where none is named the budget is used up as it stands."""
     half_width: float = 0.01
@@ -59,7 +61,7 @@ def main() -> None:
 
 def measure_shape(spec: ModelSpec) -> dict[str, list[int]]:
     """Nanoseconds of every model in every round, all sessions open at once and run in turns."""
-    sessions = {name: open_session(path, spec.threads) for name, path in spec.graphs.items()}
+    sessions = {name: open_session(path, spec.threads, spec.provider) for name, path in spec.graphs.items()}
     calls = {name: _call(session, _inputs(session, spec)) for name, session in sessions.items()}
     if not spec.reference:
         return time_interleaved(calls, spec.budget, spec.seed)

@@ -54,28 +54,52 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
 
-    wanted = PROVIDERS.get(options.provider, options.provider)
-    offered = onnxruntime.get_available_providers()
-    if wanted not in offered:
-        extra = " Run: pip install 'finegates-export[gpu]'" if wanted in PROVIDERS.values() else ""
-        raise UnsupportedError(f"provider: this onnxruntime has no {wanted}, it has {', '.join(offered)}.{extra}")
+    providers = chosen_providers(options.provider)
     settings = onnxruntime.SessionOptions()
     settings.enable_cpu_mem_arena = settings.enable_mem_pattern = options.arena
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     if options.threads:
         settings.intra_op_num_threads = options.threads
-    behind = [name for name in BEHIND.get(wanted, (CPU,)) if name in offered]
     try:
-        session = onnxruntime.InferenceSession(graph, settings, providers=[wanted, *behind])
+        session = onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # onnxruntime's errors have no root but this one
         raise _not_read(graph, error, onnxruntime.__version__) from error
-    # A provider that does not start is logged and left out, and the graph would run on the processor.
+    check_started(session, providers[0])
+    return session
+
+
+def chosen_providers(provider: str) -> list[str]:
+    """Names, as onnxruntime has them, of a provider and of those that take what it leaves.
+
+    Args:
+        provider: as in `SessionOptions`.
+
+    Raises:
+        UnsupportedError: this onnxruntime does not have it.
+    """
+    import onnxruntime
+
+    wanted = PROVIDERS.get(provider, provider)
+    offered = onnxruntime.get_available_providers()
+    if wanted not in offered:
+        extra = " Run: pip install 'finegates-export[gpu]'" if wanted in PROVIDERS.values() else ""
+        raise UnsupportedError(f"provider: this onnxruntime has no {wanted}, it has {', '.join(offered)}.{extra}")
+    return [wanted, *(name for name in BEHIND.get(wanted, (CPU,)) if name in offered)]
+
+
+def check_started(session: Any, wanted: str) -> None:
+    """Make sure that a session runs where it was told to.
+
+    A provider that does not start is logged and left out, and the graph would run on the processor.
+
+    Raises:
+        UnsupportedError: it runs elsewhere.
+    """
     if wanted not in session.get_providers():
         raise UnsupportedError(
             f"provider: {wanted} does not start on this machine, onnxruntime would run on "
             f"{', '.join(session.get_providers())}; see what it logged, or take provider='cpu'"
         )
-    return session
 
 
 def _not_read(graph: Path, error: Exception, version: str) -> InputError:

@@ -11,6 +11,7 @@ from torch import nn
 
 from finegates_export.errors import missing_extra
 from finegates_export.onnx.write import WithHiddenState
+from finegates_export.runtime.session import check_started, chosen_providers
 from finegates_export.tasks import LOGITS, VECTORS
 from finegates_export.verification.chain import Forward
 from finegates_export.verification.judge import Array, Outputs
@@ -47,15 +48,16 @@ def _at(vectors: Array, dims: tuple[int, ...] | None) -> Array:
     return vectors if dims is None else vectors[..., list(dims)]
 
 
-def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> Forward:
-    """An ONNX file in onnxruntime on the CPU.
+def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, provider: str = "cpu") -> Forward:
+    """An ONNX file in onnxruntime.
 
     Args:
         path: the file.
         threads: processor threads; onnxruntime's choice where None.
         optimize: False runs the graph as it is written.
+        provider: what runs it; see `SessionOptions`.
     """
-    session = open_session(path, threads=threads, optimize=optimize)
+    session = open_session(path, threads=threads, optimize=optimize, provider=provider)
     names = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 
@@ -66,11 +68,12 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) 
     return forward
 
 
-def open_session(path: Path, *, threads: int | None = None, optimize: bool = True) -> Any:
-    """An onnxruntime session on the CPU, weights shared with nobody.
+def open_session(path: Path, *, threads: int | None = None, optimize: bool = True, provider: str = "cpu") -> Any:
+    """An onnxruntime session, weights shared with nobody.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
+        UnsupportedError: the provider is not there, or does not start.
     """
     try:
         import onnxruntime
@@ -81,4 +84,7 @@ def open_session(path: Path, *, threads: int | None = None, optimize: bool = Tru
         settings.intra_op_num_threads = threads
     if not optimize:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    providers = chosen_providers(provider)
+    session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    check_started(session, providers[0])
+    return session
