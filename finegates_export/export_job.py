@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from finegates_export.genai_files import GenerationFiles
     from finegates_export.shrunk import ShrunkInfo
     from finegates_export.verification.chain import Link
+    from finegates_export.vocabulary.cut import VocabularyCut
 
 PLAIN, FUSED, HALF, DELIVERED = "plain.onnx", "fused.onnx", "half.onnx", GRAPH_FILES["float"]
 
@@ -70,10 +71,16 @@ class ExportJob:
             )
         if self.task.generates:
             check_cached(options)
+        elif options.vocabulary_of:
+            raise UnsupportedError(
+                f"--vocabulary-of applies to text-generation, and {run.folder} is a run of the task {run.info.task}; "
+                "leave it away"
+            )
         self.outcome = Outcome()
         self.model: Any = None
         self.chain: Chain
         self.plan: ShrinkPlan
+        self.vocabulary: VocabularyCut | None = None
         self.slow: tuple[FloatLinear, ...] = ()
         """Linears that int8 would slow down."""
         self.products: dict[str, str] = {}
@@ -152,6 +159,7 @@ class ExportJob:
             seconds=time.perf_counter() - self.started,
             peak_memory_bytes=peak_bytes() - self.resident,
             genai=None if self.layout is None else genai_refusal(self.layout) or "",
+            vocabulary=(self.vocabulary.before, self.vocabulary.size) if self.vocabulary else None,
         )
 
     def finish(self, graph: Any) -> Any:
@@ -175,7 +183,9 @@ class ExportJob:
         from finegates_export.verification.forms import torch_form
 
         if self.task.generates:
-            return cached_torch_form(model, self.family.encoder(plain), layout or CacheLayout.of_plan(self.plan))
+            form = cached_torch_form(model, self.family.encoder(plain), layout or CacheLayout.of_plan(self.plan))
+            whole = self.vocabulary is not None and plain.get_output_embeddings().out_features != self.vocabulary.size
+            return self.vocabulary.seen_by(form) if self.vocabulary and whole else form
         outputs = graph_outputs(self.task, pooled=self.pooling is not None)
         return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
 
@@ -210,9 +220,14 @@ class ExportJob:
 
         if not self.layout:
             return None
-        folders = [self.run.folder, *([self.base.folder] if self.base else [])]
-        settings = generation_settings(folders, self.config)
-        return GenerationFiles(self.config, self.layout, settings, self.family.max_length(self.config))
+        settings = generation_settings(self._folders(), self.config)
+        if self.vocabulary:
+            settings = self.vocabulary.settings(settings)
+        return GenerationFiles(self.delivered_config(), self.layout, settings, self.family.max_length(self.config))
+
+    def delivered_config(self) -> Any:
+        """The base's config, as the graph's clients read it."""
+        return self.vocabulary.config(self.config) if self.vocabulary else self.config
 
     def shrunk_info(self) -> ShrunkInfo:
         """What the shrunk torch model is saved with."""
@@ -241,9 +256,32 @@ class ExportJob:
         self.config, self.family = config, family_of(config.model_type)
         self.structure = self.family.structure(config)
         self.names = self.family.input_names(config)
-        batches = inputs_for(self.run, self.family, config, self.options.seed)
+        self.vocabulary = self._cut_vocabulary()
+        run, read = self.run, config
+        if self.vocabulary:
+            run = dataclasses.replace(run, samples=self.vocabulary.samples(run.samples))
+            read = self.vocabulary.config(config)
+        batches = inputs_for(run, self.family, read, self.options.seed)
         outputs = graph_outputs(self.task, pooled=self.options.pool_in_graph)
         self.chain = Chain(self.task.name, batches, self.options.tolerances(), outputs, self.pooling)
+
+    def _cut_vocabulary(self) -> VocabularyCut | None:
+        from finegates_export.genai_files import generation_settings
+        from finegates_export.vocabulary.cut import cut_to_text
+
+        if self.options.vocabulary_of is None:
+            return None
+        settings = [generation_settings(self._folders(), self.config), self.config.to_dict()]
+        return cut_to_text(self.options.vocabulary_of, self.run.folder, self.config.vocab_size, settings)
+
+    def _shorten(self) -> None:
+        """Have the vocabulary's cut done on the model, which the links from here on are."""
+        if self.vocabulary:
+            self.vocabulary.shorten(self.model)
+
+    def _folders(self) -> list[Path]:
+        """Where a decoder's settings may lie."""
+        return [self.run.folder, *([self.base.folder] if self.base else [])]
 
     def _shrink_run(self, base: BaseModel) -> None:
         from finegates_export.fold import fold
@@ -268,6 +306,7 @@ class ExportJob:
         if not self.options.plan_only:
             self.chain.add("folded", self.torch_form(self.model, self.model, width, unpruned))
         shrink(self.model, self.structure, self.plan)
+        self._shorten()
         residual = residual_plans(self.model, self.structure, gather_judge(self.options))
         self.plan = dataclasses.replace(self.plan, residual=residual)
         if not self.options.plan_only:
@@ -283,6 +322,7 @@ class ExportJob:
         self.outcome.before = ModelSize.of_parameters(info.unpruned_parameters)
         if not self.options.plan_only:
             self._set_reference(self.torch_form(self.model, self.model))
+        self._shorten()
 
     def _set_reference(self, form: Any) -> None:
         from finegates_export.verification.prompts import written_by

@@ -39,6 +39,8 @@ class ExportOptions(Options):
     """4-bit weights: inputs that share a scale; 16, 32, 64, 128 or 256."""
     opset: int | None = None
     """ONNX opset; default: the target's."""
+    vocabulary_of: Path | None = None
+    """Text generation: a text of the task, or JSON lines; tokens that it does not need leave the vocabulary."""
     pool_in_graph: bool = False
     """Embeddings: let the graph pool, and normalise where the run says so; its output is `sentence_embedding`."""
     onnx_folder: bool = False
@@ -70,7 +72,7 @@ class ExportOptions(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ckpt", Path(self.ckpt))
-        for name in ("out", "baseline", "web_libraries"):
+        for name in ("out", "baseline", "web_libraries", "vocabulary_of"):
             given = getattr(self, name)
             object.__setattr__(self, name, Path(given) if given else None)
         check(self.out is not None or self.plan_only, "out", "is needed, unless --plan-only is given")
@@ -84,11 +86,15 @@ class ExportOptions(Options):
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
         check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
-        for name in ("onnx_folder", "torch", "baseline", "web_libraries"):
+        for name in ("onnx_folder", "torch", "baseline", "web_libraries", "vocabulary_of"):
             asked = getattr(self, name) and single_file
             check(not asked, name.replace("_", "-"), "applies to a bundle, and --out names a file")
             packed = getattr(self, name) and self.target in PACKAGES
             check(not packed, name.replace("_", "-"), f"applies to a bundle, and {self.target} writes none")
+        alone = not (self.torch and self.vocabulary_of)
+        check(
+            alone, "vocabulary-of", "is for graphs, and the shrunk torch model keeps its vocabulary; leave --torch away"
+        )
         packed = single_file and self.target in PACKAGES
         check(not packed, "out", f"{self.out} is a file, and {self.target} writes a folder")
         for name in ("baseline", "web_libraries"):

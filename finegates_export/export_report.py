@@ -52,11 +52,14 @@ class ExportReport:
     """Growth of the peak resident memory since the export began, imports and all."""
     genai: str | None = None
     """Why onnxruntime-genai cannot run the graph, empty where it can; None where nothing generates."""
+    vocabulary: tuple[int, int] | None = None
+    """Tokens before and after, where the vocabulary was cut."""
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON types."""
         values = {**asdict(self), "plan": self.plan.to_json()}
         values["links"] = list(values["links"])
+        values["vocabulary"] = list(self.vocabulary) if self.vocabulary else None
         return values
 
     def __str__(self) -> str:
@@ -72,6 +75,8 @@ class ExportReport:
         yield f"{'parameters':<12}  {self.before.parameters:>14,}  {self.after.parameters:>14,}"
         yield f"{'MiB':<12}  {self.before.size_bytes / MIB:>14.1f}  {self.after.size_bytes / MIB:>14.1f}"
         yield f"{'linears':<12}  {self.plan.linear_weights:>14,}  {self.plan.kept_weights:>14,}"
+        if self.vocabulary:
+            yield f"{'tokens':<12}  {self.vocabulary[0]:>14,}  {self.vocabulary[1]:>14,}"
         yield f"{'removed':<12}  {'':>14}  {self.plan.removed:>14.1%}"
         yield f"{'padding':<12}  {'':>14}  {self.plan.padding_weights:>14,}"
         yield ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,14 +105,19 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport, sit
 def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport, site: Site | None) -> None:
     from finegates_export.bundle import write_bundle
 
-    options = job.options
+    options, run = job.options, job.run
+    if job.vocabulary:
+        words = graphs[0].parent / "tokenizer"
+        words.mkdir()
+        job.vocabulary.write_tokenizer(run.folder, words)
+        run = dataclasses.replace(run, folder=words)
     if site is not None:
         site.write(folder, job.base)
     write_bundle(
         folder,
         graphs,
-        job.run,
-        job.config,
+        run,
+        job.delivered_config(),
         report,
         onnx_folder=options.onnx_folder or options.target == web.NAME,
         pooled=options.pool_in_graph,

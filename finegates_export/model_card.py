@@ -47,7 +47,7 @@ Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
 |---|---|---|
 | parameters | {report.before.parameters:,} | {after.parameters:,} |
 | MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
-{_quantized(report)}
+{_vocabulary(report)}{_quantized(report)}
 ```python
 from finegates_export import load
 
@@ -75,6 +75,14 @@ def _example(info: RunInfo) -> str:
         return "predict([pixel_values])"
     text = '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
     return f"predict([{text}])"
+
+
+def _vocabulary(report: ExportReport) -> str:
+    """How many tokens stayed, where some went, and what that does to the metrics above."""
+    if report.vocabulary is None:
+        return ""
+    before, after = report.vocabulary
+    return f"| tokens | {before:,} | {after:,} |\n\nThe metrics above are those of the model with all tokens.\n"
 
 
 def _quantized(report: ExportReport) -> str:

@@ -16,7 +16,7 @@ from finegates_export.cli import main as export_main
 from finegates_trainer.cli import main as train_main
 from tests.serving.documented import DocumentedServer, documented_server
 from tests.tiny import hasten_measurements, tiny_base
-from tests.trainer.decoders import decoder_base, write_documents
+from tests.trainer.decoders import CHAT, byte_pair_tokenizer, decoder_base, write_documents
 from tests.web.conftest import stand_in
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,8 @@ def test_the_documentation_runs(
     hasten_measurements(monkeypatch, tmp_path)
     stand_in(tmp_path / "node_modules")
     decoder_base(tmp_path / LANGUAGE_MODEL, "llama", positions=LONGEST_BLOCK)
-    write_documents(tmp_path / "text").rename(tmp_path / "text" / "train.txt")
+    texts = write_documents(tmp_path / "text").rename(tmp_path / "text" / "train.txt")
+    byte_pair_tokenizer([texts.read_text(encoding="utf-8")], CHAT).save_pretrained(tmp_path / LANGUAGE_MODEL)
     monkeypatch.chdir(tmp_path)
     for name, layout in (("run/", "coupled"), ("unpruned/", "none")):
         line = f"finegates-train --base BASE --data DATA --out {name} --layout {layout}"

@@ -28,35 +28,23 @@ def weight_bytes(graph: Path) -> int:
 
 def cache_bytes(bundle: Path, tokens: int) -> int:
     """Bytes of the keys and values that a token reads behind so many others."""
-    layers = _plan(bundle)["layers"]
-    widths = (one["attention"]["qk_width"] + one["attention"]["vo_width"] for one in layers)
-    return (
-        FLOAT_BYTES
-        * tokens
-        * sum(len(one["attention"]["heads"]) * width for one, width in zip(layers, widths, strict=True))
-    )
+    cached = _info(bundle)["cache"]["cached"]
+    return FLOAT_BYTES * tokens * sum(one["heads"] * (one["key_width"] + one["value_width"]) for one in cached)
 
 
 def prefill_flops(bundle: Path, tokens: int) -> int:
     """Of reading a prompt: the layers' linears, Q K^T and A V, and the LM head at every token."""
-    plan, config = _plan(bundle), json.loads((bundle / "config.json").read_text(encoding="utf-8"))
-    info = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    info, config = _info(bundle), json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    plan, cached = info["report"]["plan"], info["cache"]["cached"]
     queries, shared = config["num_attention_heads"], config.get("num_key_value_heads", config["num_attention_heads"])
     linears = plan["linear_weights"] * (1 - plan["removed"])
-    scores = sum(
-        len(one["attention"]["heads"])
-        * (queries // shared)
-        * (one["attention"]["qk_width"] + one["attention"]["vo_width"])
-        for one in plan["layers"]
-    )
+    scores = queries // shared * sum(one["heads"] * (one["key_width"] + one["value_width"]) for one in cached)
     head = plan["hidden_size"] * info["vocabulary"]
     return round(2 * tokens * (linears + head + tokens * scores))
 
 
-def _plan(bundle: Path) -> dict[str, Any]:
-    info = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-    plan: dict[str, Any] = info["report"]["plan"]
-    return plan
+def _info(bundle: Path) -> dict[str, Any]:
+    return dict(json.loads((bundle / "bundle.json").read_text(encoding="utf-8")))
 
 
 def _bytes(tensor: Any) -> int:

@@ -1,7 +1,9 @@
 """A small language model, pruned and not, as float32, int8 and int4: tokens a second against what the bytes allow.
 
 SmolLM2-135M-Instruct at several removed shares, closed without training (`closing.py`), exported by the command, and
-timed in fresh processes that take turns: a round is one process for each model.
+timed in fresh processes that take turns: a round is one process for each model. The one of which most is gone is
+timed once more with its vocabulary cut to the text that is read. What was exported is not exported again: its seconds
+and memory lie beside the bundle.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from finegates_export.measure.fresh_process import run_fresh
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 FORMS: tuple[Form, ...] = ("float", "int8", "int4")
+CUT = "cut"
+"""Not a form of numbers: in float, with a vocabulary of what the text needs."""
 PROMPT = 128
 """Tokens in front of those that are written."""
 KIB = 1 << 10
@@ -86,32 +90,37 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
     busy = os.getloadavg()[0]
     _run(_own_command(arguments))
     exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in FORMS[1:]}
+    exports[f"{shares[-1]:g} {CUT}"] = _export(arguments, shares[-1], CUT)
+    timed: dict[str, tuple[Path, Form]] = {
+        f"{share:g} {form}": (_bundle(arguments, share, "int8" if form == "float" else form), form)
+        for share in shares
+        for form in FORMS
+    }
+    timed[f"{shares[-1]:g} {CUT}"] = _bundle(arguments, shares[-1], CUT), "float"
     spec = _spec(arguments)
     models: dict[str, dict[str, Any]] = {}
-    for share in shares:
-        for form in FORMS:
-            bundle = _bundle(arguments, share, "int8" if form == "float" else form)
-            graph = bundle / GRAPH_FILES[form]
-            models[f"{share:g} {form}"] = {
-                "removed": exports[f"{share:g} int8"]["removed"],
-                "form": form,
-                "file_bytes": graph.stat().st_size + sum(_beside(graph)),
-                "weight_bytes": weight_bytes(graph),
-                "cache_bytes": cache_bytes(bundle, PROMPT + arguments.tokens // 2),
-                "prefill_flops": {str(length): prefill_flops(bundle, length) for length in spec["prompts"]},
-                "rounds": [],
-            }
+    for name, (bundle, form) in timed.items():
+        graph, info = bundle / GRAPH_FILES[form], json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        models[name] = {
+            "removed": info["report"]["plan"]["removed"],
+            "form": form,
+            "vocabulary": info["vocabulary"],
+            "file_bytes": graph.stat().st_size + sum(_beside(graph)),
+            "weight_bytes": weight_bytes(graph),
+            "cache_bytes": cache_bytes(bundle, PROMPT + arguments.tokens // 2),
+            "prefill_flops": {str(length): prefill_flops(bundle, length) for length in spec["prompts"]},
+            "rounds": [],
+        }
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
-            for share in shares:
-                for form in FORMS:
-                    bundle = _bundle(arguments, share, "int8" if form == "float" else form)
-                    told = {**spec, "bundle": str(bundle.absolute()), "form": form}
-                    name = f"{share:g} {form}"
-                    models[name]["rounds"].append(
-                        run_fresh(WORKER, told, Path(folder), f"times {name}", "see whether the bundle loads")
-                    )
-                    print(f"{name}: {json.dumps(models[name]['rounds'][-1])}", file=sys.stderr)
+            for name, (bundle, form) in timed.items():
+                ids = spec["ids"] if CUT not in name else _ids(bundle, len(spec["ids"]))
+                told = {**spec, "ids": ids, "bundle": str(bundle.absolute()), "form": form}
+                models[name]["rounds"].append(
+                    run_fresh(WORKER, told, Path(folder), f"times {name}", "see whether the bundle loads")
+                )
+                print(f"{name}: {json.dumps(models[name]['rounds'][-1])}", file=sys.stderr)
+    cuts = {name: models.pop(name) for name in [*models] if CUT in name}
     return {
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-decoders")),
         "base": arguments.base.name,
@@ -121,6 +130,7 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
         "tokens": arguments.tokens,
         "exports": exports,
         "models": models,
+        "cuts": cuts,
     }
 
 
@@ -128,33 +138,53 @@ def _spec(arguments: argparse.Namespace) -> dict[str, Any]:
     """What every process is told alike."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
-    tokenizer.no_truncation()
     prompts = [int(length) for length in arguments.prompts.split(",")]
-    ids = tokenizer.encode(text()).ids[: max(*prompts, PROMPT)]
+    ids = _ids(arguments.base, max(*prompts, PROMPT))
+    tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
     return {
         "ids": ids, "text": tokenizer.decode(ids[:PROMPT]), "prompts": prompts, "repeats": arguments.repeats,
         "prompt": PROMPT, "tokens": arguments.tokens, "threads": arguments.threads,
     }  # fmt: skip
 
 
-def _export(arguments: argparse.Namespace, share: float, form: Form) -> dict[str, Any]:
-    """The command, and what it says and uses."""
-    out = _bundle(arguments, share, form)
+def _ids(folder: Path, count: int) -> list[int]:
+    """The text's first tokens, by a folder's tokenizer."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    ids: list[int] = tokenizer.encode(text()).ids[:count]
+    return ids
+
+
+def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str, Any]:
+    """The command, and what it says and uses; remembered beside the bundle."""
+    out = _bundle(arguments, share, what)
+    remembered = out.with_suffix(".json")
+    if out.is_dir() and remembered.is_file():
+        return dict(json.loads(remembered.read_text(encoding="utf-8")))
     run = arguments.work / "runs" / f"{share:g}"
     command = [str(Path(sys.executable).parent / "finegates-export"), "--ckpt", str(run), "--out", str(out)]
-    command += ["--quantize", form, "--int8-linears", "all", "--gathers", "never", "--threads", str(arguments.threads)]
+    command += ["--int8-linears", "all", "--gathers", "never", "--threads", str(arguments.threads)]
+    if what == CUT:
+        words = arguments.work / "text.txt"
+        words.write_text(text(), encoding="utf-8")
+        command += ["--vocabulary-of", str(words)]
+    else:
+        command += ["--quantize", what]
     seconds, peak = _run([*command, "--overwrite", "--quiet", *LOOSE])
     told = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["report"]
-    return {
+    facts = {
         "seconds": seconds,
         "peak_memory_bytes": peak,
         "removed": told["plan"]["removed"],
         "links": told["links"],
     }
+    write_json(remembered, facts)
+    return facts
 
 
-def _bundle(arguments: argparse.Namespace, share: float, form: Form) -> Path:
+def _bundle(arguments: argparse.Namespace, share: float, form: str) -> Path:
     return Path(arguments.work) / "bundles" / f"{share:g}-{form}"
 
 

@@ -63,6 +63,7 @@ def markdown(result: dict[str, Any]) -> str:
         "|" + "---|" * (2 + 2 * len(prompts)),
         *(_prefill_row(result, name, prompts) for name in result["models"] if not name.startswith("0 ")),
         "",
+        *_cut_lines(result),
         "## Exports",
         "",
         "| removed | with | seconds | peak, MiB | sizes of the base | largest difference of a float link |",
@@ -124,6 +125,31 @@ def _row(result: dict[str, Any], name: str, prompts: list[str]) -> str:
         f"{allowed(result, name, UNPRUNED):.2f}", f"{first:.0f}", *reading, f"{peak:.0f}",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
+
+
+def _cut_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Apart from the rest: a cut vocabulary is no longer the model that was pruned, but one of fewer words."""
+    yield "## With a vocabulary cut to the text"
+    yield ""
+    yield (
+        "`--vocabulary-of` with the text that is read here: the tokens it needs, the parts they are made of, and every "
+        "byte. Their logits are those of the model with all tokens (the chain holds). In float32."
+    )
+    yield ""
+    columns = "removed | tokens | file, MB | read a token, MB | written, tokens/s | over all tokens | bytes allow"
+    yield f"| {columns} |"
+    yield "|" + "---|" * 7
+    for name, cut in result["cuts"].items():
+        whole = result["models"][f"{name.split()[0]} float"]
+        speeds = [[one["decode"] for one in model["rounds"]] for model in (whole, cut)]
+        tokens = f"{cut['vocabulary']:,} of {whole['vocabulary']:,}"
+        cells = [
+            f"{cut['removed']:.1%}", tokens, f"{cut['file_bytes'] / MB:.0f}", f"{_read(cut) / MB:.0f}",
+            _bracketed(median_interval([1 / seconds for seconds in speeds[1]]), 1),
+            _bracketed(ratio_interval(speeds, [0], [1]), 2), f"{_read(whole) / _read(cut):.2f}",
+        ]  # fmt: skip
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
 
 
 def _prefill_row(result: dict[str, Any], name: str, prompts: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from finegates_export import ExportOptions, export
 from finegates_export.gates.run_folder import read_run
 from finegates_export.measure.fresh_process import run_fresh
+from tests.tiny import tiny_base, tiny_run
 from tests.tiny_generator import LAYERS, VOCABULARY, WIDTH, byte_tokenizer, tiny_generator
 from tests.trainer.decoders import decoder_base
 
@@ -62,14 +63,17 @@ def test_bytes_of_a_token_leave_out_tables_that_are_looked_up(tmp_path):
     assert graph_costs.weight_bytes(graph("words")) == 1000
 
 
-def test_flops_and_cache_are_those_of_the_plan(tmp_path):
-    attention = {"heads": [0, 2], "qk_width": 6, "vo_width": 8}
-    layers = [{"attention": attention}, {"attention": {"heads": [], "qk_width": 0, "vo_width": 0}}]
-    plan = {"layers": layers, "linear_weights": 1000, "removed": 0.4, "hidden_size": 16}
-    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 9, "num_key_value_heads": 3}))
-    (tmp_path / "bundle.json").write_text(json.dumps({"vocabulary": 50, "report": {"plan": plan}}))
-    assert graph_costs.prefill_flops(tmp_path, 10) == 2 * 10 * (600 + 16 * 50 + 10 * 2 * 3 * 14)
-    assert graph_costs.cache_bytes(tmp_path, 10) == 4 * 10 * 2 * 14
+def test_flops_and_cache_are_those_of_the_bundle(tmp_path):
+    base = tiny_base(tmp_path / "base", "llama", generator=True)
+    run = tiny_run(tmp_path / "run", base, "coupled", task="text-generation")
+    plan = export(ExportOptions(ckpt=run, out=tmp_path / "bundle", threads=1)).plan
+    widths = [
+        len(layer.attention.heads) * (layer.attention.qk_width + layer.attention.vo_width) for layer in plan.layers
+    ]
+    scores = 2 * sum(widths)  # two query heads share a KV head
+    flops = 2 * 10 * (plan.kept_weights + 32 * 64 + 10 * scores)
+    assert graph_costs.prefill_flops(tmp_path / "bundle", 10) == flops
+    assert graph_costs.cache_bytes(tmp_path / "bundle", 10) == 4 * 10 * sum(widths)
 
 
 def test_a_bundle_is_timed_in_a_fresh_process(tmp_path):
@@ -92,8 +96,9 @@ def result() -> dict:
     def model(removed: float, part: float) -> dict:
         rounds = [{**SPEED, "decode": 0.02 * part, "prefill": {"8": 0.1 * part}} for _ in range(3)]
         return {
-            "removed": removed, "form": "float", "file_bytes": 10**6, "weight_bytes": round(900_000 * part),
-            "cache_bytes": round(100_000 * part), "prefill_flops": {"8": round(10**6 * part)}, "rounds": rounds,
+            "removed": removed, "form": "float", "vocabulary": 50, "file_bytes": 10**6,
+            "weight_bytes": round(900_000 * part), "cache_bytes": round(100_000 * part),
+            "prefill_flops": {"8": round(10**6 * part)}, "rounds": rounds,
         }  # fmt: skip
 
     export = {"seconds": 100.0, "peak_memory_bytes": 10**9, "removed": 0.4, "links": [link, quantized]}
@@ -101,12 +106,14 @@ def result() -> dict:
     return {
         "stamp": stamp, "base": "tiny", "base_bytes": 5 * 10**8, "load_before": 0.1, "prompt": 4, "tokens": 3,
         "exports": {"0.4 int8": export}, "models": {"0 float": model(0.0, 1.0), "0.4 float": model(0.4, 0.5)},
+        "cuts": {"0.4 cut": {**model(0.4, 0.25), "vocabulary": 20}},
     }  # fmt: skip
 
 
 def test_the_page_says_what_was_reached():
     told = speed_report.markdown(result())
     assert "| 40.0% | float32 | 1 | 0 | 100.0 (100.0 to 100.0) | 2.00 (2.00 to 2.00) | 2.00 | 200 | 160 | 256 |" in told
+    assert "| 40.0% | 20 of 50 | 1 | 0 | 200.0 (200.0 to 200.0) | 2.00 (2.00 to 2.00) | 2.00 |" in told
     assert "**missed**" not in told
     assert all(goal.met for goal in speed_report.goals(result()))
 

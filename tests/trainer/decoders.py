@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import FILLERS, OPINIONS, labelled_texts
-from tests.tiny_models import redraw, tiny_config
+from tests.tiny_models import VOCABULARY, redraw, tiny_config
 
 END = "<|end|>"
 ROLES = ("<system>", "<user>", "<assistant>")
@@ -33,6 +33,23 @@ def decoder_tokenizer(chat_template: str | None = None) -> Any:
     words = ["<unk>", "\n", "<unused>", END, *ROLES, *FILLERS, *(word for group in OPINIONS for word in group)]
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106  # not a password
     tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, chat_template=chat_template)
+
+
+def byte_pair_tokenizer(texts: list[str], chat_template: str | None = None) -> Any:
+    """Pieces of the texts' words, at most as many as a tiny model has rows."""
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import Metaspace as SpaceDecoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import Metaspace
+    from tokenizers.trainers import BpeTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(BPE(unk_token="<unk>"))  # noqa: S106  # not a password
+    tokenizer.pre_tokenizer, tokenizer.decoder = Metaspace(), SpaceDecoder()
+    tokenizer.train_from_iterator(
+        texts, BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<unk>", "\n", "<unused>", END])
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, chat_template=chat_template)
 
 

@@ -1,0 +1,1 @@
+"""A language model's vocabulary, cut to what a task's text needs."""
