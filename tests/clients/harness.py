@@ -33,6 +33,8 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent.parent / ".cache" / "clients"
 REQUIRED = "FINEGATES_CLIENTS_REQUIRED"
 """Set by `make test-clients`, which has made every environment: one that is missing is then a failure."""
+TOKENS = "tokens"
+"""Ids of prompts and of what was written behind them."""
 SECONDS = 300
 """A client that takes longer hangs."""
 OUTPUTS = {
@@ -41,6 +43,7 @@ OUTPUTS = {
     "feature-extraction": HIDDEN,
     "sentence-transformer": SENTENCE,
     "sentence-embedding": SENTENCE,
+    "text-generation": TOKENS,
 }
 """What is compared, by the kind of loading; a bare graph gives what its task gives."""
 
@@ -96,7 +99,7 @@ def ask(client: Client, bundle: Path, question: Question, scratch: Path, *, quan
     """
     command = client.command()
     spec, result = scratch / "spec.json", scratch / "result.json"
-    inputs = {name: values.tolist() for name, values in question.inputs.items()}
+    inputs = {name: np.asarray(values).tolist() for name, values in question.inputs.items()}
     asked = {"bundle": str(bundle), "kind": client.kind, "texts": question.texts, "inputs": inputs}
     spec.write_text(json.dumps({**asked, "quantized": quantized}), encoding="utf-8")
     result.unlink(missing_ok=True)
