@@ -14,7 +14,7 @@ from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Widths
 
 if TYPE_CHECKING:
-    from finegates_export.measure.layer_costs import LayerCosts
+    from finegates_export.measure.counted_costs import SublayerCosts
 
 Mask = npt.NDArray[np.bool_]
 ANY_WIDTH = Widths()
@@ -58,7 +58,7 @@ class ModelWidths:
         heads_L, qk_L, vo_L, neurons_L = (tuple(column) for column in zip(*rows, strict=True))
         return cls(heads_L, qk_L, vo_L, neurons_L)
 
-    def layers_ms(self, costs: Sequence[LayerCosts]) -> float:
+    def layers_ms(self, costs: Sequence[SublayerCosts]) -> float:
         """What the halves of all layers cost together.
 
         Args:

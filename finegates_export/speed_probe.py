@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finegates_export.cache_layout import CacheLayout
 from finegates_export.errors import InputError
 from finegates_export.gates.layout import UnitKey
+from finegates_export.measure.counted_costs import CountedCosts, Phase, SublayerCosts
 from finegates_export.measure.model_times import time_models
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
@@ -30,7 +32,7 @@ from finegates_export.tasks import PIXELS, graph_outputs, task_of
 
 if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
-    from finegates_export.measure.layer_costs import LayerCosts
+    from finegates_export.plan import ShrinkPlan
     from finegates_export.pooling import Pooling
 
 NANOSECONDS_PER_MS = 1e6
@@ -91,7 +93,8 @@ class SpeedProbe:
         labels: label names; empty for tasks without.
         pooling: how an embedding is made of the hidden state.
         target: whose graphs are written.
-        shape: the input.
+        shape: the input; of a model that writes, the prompt's, or the rows and the tokens behind which it writes one.
+        phase: of a model that writes, which of the two.
         threads: processor threads.
         seconds: how long one comparison may take, writing not counted; a vague one is repeated.
         seed: of inputs and orders.
@@ -109,20 +112,23 @@ class SpeedProbe:
         *,
         target: str = "ort-cpu",
         shape: Shape = DEFAULT_SHAPE,
+        phase: Phase = "prefill",
         threads: int = 2,
         seconds: float = 20.0,
         seed: int = 0,
     ) -> None:
         self.base, self.task, self.labels, self.pooling = base, task_of(task), labels, pooling
         self.target, self.shape, self.threads, self.seconds, self.seed = TARGETS[target], shape, threads, seconds, seed
+        self.past = shape.sequence if phase == "decode" else 0
+        self.new = 1 if phase == "decode" else shape.sequence
         self.config, self.family = base.config(), base.family()
         self.structure = self.family.structure(self.config)
         self.names = self.family.input_names(self.config)
         longest = self.family.max_length(self.config)
-        if shape.sequence > longest or (self.names == (PIXELS,) and shape.sequence != longest):
+        if self.past + self.new > longest or (self.names == (PIXELS,) and shape.sequence != longest):
             raise InputError(
                 f"shape {shape} does not fit {base.id}, whose sequences have {longest} tokens (images exactly, text at "
-                "most); choose another shape"
+                "most, with what is written); choose another shape"
             )
         self._scratch = tempfile.TemporaryDirectory(prefix="finegates-probe-")
         self._times: dict[ModelWidths, dict[str, list[int]]] = {}
@@ -143,7 +149,20 @@ class SpeedProbe:
         """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
         return float(np.median(self._measured(self.least())[UNPRUNED])) / NANOSECONDS_PER_MS
 
-    def rest_milliseconds(self, costs: Sequence[LayerCosts]) -> float:
+    def timed(self, costs: Sequence[CountedCosts]) -> tuple[CountedCosts, ...]:
+        """Counted costs in milliseconds, by what the unpruned and the least model take.
+
+        Args:
+            costs: one a layer, of a byte or an operation each.
+        """
+        unpruned = self.unpruned_milliseconds()
+        saved = unpruned * (1.0 - 1.0 / self.speedup(self.least()).median)
+        whole, least = self._halves(costs)
+        each = max(saved / (whole - least), float(np.finfo(np.float32).tiny))
+        scaled = {id(one): one.times(each) for one in costs}
+        return tuple(scaled[id(one)] for one in costs)
+
+    def rest_milliseconds(self, costs: Sequence[SublayerCosts]) -> float:
         """What a model takes beside its layers' halves; see `anchored`.
 
         Args:
@@ -151,16 +170,13 @@ class SpeedProbe:
         """
         return self.anchor(costs).rest
 
-    def anchor(self, costs: Sequence[LayerCosts]) -> Anchor:
+    def anchor(self, costs: Sequence[SublayerCosts]) -> Anchor:
         """What the table's milliseconds have to be joined with to predict a whole model's.
 
         Args:
             costs: one a layer.
         """
-        least = self.least()
-        whole = {(group.layer, group.kind): np.ones(group.size, bool) for group in self.structure.groups()}
-        halves = [ModelWidths.of(keep, self.structure, self.target.WIDTHS).layers_ms(costs) for keep in (whole, least)]
-        return anchored(self.unpruned_milliseconds(), self.speedup(least).median, *halves)
+        return anchored(self.unpruned_milliseconds(), self.speedup(self.least()).median, *self._halves(costs))
 
     def close(self) -> None:
         """Remove the graphs that were written."""
@@ -183,6 +199,15 @@ class SpeedProbe:
             keep[self.structure.layers[0].index, kind][0] = True
         return keep
 
+    def _halves(self, costs: Sequence[SublayerCosts]) -> tuple[float, float]:
+        """What the halves of the unpruned and of the least model cost."""
+        everything = {(group.layer, group.kind): np.ones(group.size, bool) for group in self.structure.groups()}
+        whole, least = (
+            ModelWidths.of(keep, self.structure, self.target.WIDTHS).layers_ms(costs)
+            for keep in (everything, self.least())
+        )
+        return whole, least
+
     def _measured(self, keep: Mapping[UnitKey, Mask]) -> dict[str, list[int]]:
         widths = ModelWidths.of(keep, self.structure, self.target.WIDTHS)
         if widths not in self._times:
@@ -204,7 +229,8 @@ class SpeedProbe:
         return ModelSpec(
             graphs={name: str(path) for name, path in graphs.items()},
             batch=self.shape.batch,
-            sequence=self.shape.sequence,
+            sequence=self.new,
+            past=self.past,
             vocab_size=getattr(self.config, "vocab_size", 0),
             threads=self.threads,
             seed=self.seed + attempt,
@@ -225,14 +251,30 @@ class SpeedProbe:
         """
         from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
 
-        model, expected = self._shrunk(keep)
-        outputs = graph_outputs(self.task)
-        graph = write_graph(model, self.family.encoder(model), self.names, self.target.OPSET, outputs)
+        model, plan = self._shrunk(keep)
+        encoder, outputs = self.family.encoder(model), graph_outputs(self.task)
+        if self.task.generates:
+            layout = CacheLayout.of_plan(plan)
+            outputs = (*outputs, *layout.present_names)
+            graph = self._cached_graph(model, layout)
+            graph = self.target.finish_cached(graph, plan.attention_layers)
+        else:
+            expected = self.family.expected_fusions(self.config, plan.attention_layers, plan.feed_forward_layers)
+            graph = write_graph(model, encoder, self.names, self.target.OPSET, outputs)
+            graph = self.target.finish(graph, expected)
         del model
-        save_graph(keep_outputs(self.target.finish(graph, expected), outputs), path)
+        save_graph(keep_outputs(graph, outputs), path)
 
-    def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, dict[str, int]]:
-        """The shrunk model, and what its fusions must find."""
+    def _cached_graph(self, model: Any, layout: CacheLayout) -> Any:
+        from finegates_export.onnx.cached import write_cached_graph
+        from finegates_export.onnx.tied_head import tie_head
+
+        opset = self.target.CACHED_OPSET or self.target.OPSET
+        graph = write_cached_graph(model, self.family.encoder(model), layout, opset)
+        tie_head(graph)
+        return graph
+
+    def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, ShrinkPlan]:
         import torch
 
         from finegates_export.fold import fold
@@ -247,8 +289,7 @@ class SpeedProbe:
         model = fold(gated)
         plan = make_plan(model, self.structure, self.target.WIDTHS)
         shrink(model, self.structure, plan)
-        expected = self.family.expected_fusions(self.config, plan.attention_layers, plan.feed_forward_layers)
-        return model, expected
+        return model, plan
 
 
 def _speedup(times: Mapping[str, Sequence[float]]) -> Interval:

@@ -160,7 +160,7 @@ def _ids(folder: Path, count: int) -> list[int]:
 def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str, Any]:
     """The command, and what it says and uses; remembered beside the bundle."""
     out = _bundle(arguments, share, what)
-    remembered = out.with_suffix(".json")
+    remembered = out.with_name(f"{out.name}.json")
     if out.is_dir() and remembered.is_file():
         return dict(json.loads(remembered.read_text(encoding="utf-8")))
     run = arguments.work / "runs" / f"{share:g}"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.cache_layout import MASK, PAST, POSITIONS
 from finegates_export.measure.sessions import open_session
 from finegates_export.measure.statistics import ratio_interval
 from finegates_export.measure.timer import Budget, time_interleaved, time_until
@@ -38,6 +39,8 @@ class ModelSpec:
     """What runs them; see `SessionOptions`."""
     reference: str = ""
     """The model whose time all others are compared with; where none is named the budget is used up as it stands."""
+    past: int = 0
+    """Tokens a row in the cache of a decoder, in front of those of `sequence`."""
     half_width: float = 0.01
     """With a reference: the budget's rounds are the first ones, its seconds the last, and rounds go on until the half
     width of every ratio's 95 % interval is under this share of the ratio."""
@@ -76,16 +79,23 @@ def _precise(spec: ModelSpec, times: dict[str, list[int]]) -> bool:
 
 
 def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """Random ids, every token attended to, one segment, or random pixels; the same for every model."""
+    """Random ids, every token attended to, one segment, or random pixels; the same for every model.
+
+    A cache is filled with random keys and values, as wide as the model has them.
+    """
     shape = (spec.batch, spec.sequence)
     generator = np.random.default_rng(spec.seed)
-    images = {value.name: value.shape[1:] for value in session.get_inputs() if value.type == "tensor(float)"}
+    floats = {value.name: value.shape for value in session.get_inputs() if value.type == "tensor(float)"}
+    images = {name: sizes[1:] for name, sizes in floats.items() if not name.startswith(PAST)}
     if images:
         return {name: generator.random((spec.batch, *size), np.float32) for name, size in images.items()}
-    made = {
+    made: dict[str, npt.NDArray[Any]] = {
         "input_ids": generator.integers(0, spec.vocab_size, shape),
-        "attention_mask": np.ones(shape, np.int64),
+        MASK: np.ones((spec.batch, spec.past + spec.sequence), np.int64),
+        POSITIONS: np.tile(np.arange(spec.past, spec.past + spec.sequence), (spec.batch, 1)),
     }
+    for name, (_, heads, _, width) in floats.items():
+        made[name] = generator.standard_normal((spec.batch, heads, spec.past, width), np.float32)
     return {value.name: made.get(value.name, np.zeros(shape, np.int64)) for value in session.get_inputs()}
 
 

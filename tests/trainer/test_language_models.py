@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +15,11 @@ from safetensors.torch import load_file
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.base import find_base
 from finegates_export.gates.assemble import assemble, base_of
+from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.run_folder import Run, read_run
+from finegates_export.measure.counted_costs import counted_costs
+from finegates_export.model_widths import Mask, ModelWidths
+from finegates_export.speed_probe import SpeedProbe
 from finegates_export.tasks import NO_LABEL
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.distillation import DistillationWeights, Teacher
@@ -220,8 +225,10 @@ def test_the_distance_to_a_teacher_is_the_divergence_at_learned_tokens(
 
 
 def test_what_cannot_be_trained_is_refused_with_a_remedy(bases: dict[str, Path], text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"target-speedup: .* token by token; use --levels"):
-        options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,))
+    with pytest.raises(ValueError, match=r"phase: 'both' is not one of prefill, decode"):
+        options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,), phase="both")
+    with pytest.raises(InputError, match=r"1x64 does not fit .* have 64 tokens"):
+        train(options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,), shape="1x64"))
     with pytest.raises(InputError, match=r"max-length: .* has 64 positions, 65 tokens were asked for"):
         prepare(options(bases["llama"], text, tmp_path / "run", max_length=65))
     with pytest.raises(UnsupportedError, match="residual width"):
@@ -253,3 +260,29 @@ def test_a_decoder_without_a_padding_token_is_a_base_for_classification(
     told = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     assert told["less_is_better"] is False
     assert math.isfinite(told["metrics"]["accuracy"])
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_run_reaches_a_speed_of_reading_or_of_writing(
+    phase: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clock(probe: SpeedProbe, keep: dict[UnitKey, Mask]) -> dict[str, list[int]]:
+        """A machine on which nothing but bytes, or operations, takes time; a third of it beside the layers."""
+        costs = counted_costs(probe.structure, probe.shape, phase)  # type: ignore[arg-type]  # one of the two
+        whole, pruned = (
+            ModelWidths.of(kept, probe.structure).layers_ms(costs)
+            for kept in ({key: np.ones_like(mask) for key, mask in keep.items()}, keep)
+        )
+        return {"unpruned": [int(1.5 * whole)] * 20, "pruned": [int(0.5 * whole + pruned)] * 20}
+
+    monkeypatch.setattr(SpeedProbe, "_measured", clock)
+    base = decoder_base(tmp_path / "base", "llama", layers=2)
+    told = options(base, text, tmp_path / "run", target_speedup=(1.5,), shape="1x40", phase=phase, max_steps=12)
+    run = train(told)
+    measured = run.info.settled["speedup"]
+    assert measured["asked"] == pytest.approx(1.5)
+    assert measured["measured"] == pytest.approx(1.5, rel=0.03)
+    assert 0.3 < run.info.removed < 0.7
+    assert run.info.options["phase"] == phase
+    with pytest.raises(InputError, match=r"target-speedup: 3x cannot be reached at 1x40.* 3\.00x as fast"):
+        train(options(base, text, tmp_path / "other", target_speedup=(3.0,), shape="1x40", phase=phase))

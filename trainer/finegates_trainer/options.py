@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finegates_export.gates.layout import LAYOUTS
+from finegates_export.measure.counted_costs import PHASES
 from finegates_export.measure.shapes import Shape
 from finegates_export.options import Options, check
 from finegates_export.targets import MEASURED_TARGETS, TARGETS
@@ -60,6 +61,9 @@ class TrainOptions(Options):
     """What the model is made for: the widths that its kernels like, and (`ort-cpu`) whose speed is measured."""
     shape: str = "8x128"
     """Batch x sequence at which --target-speedup is measured."""
+    phase: Literal["prefill", "decode"] = "decode"
+    """Text generation: what --target-speedup makes faster, reading a prompt of --shape, or writing a token in each of
+    BATCH rows behind SEQUENCE others."""
     objective: Literal["share", "target", "penalty", "magnitude"] = "share"
     """`share` holds the removed share; `target` and `penalty` are the paper's; `magnitude` learns no gates."""
     penalty_weight: float | None = None
@@ -212,12 +216,7 @@ class TrainOptions(Options):
         check(self.objective in OBJECTIVES, "objective", f"{self.objective!r} is not one of {', '.join(OBJECTIVES)}")
         check_shape(self.shape)
         if self.target_speedup:
-            check(
-                self.task != "text-generation",
-                "target-speedup",
-                "knows what layers cost that read a whole text at once, and text-generation reads it token by token; "
-                "use --levels, export each and measure it",
-            )
+            check(self.phase in PHASES, "phase", f"{self.phase!r} is not one of {', '.join(PHASES)}")
             check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
             measured = self.target in MEASURED_TARGETS
             told = f"no costs are measured for {self.target} here; use {', '.join(MEASURED_TARGETS)}, or --levels"

@@ -1,4 +1,6 @@
-"""A speed to reach: expected milliseconds under the gates, from a table measured on this machine, held by a multiplier.
+"""A speed to reach: expected milliseconds under the gates, held by a multiplier.
+
+What widths cost comes from a table measured on this machine; of decoders it is counted (see `counted_costs`).
 
 The aim is the share of the unpruned model's time to save: 1 - 1 / speed-up. When the structure is settled the whole
 ONNX model is written and timed against the unpruned one, and the budget is corrected until the measured speed-up is
@@ -23,7 +25,7 @@ from finegates_export.gates.gate import open_probability
 from finegates_export.gates.layer_options import Scores, Sizes
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Mask, Widths, settle_within
-from finegates_export.measure.layer_costs import LayerCosts
+from finegates_export.measure.counted_costs import SublayerCosts
 from finegates_export.measure.statistics import Interval
 from finegates_trainer.objectives.constraint import Constraint
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
@@ -42,7 +44,7 @@ CLOSE_ENOUGH = 0.01
 class TimeCosts:
     """Milliseconds of sublayers, as settling asks for them."""
 
-    layers: Sequence[LayerCosts]
+    layers: Sequence[SublayerCosts]
 
     def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
         """See `gates.layer_options.Costs`."""
@@ -57,7 +59,7 @@ class _Tables:
     """The two tables of layers that are alike."""
 
     def __init__(
-        self, kind: type[SmoothGrid] | type[TiltedGrid], costs: LayerCosts, layers: list[int], device: torch.device
+        self, kind: type[SmoothGrid] | type[TiltedGrid], costs: SublayerCosts, layers: list[int], device: torch.device
     ) -> None:
         self.layers = layers
         self.attention, self.feed_forward = kind(costs.attention, device), kind(costs.feed_forward, device)
@@ -82,7 +84,7 @@ class LatencyObjective:
         structure: Structure,
         widths: Widths,
         sigma: float,
-        costs: Sequence[LayerCosts],
+        costs: Sequence[SublayerCosts],
         anchor: Anchor,
         probe: SpeedProbe,
     ) -> None:

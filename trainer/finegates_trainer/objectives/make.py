@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finegates_export.targets import TARGETS
+from finegates_export.tasks import task_of
 from finegates_trainer.objectives.magnitude import MagnitudeObjective
 from finegates_trainer.objectives.objective import Objective
 from finegates_trainer.objectives.penalty import PenaltyObjective
@@ -15,6 +16,7 @@ from finegates_trainer.objectives.share import ShareObjective
 from finegates_trainer.objectives.target import TargetObjective
 
 if TYPE_CHECKING:
+    from finegates_export.measure.counted_costs import Phase
     from finegates_trainer.setup import Training
 
 
@@ -48,6 +50,7 @@ def make_objective(training: Training, on_main: OnMain) -> Objective:
 
 
 def _latency(training: Training, on_main: OnMain) -> Objective:
+    from finegates_export.measure.counted_costs import counted_costs
     from finegates_export.measure.layer_costs import measure_layer_costs
     from finegates_export.measure.shapes import Shape
     from finegates_export.speed_probe import SpeedProbe
@@ -55,14 +58,19 @@ def _latency(training: Training, on_main: OnMain) -> Objective:
 
     options = training.options
     shape, threads = Shape.parse(options.shape), options.threads or torch.get_num_threads()
-    config = training.base.config()
+    phase: Phase = options.phase if task_of(options.task).generates else "prefill"
     probe = SpeedProbe(
         training.base, options.task, training.labels, training.pooling, target=options.target, shape=shape,
-        threads=threads,
+        phase=phase, threads=threads,
     )  # fmt: skip
 
     def measure() -> tuple[Any, Any]:
-        costs = measure_layer_costs(training.family, config, shape, target=options.target, threads=threads)
+        costs: Any
+        if training.family.causal:
+            costs = probe.timed(counted_costs(training.structure, shape, phase))
+        else:
+            config = training.base.config()
+            costs = measure_layer_costs(training.family, config, shape, target=options.target, threads=threads)
         return costs, probe.anchor(costs)
 
     costs, anchor = on_main(measure)
