@@ -162,8 +162,9 @@ test: $(READY) ## Lint, type check and run all tests (about 20 minutes)
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal --durations=8
 
-test-patterns: $(READY) ## 2,000 random gate patterns through the export; goes on where its log ends
+test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 of decoders; goes on where the logs end
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
+	$(BIN)/python -m tests.patterns.run --count 500 --log tests/patterns/decoders.tsv --workers 2 --decoders
 
 $(CLIENTS)/node/.ready: tests/clients/node/package.json
 	mkdir -p $(@D)

@@ -1,7 +1,7 @@
 """One pattern through the whole export, and a command that runs many, resumable, with a log.
 
 python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
-python -m tests.patterns.run --count 300 --log tests/patterns/decoders.tsv --decoders
+python -m tests.patterns.run --count 500 --log tests/patterns/decoders.tsv --workers 2 --decoders
 """
 
 from __future__ import annotations
