@@ -28,10 +28,7 @@ def tie_head(graph: Any) -> bool:
 
     tables = [node.inputs[0] for node in graph.graph if node.op_type == "Gather" and _is_table(node.inputs[0])]
     for node in graph.graph:
-        matrix = constant_matrix(node)
-        if node.op_type != "MatMul" or matrix is None:
-            continue
-        table = next((one for one in tables if _is_transposed(one, matrix)), None)
+        table = _transposed_in(node, tables) if node.op_type == "MatMul" else None
         if table is not None:
             _multiply_by_table(graph.graph, node, table)
             passes.RemoveUnusedNodesPass()(graph)
@@ -41,6 +38,15 @@ def tie_head(graph: Any) -> bool:
 
 def _is_table(value: Any) -> bool:
     return value is not None and value.const_value is not None and len(value.const_value.shape) == 2
+
+
+def _transposed_in(node: Any, tables: list[Any]) -> Any:
+    """The table that a product multiplies by the other way round: still turned by a node, or turned already."""
+    turned = node.inputs[1].producer() if node.inputs[1] is not None else None
+    if turned is not None and turned.op_type == "Transpose":
+        return next((one for one in tables if one is turned.inputs[0]), None)
+    matrix = constant_matrix(node)
+    return None if matrix is None else next((one for one in tables if _is_transposed(one, matrix)), None)
 
 
 def _is_transposed(table: Any, matrix: Any) -> bool:

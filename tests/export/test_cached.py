@@ -17,6 +17,7 @@ import torch
 from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.families import family_of
+from finegates_export.model_widths import ANY_WIDTH
 from finegates_export.onnx.cached import write_cached_graph
 from finegates_export.onnx.tied_head import tie_head
 from finegates_export.onnx.write import save_graph
@@ -226,6 +227,24 @@ def test_a_tied_head_is_stored_once(written, variant, tied):
     ]
     wide = [layer.feed_forward.intermediate_size for layer in decoder(variant).structure.layers].count(VOCABULARY)
     assert len(tables) == 3 * wide + (1 if tied else 2)  # a network as wide as the vocabulary has such matrices too
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("words", [VOCABULARY, 3000])
+def test_tables_too_large_to_be_folded_early_are_tied_too(tmp_path, words, tied):
+    model = tiny_model("qwen2", generator=True, layers=1)
+    model.resize_token_embeddings(words)
+    model.config.tie_word_embeddings = tied
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() + 0.1)
+    family = family_of("qwen2")
+    layout = CacheLayout.of_structure(family.structure(model.config))
+    shrunk = shrink(model, family.structure(model.config), make_plan(model, family.structure(model.config), ANY_WIDTH))
+    graph = write_cached_graph(shrunk, family.encoder(shrunk), layout, 23)
+    assert tie_head(graph) == tied
+    save_graph(TARGETS["ort-cpu"].finish_cached(graph, 1), tmp_path / "model.onnx")
+    found = [t for t in onnx.load(tmp_path / "model.onnx").graph.initializer if max(t.dims, default=0) == words]
+    assert words == VOCABULARY or len(found) == (1 if tied else 2)
 
 
 def test_padding_leaves_no_trace(written):
