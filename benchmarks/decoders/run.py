@@ -1,9 +1,9 @@
 """A small language model, pruned and not, as float32, int8 and int4: tokens a second against what the bytes allow.
 
-SmolLM2-135M-Instruct at several removed shares, closed without training (`closing.py`), exported by the command, and
-timed in fresh processes that take turns: a round is one process for each model. The one of which most is gone is
-timed once more with its vocabulary cut to the text that is read. What was exported is not exported again: its seconds
-and memory lie beside the bundle.
+SmolLM2-135M-Instruct at several removed shares, closed without training (`closing.py`), exported by the command.
+Prompts and tokens are timed in one fresh process in which all models take turns; memory and the time to the first token
+in a process for each. The one of which most is gone is timed once more with its vocabulary cut to the text that is
+read. What was exported is not exported again: its seconds and memory lie beside the bundle.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from finegates_export.errors import FineGatesError, MeasurementError
 from finegates_export.files import write_json
 from finegates_export.graph_forms import GRAPH_FILES, Form
 from finegates_export.measure.fresh_process import run_fresh
+from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_worker import ModelSpec
+from finegates_export.measure.timer import Budget
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 FORMS: tuple[Form, ...] = ("float", "int8", "int4")
-CUT = "cut"
-"""Not a form of numbers: in float, with a vocabulary of what the text needs."""
+ALONE, CUT = "float", "cut"
+"""Exports in float32 alone: as it is, and with a vocabulary of what the text needs."""
+TOKENS_A_TURN = 8
+NANOSECONDS = 1e9
 PROMPT = 128
 """Tokens in front of those that are written."""
 KIB = 1 << 10
@@ -46,8 +51,11 @@ def main() -> None:
     parser.add_argument("--removed", default="0,0.2,0.4", help="removed shares, the unpruned model (0) first")
     parser.add_argument("--prompts", default="128,512", help="lengths of the prompts that are read")
     parser.add_argument("--tokens", type=int, default=48, help="tokens that are written")
-    parser.add_argument("--repeats", type=int, default=2, help="of a prompt in a process")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=3, help="for each model, for memory and the first token")
+    parser.add_argument("--rounds", type=int, default=16, help="in which all models take turns, at least")
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, help="until when rounds are added where ratios are vague"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs-only", action="store_true", help="what this script starts itself for")
     arguments = parser.parse_args()
@@ -90,6 +98,7 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
     busy = os.getloadavg()[0]
     _run(_own_command(arguments))
     exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in FORMS[1:]}
+    exports[f"{shares[0]:g} {ALONE}"] = _export(arguments, shares[0], ALONE)
     exports[f"{shares[-1]:g} {CUT}"] = _export(arguments, shares[-1], CUT)
     timed: dict[str, tuple[Path, Form]] = {
         f"{share:g} {form}": (_bundle(arguments, share, "int8" if form == "float" else form), form)
@@ -109,17 +118,28 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
             "weight_bytes": weight_bytes(graph),
             "cache_bytes": cache_bytes(bundle, PROMPT + arguments.tokens // 2),
             "prefill_flops": {str(length): prefill_flops(bundle, length) for length in spec["prompts"]},
-            "rounds": [],
+            "processes": [],
         }
+    graphs = {name: str((bundle / GRAPH_FILES[form]).absolute()) for name, (bundle, form) in timed.items()}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(arguments.rounds):
+        for _ in range(arguments.processes):
             for name, (bundle, form) in timed.items():
-                ids = spec["ids"] if CUT not in name else _ids(bundle, len(spec["ids"]))
-                told = {**spec, "ids": ids, "bundle": str(bundle.absolute()), "form": form}
-                models[name]["rounds"].append(
+                told = {**spec, "bundle": str(bundle.absolute()), "form": form}
+                models[name]["processes"].append(
                     run_fresh(WORKER, told, Path(folder), f"times {name}", "see whether the bundle loads")
                 )
-                print(f"{name}: {json.dumps(models[name]['rounds'][-1])}", file=sys.stderr)
+        vocabulary = min(model["vocabulary"] for model in models.values())
+        turns = ModelSpec(
+            graphs, 1, 1, vocabulary, arguments.threads, 0, Budget(arguments.rounds, arguments.seconds),
+            reference=f"{shares[0]:g} float", past=PROMPT + arguments.tokens // 2, repeat=TOKENS_A_TURN,
+        )  # fmt: skip
+        for name, times in time_models(turns, Path(folder)).items():
+            models[name]["decode"] = [nanoseconds / NANOSECONDS / TOKENS_A_TURN for nanoseconds in times]
+        for length in spec["prompts"]:
+            print(f"a prompt of {length}", file=sys.stderr)
+            prompt = dataclasses.replace(turns, sequence=length, past=0, repeat=1)
+            for name, times in time_models(prompt, Path(folder)).items():
+                models[name].setdefault("prefill", {})[str(length)] = [one / NANOSECONDS for one in times]
     cuts = {name: models.pop(name) for name in [*models] if CUT in name}
     return {
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-decoders")),
@@ -138,23 +158,11 @@ def _spec(arguments: argparse.Namespace) -> dict[str, Any]:
     """What every process is told alike."""
     from tokenizers import Tokenizer
 
-    prompts = [int(length) for length in arguments.prompts.split(",")]
-    ids = _ids(arguments.base, max(*prompts, PROMPT))
     tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
-    return {
-        "ids": ids, "text": tokenizer.decode(ids[:PROMPT]), "prompts": prompts, "repeats": arguments.repeats,
-        "prompt": PROMPT, "tokens": arguments.tokens, "threads": arguments.threads,
-    }  # fmt: skip
-
-
-def _ids(folder: Path, count: int) -> list[int]:
-    """The text's first tokens, by a folder's tokenizer."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
-    ids: list[int] = tokenizer.encode(text()).ids[:count]
-    return ids
+    prompts = [int(length) for length in arguments.prompts.split(",")]
+    first = tokenizer.decode(tokenizer.encode(text()).ids[:PROMPT])
+    return {"text": first, "prompts": prompts, "threads": arguments.threads}
 
 
 def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str, Any]:
@@ -170,7 +178,7 @@ def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str,
         words = arguments.work / "text.txt"
         words.write_text(text(), encoding="utf-8")
         command += ["--vocabulary-of", str(words)]
-    else:
+    elif what != ALONE:
         command += ["--quantize", what]
     seconds, peak = _run([*command, "--overwrite", "--quiet", *LOOSE])
     told = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["report"]

@@ -41,6 +41,8 @@ class ModelSpec:
     """The model whose time all others are compared with; where none is named the budget is used up as it stands."""
     past: int = 0
     """Tokens a row in the cache of a decoder, in front of those of `sequence`."""
+    repeat: int = 1
+    """Runs of a model in its turn: the first of several finds the caches as another model left them."""
     half_width: float = 0.01
     """With a reference: the budget's rounds are the first ones, its seconds the last, and rounds go on until the half
     width of every ratio's 95 % interval is under this share of the ratio."""
@@ -63,9 +65,9 @@ def main() -> None:
 
 
 def measure_shape(spec: ModelSpec) -> dict[str, list[int]]:
-    """Nanoseconds of every model in every round, all sessions open at once and run in turns."""
+    """Nanoseconds of every model's turn in every round, all sessions open at once."""
     sessions = {name: open_session(path, spec.threads, spec.provider) for name, path in spec.graphs.items()}
-    calls = {name: _call(session, _inputs(session, spec)) for name, session in sessions.items()}
+    calls = {name: _call(session, _inputs(session, spec), spec.repeat) for name, session in sessions.items()}
     if not spec.reference:
         return time_interleaved(calls, spec.budget, spec.seed)
     first = Budget(spec.budget.rounds, 0.0, spec.budget.warmup)
@@ -99,8 +101,12 @@ def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     return {value.name: made.get(value.name, np.zeros(shape, np.int64)) for value in session.get_inputs()}
 
 
-def _call(session: Any, inputs: dict[str, npt.NDArray[Any]]) -> Any:
-    return lambda: session.run(None, inputs)
+def _call(session: Any, inputs: dict[str, npt.NDArray[Any]], repeat: int) -> Any:
+    def run() -> None:
+        for _ in range(repeat):
+            session.run(None, inputs)
+
+    return run
 
 
 if __name__ == "__main__":
