@@ -25,7 +25,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -67,6 +67,9 @@ bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DA
 	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/$(STUDY).yaml --data $(DATA) \
 		--base minilm=$(MINILM) --base mpnet=$(MPNET) --base small=$(SMALL) \
 		--work runs/frontier/$(firstword $(subst -ablation, ,$(STUDY))) --out benchmarks/results/frontier/$(STUDY)
+
+bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontier
+	$(BIN)/python benchmarks/frontier/curves.py --results benchmarks/results/frontier --out benchmarks/results/frontier/curves
 
 bench-speed: $(READY) ## Speeds asked for, and what the exported models then measure
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
