@@ -96,8 +96,8 @@ def save_plot(curves: dict[str, list[Curve]], stem: Path) -> None:
         drawn = {curve.base for some in curves.values() for curve in some}
         keys = [Key("dot", colour, name) for base, (name, colour) in BASES.items() if base in drawn]
         words = (
-            "points of accuracy, Matthews or Spearman over LoRA alone; small marks are seeds; a walk's first levels have "
-            "had the fewest steps (see the studies' tables); checkpoints were chosen by the rows that are plotted"
+            "points of accuracy, Matthews or Spearman over LoRA alone; small marks are seeds; a walk's first levels "
+            "have had the fewest steps (see the studies' tables); checkpoints were chosen by the rows that are plotted"
         )
         add_margin(figure, [("gained", words)], (*keys, Key("square", "padding", "stated in the paper")))
         save_figure(figure, stem)
