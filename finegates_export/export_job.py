@@ -81,6 +81,8 @@ class ExportJob:
         self.chain: Chain
         self.plan: ShrinkPlan
         self.vocabulary: VocabularyCut | None = None
+        self.shortened = False
+        """Whether the model's vocabulary was cut already; until then it is called with the new ids all the same."""
         self.slow: tuple[FloatLinear, ...] = ()
         """Linears that int8 would slow down."""
         self.products: dict[str, str] = {}
@@ -184,8 +186,7 @@ class ExportJob:
 
         if self.task.generates:
             form = cached_torch_form(model, self.family.encoder(plain), layout or CacheLayout.of_plan(self.plan))
-            whole = self.vocabulary is not None and plain.get_output_embeddings().out_features != self.vocabulary.size
-            return self.vocabulary.seen_by(form) if self.vocabulary and whole else form
+            return self.vocabulary.seen_by(form) if self.vocabulary and not self.shortened else form
         outputs = graph_outputs(self.task, pooled=self.pooling is not None)
         return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
 
@@ -275,9 +276,10 @@ class ExportJob:
         return cut_to_text(self.options.vocabulary_of, self.run.folder, self.config.vocab_size, settings)
 
     def _shorten(self) -> None:
-        """Have the vocabulary's cut done on the model, which the links from here on are."""
+        """Cut the model's vocabulary, where it is to be cut."""
         if self.vocabulary:
             self.vocabulary.shorten(self.model)
+            self.shortened = True
 
     def _folders(self) -> list[Path]:
         """Where a decoder's settings may lie."""
