@@ -166,7 +166,10 @@ class ExportJob:
 
     def finish(self, graph: Any) -> Any:
         """A plain graph as the target's; changed in place."""
+        from finegates_export.onnx.tied_head import tie_head
+
         if self.task.generates:
+            tie_head(graph)  # not before: onnxruntime's quantizer would write the table once more, turned
             return self.target.finish_cached(graph, self.plan.attention_layers)
         return self.target.finish(graph, self.expected_fusions())
 
@@ -239,7 +242,6 @@ class ExportJob:
 
     def _trace(self) -> Any:
         from finegates_export.onnx.cached import write_cached_graph
-        from finegates_export.onnx.tied_head import tie_head
         from finegates_export.onnx.write import write_graph
 
         encoder = self.family.encoder(self.model)
@@ -247,9 +249,7 @@ class ExportJob:
             opset = self.options.opset or self.target.OPSET
             return write_graph(self.model, encoder, self.names, opset, self.outputs)
         opset = self.options.opset or self.target.CACHED_OPSET or self.target.OPSET
-        graph = write_cached_graph(self.model, encoder, self.layout, opset)
-        tie_head(graph)
-        return graph
+        return write_cached_graph(self.model, encoder, self.layout, opset)
 
     def _describe(self, config: Any) -> None:
         from finegates_export.families import family_of

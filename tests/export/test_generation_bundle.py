@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -19,6 +21,8 @@ from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.chain import Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts
 from tests.export.conftest import bundle_info
+from tests.tiny import tiny_run
+from tests.tiny_models import stored_model
 
 LENIENT = {"min_agreement": 0.5, "max_metric_loss": 100.0}
 """A tiny random model decides by a hair."""
@@ -148,3 +152,19 @@ def test_real_rows_are_padded_on_the_left_and_logits_are_counted():
     np.testing.assert_array_equal(real[0].inputs["input_ids"][0], [0] * 6 + [0, 1, 2])
     wide = [batch for batch in make_prompts(samples, 1 << 21, 32) if batch.real]
     assert [batch.rows for batch in wide] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+def test_a_tied_table_lies_in_every_file_once(workshop, tmp_path, quantize):
+    """Large enough that nothing folds what turns it, and that onnxruntime's quantizer turns what it finds."""
+    model = stored_model("llama", generator=True, layers=1)
+    model.resize_token_embeddings(3000)
+    base = shutil.copytree(workshop.base(variant="llama", generator=True), tmp_path / "base")
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(base)
+    run = tiny_run(tmp_path / "run", base, "coupled", task="text-generation")
+    export(ExportOptions(ckpt=run, out=tmp_path / "out", quantize=quantize, threads=1, int8_linears="all", **LENIENT))
+    for graph in bundle_info(tmp_path / "out")["graphs"]:
+        tensors = onnx.load(tmp_path / "out" / graph).graph.initializer
+        assert [max(tensor.dims, default=0) for tensor in tensors].count(3000) == 1, graph
