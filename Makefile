@@ -124,7 +124,7 @@ bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: 
 	$(BIN)/python benchmarks/serving.py --pruned $(SERVED)/pruned --unpruned $(SERVED)/unpruned --rows $(DATA) \
 		--out benchmarks/results/serving
 
-bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 12 minutes)
+bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 25 minutes)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
 	$(BIN)/python benchmarks/decoders/run.py --base $(SMOLLM) --work runs/decoders --out benchmarks/results/decoders
 
