@@ -97,7 +97,7 @@ def server() -> Iterator[DocumentedServer]:
         yield server
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_documentation_runs(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: DocumentedServer
 ) -> None:
