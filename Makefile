@@ -159,7 +159,7 @@ bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontie
 	$(BIN)/python benchmarks/peers/run.py --run runs/frontier/minilm-sst2/unpruned-0 --level runs/frontier/minilm-sst2/gates-0/levels/0.40 \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
-test: $(READY) ## Lint, type check and run all tests (about 35 minutes)
+test: $(READY) ## Lint, type check and run all tests (about 40 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
