@@ -166,10 +166,7 @@ class ExportJob:
 
     def finish(self, graph: Any) -> Any:
         """A plain graph as the target's; changed in place."""
-        from finegates_export.onnx.tied_head import tie_head
-
         if self.task.generates:
-            tie_head(graph)  # not before: onnxruntime's quantizer would write the table once more, turned
             return self.target.finish_cached(graph, self.plan.attention_layers)
         return self.target.finish(graph, self.expected_fusions())
 

@@ -249,6 +249,7 @@ class SpeedProbe:
         Raises:
             FusionError: the target's fusions found less than the family promises.
         """
+        from finegates_export.onnx.cached import write_cached_graph
         from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
 
         model, plan = self._shrunk(keep)
@@ -256,7 +257,7 @@ class SpeedProbe:
         if self.task.generates:
             layout = CacheLayout.of_plan(plan)
             outputs = (*outputs, *layout.present_names)
-            graph = self._cached_graph(model, layout)
+            graph = write_cached_graph(model, encoder, layout, self.target.CACHED_OPSET or self.target.OPSET)
             graph = self.target.finish_cached(graph, plan.attention_layers)
         else:
             expected = self.family.expected_fusions(self.config, plan.attention_layers, plan.feed_forward_layers)
@@ -264,15 +265,6 @@ class SpeedProbe:
             graph = self.target.finish(graph, expected)
         del model
         save_graph(keep_outputs(graph, outputs), path)
-
-    def _cached_graph(self, model: Any, layout: CacheLayout) -> Any:
-        from finegates_export.onnx.cached import write_cached_graph
-        from finegates_export.onnx.tied_head import tie_head
-
-        opset = self.target.CACHED_OPSET or self.target.OPSET
-        graph = write_cached_graph(model, self.family.encoder(model), layout, opset)
-        tie_head(graph)
-        return graph
 
     def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, ShrinkPlan]:
         import torch

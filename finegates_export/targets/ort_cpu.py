@@ -7,6 +7,7 @@ from typing import Any
 from finegates_export.gates.settle import Widths
 from finegates_export.onnx.fuse import check_fusions, fuse_for_ort
 from finegates_export.onnx.standard import tidy
+from finegates_export.onnx.tied_head import tie_head
 from finegates_export.targets.block_shape import BlockShape
 from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardShape
 from finegates_export.targets.linear_shape import LinearShape
@@ -37,6 +38,7 @@ def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
 
 def finish_cached(graph: Any, attention_layers: int) -> Any:
     """See `Target.finish_cached`; the operators of opset 23 are there already, a session fuses the rest."""
+    tie_head(graph)
     tidy(graph)
     check_fusions(graph, {"attention": attention_layers})
     return graph

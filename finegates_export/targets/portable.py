@@ -9,6 +9,7 @@ from typing import Any
 
 from finegates_export.gates.settle import Widths
 from finegates_export.onnx.standard import standard_operators
+from finegates_export.onnx.tied_head import tie_head
 from finegates_export.targets.target import FloatType, Integers
 
 NAME = "portable"
@@ -28,4 +29,5 @@ def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
 def finish_cached(graph: Any, attention_layers: int) -> Any:
     """See `Target.finish_cached`; attention is written out."""
     _ = attention_layers
+    tie_head(graph)
     return standard_operators(graph)
