@@ -12,14 +12,14 @@ from finegates_bench.levels import Candidate, baseline_notes, own_levels, unprun
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
 from finegates_bench.stamp import make_stamp
-from finegates_export.errors import InputError
+from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.files import check_destination, scratch_folder
 from finegates_export.gates.run_folder import Run, read_run
 from finegates_export.measure.model_times import time_models
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
 from finegates_export.runtime.session import chosen_providers
-from finegates_export.tasks import PIXELS
+from finegates_export.tasks import PIXELS, task_of
 
 if TYPE_CHECKING:
     from finegates_bench.quality import EvaluationRows
@@ -74,6 +74,10 @@ class _Sweep:
         self.options, self.say = options, say
         chosen_providers(options.provider)
         self.run: Run = read_run(options.ckpt)
+        if options.provider != "cpu" and task_of(self.run.info.task).generates:
+            raise UnsupportedError(
+                f"provider: {self.run.folder} writes text, and language models are measured with --provider cpu alone"
+            )
         self.levels = own_levels(self.run)
         self.baseline = unpruned_of(self.run, options.baseline) if options.baseline else None
         self.base: BaseModel = SharedBase.of(base_of(self.run, options.base))

@@ -150,7 +150,8 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
         settings: of the model and of its generation; the tokens they name stay.
 
     Raises:
-        InputError: the text or the tokenizer cannot be read, or the text is empty.
+        InputError: the text or the tokenizer cannot be read, the text is empty, or the model has fewer tokens than the
+            tokenizer.
         UnsupportedError: the vocabulary is not made by byte pairs.
     """
     from tokenizers import Tokenizer
@@ -172,7 +173,12 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
     if template.is_file():
         read |= set(tokenizer.encode(template.read_text(encoding="utf-8")).ids)
     named = {number for values in settings for number in _named(values) if number < vocabulary}
-    kept = sorted(set(needed_tokens(content, read)) | named)
+    kept = sorted(set(needed_tokens(content, read | named)) | named)
+    if kept[-1] >= vocabulary:
+        raise InputError(
+            f"vocabulary-of: the tokenizer in {folder} has a token {kept[-1]}, the model has {vocabulary}; leave "
+            "--vocabulary-of away, or take the tokenizer that the model was trained with"
+        )
     return VocabularyCut(np.asarray(kept, np.int64), vocabulary, cut_content(content, kept))
 
 

@@ -176,6 +176,11 @@ def test_a_text_that_is_none_is_refused(run, tmp_path, content, told):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(run, text):
+    with pytest.raises(InputError, match=r"has a token \d+, the model has 8"):
+        cut_to_text(text, run, 8, [])
+
+
 def test_what_no_cut_is_for_is_refused(workshop, run, text, tmp_path):
     words = workshop.run("coupled", task="text-generation", variant="llama", generator=True)
     with pytest.raises(UnsupportedError, match="of the type WordPiece, and only a vocabulary of byte pairs"):

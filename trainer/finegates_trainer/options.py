@@ -215,8 +215,8 @@ class TrainOptions(Options):
         check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
         check(self.objective in OBJECTIVES, "objective", f"{self.objective!r} is not one of {', '.join(OBJECTIVES)}")
         check_shape(self.shape)
+        check(self.phase in PHASES, "phase", f"{self.phase!r} is not one of {', '.join(PHASES)}")
         if self.target_speedup:
-            check(self.phase in PHASES, "phase", f"{self.phase!r} is not one of {', '.join(PHASES)}")
             check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
             measured = self.target in MEASURED_TARGETS
             told = f"no costs are measured for {self.target} here; use {', '.join(MEASURED_TARGETS)}, or --levels"
