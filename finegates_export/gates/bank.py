@@ -147,7 +147,11 @@ class GateBank(nn.Module):
         """
         open_N = self.mu + 0.5
         openness_N = (open_N.clamp(min=0.0) + JUST_CLOSED * open_N.clamp(max=0.0).exp()) * self.alive
-        return self._units.by_key(self._units.least(openness_N))
+        return self.unit_least(openness_N)
+
+    def unit_least(self, values_N: Tensor) -> dict[UnitKey, Tensor]:
+        """Per unit group the least of something over all gates that keep a unit, shape (U,)."""
+        return self._units.by_key(self._units.least(values_N))
 
     @torch.no_grad()
     def width_scores(self) -> Tensor | None:

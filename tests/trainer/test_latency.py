@@ -23,7 +23,9 @@ from finegates_export.measure.statistics import Interval
 from finegates_export.speed_probe import Anchor
 from finegates_trainer import train
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
-from finegates_trainer.objectives.latency import CLOSE_ENOUGH, LatencyObjective, check_reachable
+from finegates_trainer.objectives.latency import LatencyObjective
+from finegates_trainer.objectives.sensitivity import SensitivityObjective
+from finegates_trainer.objectives.speed_budget import CLOSE_ENOUGH, SpeedBudget, check_reachable
 from tests.tiny import hasten_measurements, tiny_base
 from tests.trainer.test_train import options
 
@@ -81,8 +83,12 @@ def objective_of(layout: str = "coupled", slower: float = 1.0) -> LatencyObjecti
     bank = GateBank(build_layout(layout, STRUCTURE), STRUCTURE)
     with torch.no_grad():
         bank.mu.add_(torch.randn(len(bank), generator=torch.Generator().manual_seed(0)) * 0.3)
+    return LatencyObjective(bank, 0.5, budget_of(slower))
+
+
+def budget_of(slower: float = 1.0) -> SpeedBudget:
     costs = fake_costs()
-    return LatencyObjective(bank, STRUCTURE, Widths(), 0.5, (costs, costs), ANCHOR, FakeProbe(costs, slower))  # type: ignore[arg-type]  # a fake machine
+    return SpeedBudget(STRUCTURE, Widths(), (costs, costs), ANCHOR, FakeProbe(costs, slower))  # type: ignore[arg-type]  # a fake machine
 
 
 def test_the_smooth_table_is_the_table_and_has_its_slopes() -> None:
@@ -134,13 +140,26 @@ def test_settling_ends_at_the_measured_speedup_whatever_the_table_says(slower: f
     objective = objective_of(slower=slower)
     settlement = objective.settle(0.5)
     told = settlement.facts["speedup"]
-    probe: Any = objective.probe
+    probe: Any = objective.budget.probe
     assert told["measured"] == pytest.approx(2.0, rel=0.03)
     assert told["measured"] == min(probe.asked, key=lambda speedup: abs(speedup - 2.0))
     assert told["asked"] == pytest.approx(2.0)
     if slower != 1.0:
         assert abs(probe.asked[0] / 2.0 - 1.0) > CLOSE_ENOUGH
         assert len(probe.asked) > 1
+
+
+def test_what_costs_least_closes_within_the_time_too() -> None:
+    budget = budget_of(slower=1.3)
+    bank = GateBank(build_layout("coupled", STRUCTURE), STRUCTURE)
+    objective = SensitivityObjective(bank, budget)
+    objective.costs_N = torch.rand(len(bank), generator=torch.Generator().manual_seed(0))
+    for step in range(1, 41):
+        objective.correct(0.4 * step / 40)
+    units = bank.unit_products(bank.values().detach())
+    by_table = layers_ms(budget.costs[0], {key: open_units.numpy() > 0 for key, open_units in units.items()})
+    assert (REST + by_table) / (REST + WHOLE) == pytest.approx(0.6, abs=0.05)
+    assert objective.settle(0.5).facts["speedup"]["measured"] == pytest.approx(2.0, rel=0.03)
 
 
 def test_a_flat_stretch_of_the_staircase_is_filled() -> None:
@@ -155,9 +174,9 @@ def test_it_goes_on_from_its_state() -> None:
     for _ in range(5):
         first.penalty(0.5)
         first.correct(0.5)
-    second.anchor = Anchor(1.0, 0.1, 2.0)
+    second.budget.anchor = Anchor(1.0, 0.1, 2.0)
     second.restore(first.state())
-    assert second.anchor == first.anchor
+    assert second.budget.anchor == first.budget.anchor
     assert float(second.penalty(0.5).detach()) == float(first.penalty(0.5).detach())
 
 

@@ -101,9 +101,11 @@ def test_the_penalty_is_the_papers_and_closes_more_the_more_it_weighs() -> None:
         ({"objective": "target"}, 0.4),
         ({"objective": "target", "layout": "matrix"}, 0.4),
         ({"objective": "magnitude"}, 0.4),
+        ({"objective": "sensitivity"}, 0.4),
+        ({"objective": "sensitivity", "layout": "matrix"}, 0.4),
         ({"objective": "penalty", "penalty_weight": 0.01}, None),
     ],
-    ids=["target", "target, matrix", "magnitude", "penalty"],
+    ids=["target", "target, matrix", "magnitude", "sensitivity", "sensitivity, matrix", "penalty"],
 )
 def test_every_objective_trains_a_run(
     base: Path, rows: Path, tmp_path: Path, changes: dict[str, Any], wanted: float | None
@@ -145,8 +147,9 @@ def test_magnitudes_rank_units_by_all_their_weights(base: Path, rows: Path, tmp_
     assert int(magnitude_scores(model, structure)[0, "ffn"].argmax()) == 5
 
 
-def test_levels_by_magnitude_walk_up_without_reopening(base: Path, rows: Path, tmp_path: Path) -> None:
-    run = train(options(base, rows, tmp_path / "run", objective="magnitude", levels=(0.2, 0.5), max_steps=40))
+@pytest.mark.parametrize("objective", ["magnitude", "sensitivity"])
+def test_levels_by_a_ranking_walk_up_without_reopening(base: Path, rows: Path, tmp_path: Path, objective: str) -> None:
+    run = train(options(base, rows, tmp_path / "run", objective=objective, levels=(0.2, 0.5), max_steps=40))
     first, last = (read_run(level) for level in run.levels())
     assert (first.info.removed, last.info.removed) == (pytest.approx(0.2, abs=0.01), pytest.approx(0.5, abs=0.01))
     assert all(bool(((last.gates[name] <= -0.5) | (mu > -0.5)).all()) for name, mu in first.gates.items())
@@ -165,6 +168,8 @@ def test_levels_by_magnitude_walk_up_without_reopening(base: Path, rows: Path, t
         ({"target_speedup": (2.0,), "width_gate": True}, "width-gate"),
         ({"target_speedup": (2.0,), "objective": "target"}, "objective"),
         ({"target_speedup": (2.0,), "layout": "none"}, "target-speedup"),
+        ({"objective": "sensitivity", "width_gate": True}, "width-gate"),
+        ({"objective": "sensitivity", "penalty_weight": 3.0}, "penalty-weight"),
         ({"shape": "8 by 128"}, "shape"),
         ({"train_base": True}, "train-base"),
         ({"distill_hidden": -1.0}, "distill-hidden"),

@@ -29,7 +29,11 @@ class KillAt(Silent):
 
 
 @pytest.mark.parametrize("killed_at", [4, 13, 22])
-@pytest.mark.parametrize("changes", [{"layout": "coupled"}, {"layout": "matrix", "lora_dropout": 0.2}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"layout": "coupled"}, {"layout": "matrix", "lora_dropout": 0.2}, {"objective": "sensitivity"}],
+    ids=["coupled", "matrix", "sensitivity"],
+)
 def test_a_resumed_run_repeats_the_uninterrupted_one(
     base: Path, rows: Path, tmp_path: Path, killed_at: int, changes: dict[str, Any]
 ) -> None:

@@ -129,13 +129,13 @@ class Loop:
                 f"the interrupted run in {self.work} was started with other {', '.join(differing)}; "
                 "give the same options, or leave --resume away to start again"
             )
-        self._restore({name.removeprefix("state/"): t for name, t in tensors.items() if name.startswith("state/")})
-        self.best_state = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
+        self._restore(_below("state/", tensors))
+        self.best_state = _below("best/", tensors)
         restore_optimizer(self._inner_optimizer(), self._names(), tensors)
         self.step, self.mean_loss = scalars["step"], scalars["mean_loss"]
         self.latest, self.best = scalars["latest"], scalars["best"]
         self.settled = scalars["settled"]
-        self.objective.restore(scalars["objective"])
+        self.objective.restore(_below("objective/", tensors))
         return True
 
     @torch.no_grad()
@@ -176,12 +176,13 @@ class Loop:
         pressed = phase.name == "close"
         loss = loss + self.objective.penalty(phase.aim) if pressed else loss
         self.accelerator.backward(loss)
+        self.objective.gather()
         if self.options.max_grad_norm:
             self.accelerator.clip_grad_norm_([parameter for _, parameter in self.named], self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if phase.name == "settled" and self.schedule.levels:
-            self.bank.hold()
+            self.objective.hold()
         if pressed:
             self.objective.correct(phase.aim)
         value = float(self.processes.average(task_loss.detach()))
@@ -257,8 +258,12 @@ class Loop:
             if group["kind"] == "rest":
                 group["lr"] = self.options.learning_rate * factor
             else:
-                settled = SETTLED_GATE_RATE * factor if phase.name == "settled" else 1.0
-                group["lr"] = self.options.gate_learning_rate * settled
+                group["lr"] = self.options.gate_learning_rate * self._gate_rate_factor(phase, factor)
+
+    def _gate_rate_factor(self, phase: Phase, factor: float) -> float:
+        if phase.name == "settled":
+            return SETTLED_GATE_RATE * factor
+        return 0.0 if self.options.objective == "sensitivity" else 1.0
 
     def _loss_function(self) -> TaskLoss:
         if self.task.unit == "vector":
@@ -300,12 +305,12 @@ class Loop:
         tensors = {f"state/{name}": tensor for name, tensor in self._state().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_state.items()}
         tensors |= optimizer_tensors(self._inner_optimizer(), self._names())
+        tensors |= {f"objective/{name}": _exact(value) for name, value in self.objective.state().items()}
         scalars = {
             "step": self.step,
             "mean_loss": self.mean_loss,
             "latest": self.latest,
             "best": self.best,
-            "objective": self.objective.state(),
             "settled": self.settled,
             "fingerprint": self._fingerprint(),
         }
@@ -321,6 +326,14 @@ class Loop:
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer itself, out of accelerate's wrapper."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _exact(value: Tensor | float) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 def _bfloat16(precision: str) -> bool:

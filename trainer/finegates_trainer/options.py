@@ -16,7 +16,7 @@ from finegates_export.tasks import POOLINGS, TASKS
 from finegates_trainer.metrics import METRICS
 
 LoraTarget = Literal["query", "key", "value", "output", "up", "down"]
-OBJECTIVES = ("share", "target", "penalty", "magnitude")
+OBJECTIVES = ("share", "target", "penalty", "magnitude", "sensitivity")
 PENALTY_WEIGHTS = {"target": 50.0, "penalty": 1.0}
 LORA_TARGETS: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "up", "down")
 
@@ -64,8 +64,9 @@ class TrainOptions(Options):
     phase: Literal["prefill", "decode"] = "decode"
     """Text generation: what --target-speedup makes faster, reading a prompt of --shape, or writing a token in each of
     BATCH rows behind SEQUENCE others."""
-    objective: Literal["share", "target", "penalty", "magnitude"] = "share"
-    """`share` holds the removed share; `target` and `penalty` are the paper's; `magnitude` learns no gates."""
+    objective: Literal["share", "target", "penalty", "magnitude", "sensitivity"] = "share"
+    """`share` presses gates to the removed share; `sensitivity` closes what costs the task least; `target` and `penalty`
+    are the paper's; `magnitude` learns no gates."""
     penalty_weight: float | None = None
     """Weight of the objectives `target` (default 50) and `penalty` (default 1)."""
 
@@ -217,12 +218,15 @@ class TrainOptions(Options):
         check_shape(self.shape)
         check(self.phase in PHASES, "phase", f"{self.phase!r} is not one of {', '.join(PHASES)}")
         if self.target_speedup:
-            check(self.objective == "share", "objective", f"{self.objective} has no speed-up to hold; leave it away")
+            held = self.objective in ("share", "sensitivity")
+            check(held, "objective", f"{self.objective} has no speed-up to hold; leave it away")
             measured = self.target in MEASURED_TARGETS
             told = f"no costs are measured for {self.target} here; use {', '.join(MEASURED_TARGETS)}, or --levels"
             check(measured, "target-speedup", told)
             check(not self.width_gate, "width-gate", "is not in the table of costs; leave it or --target-speedup away")
         check(not (self.levels and self.objective == "penalty"), "levels", "the objective penalty meets no share")
+        ranks = self.objective == "sensitivity"
+        check(not (ranks and self.width_gate), "width-gate", "is closed by pressure; use --objective share")
         weighed = self.objective in PENALTY_WEIGHTS
         check(
             self.penalty_weight is None or weighed, "penalty-weight", f"has no place in the objective {self.objective}"

@@ -111,7 +111,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         structure,
         options.layout,
         width=options.width_gate,
-        noise_sigma=0.0 if options.objective == "magnitude" else options.noise_sigma,
+        noise_sigma=0.0 if options.objective in ("magnitude", "sensitivity") else options.noise_sigma,
         seed=options.seed,
     )
     if task.unit == "next":

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from finegates_trainer.objectives.objective import State
+
 RHO = 50.0
 MULTIPLIER_RATE = 0.05
 """How fast lambda follows the violation. A gate has some way to go before it closes, and until then nothing is
@@ -59,10 +61,10 @@ class Constraint:
         """See `Offset.correct`."""
         self.offset.correct(reached, bound)
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """Both numbers, by name."""
         return {"multiplier": self.multiplier, "offset": self.offset.value}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Put `state` back."""
-        self.multiplier, self.offset.value = state["multiplier"], state["offset"]
+        self.multiplier, self.offset.value = float(state["multiplier"]), float(state["offset"])

@@ -15,7 +15,7 @@ from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Scores, Widths, settle
 from finegates_export.magnitude import magnitude_scores
-from finegates_trainer.objectives.objective import Settlement, without_closed
+from finegates_trainer.objectives.objective import Settlement, State, without_closed
 
 
 class MagnitudeObjective:
@@ -30,6 +30,9 @@ class MagnitudeObjective:
         self.gated, self.widths = gated, widths
         self.structure = gated.gates.structure
 
+    def gather(self) -> None:
+        """Nothing to read."""
+
     def penalty(self, aim: float) -> Tensor:
         """Nothing."""
         _ = aim
@@ -37,6 +40,10 @@ class MagnitudeObjective:
 
     def correct(self, aim: float) -> None:
         """Nothing to correct."""
+
+    def hold(self) -> None:
+        """See `GateBank.hold`."""
+        self.gated.gates.hold()
 
     def settle(self, aim: float) -> Settlement:
         """See `Objective`; units that an earlier level closed stay closed."""
@@ -47,11 +54,11 @@ class MagnitudeObjective:
         """See `Objective`."""
         return f"removed {self.gated.gates.closed_share():.1%} (aim {aim:.1%})"
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """Nothing."""
         return {}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Nothing."""
 
     @torch.no_grad()

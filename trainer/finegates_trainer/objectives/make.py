@@ -9,9 +9,11 @@ import torch
 
 from finegates_export.targets import TARGETS
 from finegates_export.tasks import task_of
+from finegates_trainer.objectives.budget import ShareBudget
 from finegates_trainer.objectives.magnitude import MagnitudeObjective
 from finegates_trainer.objectives.objective import Objective
 from finegates_trainer.objectives.penalty import PenaltyObjective
+from finegates_trainer.objectives.sensitivity import SensitivityObjective
 from finegates_trainer.objectives.share import ShareObjective
 from finegates_trainer.objectives.target import TargetObjective
 
@@ -44,6 +46,8 @@ def make_objective(training: Training, on_main: OnMain) -> Objective:
         return PenaltyObjective(bank, structure, widths, sigma, options.gate_weight)
     if options.objective == "target":
         return TargetObjective(bank, structure, widths, sigma, options.gate_weight)
+    if options.objective == "sensitivity":
+        return SensitivityObjective(bank, ShareBudget(structure, widths))
     if options.objective == "magnitude":
         return MagnitudeObjective(gated, widths)
     return ShareObjective(bank, structure, widths, sigma)
@@ -54,7 +58,8 @@ def _latency(training: Training, on_main: OnMain) -> Objective:
     from finegates_export.measure.layer_costs import measure_layer_costs
     from finegates_export.measure.shapes import Shape
     from finegates_export.speed_probe import SpeedProbe
-    from finegates_trainer.objectives.latency import LatencyObjective, check_reachable
+    from finegates_trainer.objectives.latency import LatencyObjective
+    from finegates_trainer.objectives.speed_budget import SpeedBudget, check_reachable
 
     options = training.options
     shape, threads = Shape.parse(options.shape), options.threads or torch.get_num_threads()
@@ -75,12 +80,7 @@ def _latency(training: Training, on_main: OnMain) -> Objective:
 
     costs, anchor = on_main(measure)
     check_reachable(anchor, options.target_speedup, options.shape)
-    return LatencyObjective(
-        training.gated.gates,
-        training.structure,
-        TARGETS[options.target].WIDTHS,
-        options.penalty_sigma,
-        costs,
-        anchor,
-        probe,
-    )
+    budget = SpeedBudget(training.structure, TARGETS[options.target].WIDTHS, costs, anchor, probe)
+    if options.objective == "sensitivity":
+        return SensitivityObjective(training.gated.gates, budget)
+    return LatencyObjective(training.gated.gates, options.penalty_sigma, budget)

@@ -14,6 +14,9 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.settle import Mask, Scores
 
+State = Mapping[str, Tensor | float]
+"""What a run that goes on needs, by name."""
+
 
 @dataclass(frozen=True)
 class Settlement:
@@ -31,6 +34,9 @@ class Settlement:
 class Objective(Protocol):
     """One way to ask for a smaller model. An aim of 0 is the whole model, of 1 nothing."""
 
+    def gather(self) -> None:
+        """After a step's backward pass, before its update: read what the gradients say."""
+
     def penalty(self, aim: float) -> Tensor:
         """What is added to the task loss while gates are pressed.
 
@@ -44,13 +50,16 @@ class Objective(Protocol):
     def settle(self, aim: float) -> Settlement:
         """Decide which units stay."""
 
+    def hold(self) -> None:
+        """After an update on a settled structure: bring gates that left their bounds back."""
+
     def standing(self, aim: float) -> str:
         """How far it is, in a few words."""
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """What a resumed run needs to go on."""
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Put `state` back."""
 
 

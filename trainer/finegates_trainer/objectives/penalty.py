@@ -11,7 +11,7 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.settle import Widths
-from finegates_trainer.objectives.objective import Settlement
+from finegates_trainer.objectives.objective import Settlement, State
 from finegates_trainer.objectives.share import SettledByShare
 
 
@@ -48,9 +48,9 @@ class PenaltyObjective(SettledByShare):
         _ = aim
         return f"removed {self.bank.closed_share():.1%}"
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """Nothing."""
         return {}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Nothing."""

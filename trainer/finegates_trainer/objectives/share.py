@@ -8,7 +8,7 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.settle import Widths, settle, settle_width
 from finegates_trainer.objectives.constraint import Constraint
-from finegates_trainer.objectives.objective import Settlement, openness, width_openness
+from finegates_trainer.objectives.objective import Settlement, State, openness, width_openness
 
 
 class SettledByShare:
@@ -23,6 +23,13 @@ class SettledByShare:
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
         self.bank, self.structure, self.widths, self.sigma = bank, structure, widths, sigma
+
+    def gather(self) -> None:
+        """Nothing to read."""
+
+    def hold(self) -> None:
+        """See `GateBank.hold`."""
+        self.bank.hold()
 
     def settle(self, aim: float) -> Settlement:
         """Keep the most open units that leave `aim` of the weights out."""
@@ -52,10 +59,10 @@ class ShareObjective(SettledByShare):
         """See `Objective`."""
         self.constraint.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """See `Objective`."""
         return self.constraint.state()
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """See `Objective`."""
         self.constraint.restore(state)

@@ -13,6 +13,7 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.settle import Widths
 from finegates_trainer.objectives.constraint import Offset
+from finegates_trainer.objectives.objective import State
 from finegates_trainer.objectives.share import SettledByShare
 
 
@@ -41,10 +42,10 @@ class TargetObjective(SettledByShare):
         """See `Objective`."""
         self.offset.correct(1.0 - self.bank.closed_share(), 1.0 - aim)
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> State:
         """See `Objective`."""
         return {"offset": self.offset.value}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """See `Objective`."""
-        self.offset.value = state["offset"]
+        self.offset.value = float(state["offset"])

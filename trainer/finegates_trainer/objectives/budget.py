@@ -1,0 +1,61 @@
+"""How much may stay, and which units that makes: a share of the layers' linear weights, met to a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.layout import UnitKey
+from finegates_export.gates.settle import Mask, Scores, Widths, settle
+from finegates_trainer.objectives.objective import Settlement, State
+
+
+class Budget(Protocol):
+    """What an aim leaves for the units that stay."""
+
+    def keep(self, scores: Mapping[UnitKey, Scores], aim: float) -> dict[UnitKey, Mask]:
+        """The units of most worth within the budget, as far as that can be told without measuring.
+
+        Args:
+            scores: what each unit is worth, shape (units,); negative for one that was closed for good.
+            aim: 0 is the whole model, 1 nothing.
+        """
+
+    def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
+        """The same for good, measured where the aim is."""
+
+    def state(self) -> State:
+        """What was measured, for a run that goes on."""
+
+    def restore(self, state: State) -> None:
+        """Put `state` back."""
+
+
+@dataclass(frozen=True)
+class ShareBudget:
+    """An aim is a share of the weights.
+
+    Args:
+        structure: the model's units.
+        widths: the widths that the target likes.
+    """
+
+    structure: Structure
+    widths: Widths
+
+    def keep(self, scores: Mapping[UnitKey, Scores], aim: float) -> dict[UnitKey, Mask]:
+        """See `Budget`."""
+        return settle(scores, self.structure, aim, self.widths)
+
+    def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
+        """See `Budget`."""
+        return Settlement(self.keep(scores, aim), words=f"{aim:.1%} of the weights asked to go")
+
+    def state(self) -> State:
+        """Nothing is measured."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""

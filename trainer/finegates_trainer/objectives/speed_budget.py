@@ -1,0 +1,120 @@
+"""A speed to reach: which units fit the milliseconds, and what the whole model then measures.
+
+What widths cost comes from a table measured on this machine; of decoders it is counted (see `counted_costs`).
+
+The aim is the share of the unpruned model's time to save: 1 - 1 / speed-up. When the structure is settled the whole
+ONNX model is written and timed against the unpruned one, and the budget is corrected until the measured speed-up is
+the one that was asked for: the table says where a millisecond is cheapest, the model itself says when it is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finegates_export.errors import InputError
+from finegates_export.families.structure import Structure
+from finegates_export.gates.layer_options import Scores, Sizes
+from finegates_export.gates.layout import UnitKey
+from finegates_export.gates.settle import Mask, Widths, settle_within
+from finegates_export.measure.counted_costs import SublayerCosts
+from finegates_export.measure.statistics import Interval
+from finegates_trainer.objectives.objective import Settlement, State
+
+if TYPE_CHECKING:
+    from finegates_export.speed_probe import Anchor, SpeedProbe
+
+MOST_PROBES = 6
+"""Structures that are written and timed at most when one level is settled."""
+CLOSE_ENOUGH = 0.01
+"""Of the speed-up that was asked for; the next structure would not be told apart from this one."""
+
+
+@dataclass(frozen=True)
+class TimeCosts:
+    """Milliseconds of sublayers, as settling asks for them."""
+
+    layers: Sequence[SublayerCosts]
+
+    def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
+        """See `gates.layer_options.Costs`."""
+        return self.layers[layer].attention_ms(heads, qk, vo)
+
+    def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
+        """See `gates.layer_options.Costs`."""
+        return self.layers[layer].feed_forward_ms(neurons)
+
+
+@dataclass
+class SpeedBudget:
+    """An aim is a share of the time.
+
+    Args:
+        structure: the model's units.
+        widths: the widths to choose among.
+        costs: milliseconds by widths, one a layer.
+        anchor: what the whole unpruned model takes, and what it takes beside its layers.
+        probe: writes and times a whole model.
+    """
+
+    structure: Structure
+    widths: Widths
+    costs: Sequence[SublayerCosts]
+    anchor: Anchor
+    probe: SpeedProbe
+
+    def keep(self, scores: Mapping[UnitKey, Scores], aim: float) -> dict[UnitKey, Mask]:
+        """See `Budget`; by the table of costs."""
+        return self._within(scores, self.anchor.layers_ms_for(1.0 / (1.0 - aim)))
+
+    def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
+        """The structure whose measured speed-up comes nearest to the one asked for; see the module's text."""
+        asked = 1.0 / (1.0 - aim)
+        budget = self.anchor.layers_ms_for(asked)
+        tried: list[tuple[float, dict[UnitKey, Mask], Interval]] = []
+        while len(tried) < MOST_PROBES:
+            keep = self._within(scores, budget)
+            measured = self.probe.speedup(keep)
+            tried.append((abs(measured.median / asked - 1.0), keep, measured))
+            if tried[-1][0] <= CLOSE_ENOUGH:
+                break
+            missing = self.anchor.unpruned * (1.0 / asked - 1.0 / measured.median)
+            budget += missing / self.anchor.factor
+        _, keep, measured = min(tried, key=lambda attempt: attempt[0])
+        facts = {
+            "asked": asked,
+            "measured": measured.median,
+            "low": measured.low,
+            "high": measured.high,
+            "rounds": measured.rounds,
+            "structures_timed": len(tried),
+        }
+        words = f"{measured.median:.2f}x ({measured.low:.2f} to {measured.high:.2f}) measured, {asked:.2f}x asked"
+        return Settlement(keep, words=words, facts={"speedup": facts})
+
+    def state(self) -> State:
+        """The anchor, or a resumed run would press towards another time."""
+        return {"unpruned": self.anchor.unpruned, "rest": self.anchor.rest, "factor": self.anchor.factor}
+
+    def restore(self, state: State) -> None:
+        """See `Budget`."""
+        self.anchor = type(self.anchor)(float(state["unpruned"]), float(state["rest"]), float(state["factor"]))
+
+    def _within(self, scores: Mapping[UnitKey, Scores], milliseconds: float) -> dict[UnitKey, Mask]:
+        return settle_within(scores, self.structure, self.widths, TimeCosts(self.costs), max(0.0, milliseconds))
+
+
+def check_reachable(anchor: Anchor, speedups: Sequence[float], shape: str) -> None:
+    """Refuse a speed-up that the model does not reach with every layer closed.
+
+    Raises:
+        InputError: with the fastest that can be reached.
+    """
+    fastest = anchor.speedup(0.0)
+    for asked in speedups:
+        if asked >= fastest:
+            raise InputError(
+                f"target-speedup: {asked:g}x cannot be reached at {shape}: with every layer closed this model is "
+                f"{fastest:.2f}x as fast as unpruned, the rest being embeddings, norms and head; ask for less"
+            )
