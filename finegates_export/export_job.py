@@ -71,11 +71,12 @@ class ExportJob:
             )
         if self.task.generates:
             check_cached(options)
-        elif options.vocabulary_of:
-            raise UnsupportedError(
-                f"--vocabulary-of applies to text-generation, and {run.folder} is a run of the task {run.info.task}; "
-                "leave it away"
-            )
+        for name in () if self.task.generates else ("vocabulary_of", "quantize_head"):
+            if getattr(options, name):
+                raise UnsupportedError(
+                    f"--{name.replace('_', '-')} applies to text-generation, and {run.folder} is a run of the task "
+                    f"{run.info.task}; leave it away"
+                )
         self.outcome = Outcome()
         self.model: Any = None
         self.chain: Chain

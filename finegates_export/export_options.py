@@ -35,6 +35,8 @@ class ExportOptions(Options):
     int8_linears: Literal["auto", "all"] = "auto"
     """Dynamic int8: `auto` leaves linears in float that the table of costs measured on this machine says int8 slows
     down; `all` measures nothing."""
+    quantize_head: bool = False
+    """Text generation, with --quantize int8 or int4: the LM head in int8 too, and with it embeddings that are tied."""
     block_size: int = 32
     """4-bit weights: inputs that share a scale; 16, 32, 64, 128 or 256."""
     opset: int | None = None
@@ -83,6 +85,9 @@ class ExportOptions(Options):
             object.__setattr__(self, "quantize", "int8" if self.target == web.NAME and not single_file else "none")
         forms = ("none", *TARGETS[self.graph_target].INTEGERS)
         check(self.quantize in forms, "quantize", f"{self.quantize!r}: {self.target} takes {', '.join(forms)}")
+        wanted = self.quantize in ("int8", "int4") and TARGETS[self.graph_target].FLOAT == "float32"
+        told = "goes with --quantize int8 or int4 on targets in float32"
+        check(wanted or not self.quantize_head, "quantize-head", told)
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
         check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")

@@ -50,6 +50,7 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     from finegates_export.onnx.half import to_float16
     from finegates_export.onnx.inspect import inspect_graph
     from finegates_export.onnx.quantize import load_graph
+    from finegates_export.onnx.quantized_head import quantize_head
     from finegates_export.onnx.write import keep_outputs, save_graph
 
     quantization = job.options.quantize
@@ -57,7 +58,10 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     why = f"stays in float: with it in {form} predictions change too much"
     left = (*job.slow, *(FloatLinear(path, why) for path in sensitive))
     _write_plain(job, scratch, [job.products[one.linear] for one in left])
-    graph = job.finish(load_graph(scratch / QUANTIZED_PLAIN))
+    graph = load_graph(scratch / QUANTIZED_PLAIN)
+    if job.options.quantize_head:
+        quantize_head(graph)
+    graph = job.finish(graph)
     facts = inspect_graph(graph)
     found = facts.blockwise_products if form == "int4" else facts.integer_products
     wanted = len(job.products) - len(left)
@@ -76,7 +80,14 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     job.check(f"{form}, fused", scratch / QUANTIZED_FUSED, exact=False)
     after = job.check(f"{form}, as delivered", delivered, exact=False)
     job.outcome.quantized = QuantizedForm(
-        quantization, found, left, graph_bytes(delivered), before.metric, after.metric, after.agreement
+        quantization,
+        found,
+        left,
+        graph_bytes(delivered),
+        before.metric,
+        after.metric,
+        after.agreement,
+        job.options.quantize_head,
     )
 
 

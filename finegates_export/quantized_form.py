@@ -31,10 +31,13 @@ class QuantizedForm:
     """The quantized graph's, on the same rows."""
     agreement: float | None
     """With the gated model; see `verification.chain.Link`."""
+    head: bool = False
+    """Whether the LM head is in int8 too."""
 
     def lines(self) -> list[str]:
         """For the report: one line for each thing to tell."""
-        told = [f"{self.quantization}: {self.products} of {self.products + len(self.left_in_float)} linears"]
+        linears = f"{self.products} of {self.products + len(self.left_in_float)} linears"
+        told = [f"{self.quantization}: {linears}" + (", and the LM head in int8" if self.head else "")]
         told += [f"  {left.linear} {left.why}" for left in self.left_in_float]
         if self.metric is not None and self.float_metric is not None:
             told.append(f"metric: {self.float_metric:.4f} in float, {self.metric:.4f} in {self.quantization}")

@@ -3,7 +3,8 @@
 SmolLM2-135M-Instruct at several removed shares, closed without training (`closing.py`), exported by the command.
 Prompts and tokens are timed in one fresh process in which all models take turns; memory and the time to the first token
 in a process for each. The one of which most is gone is timed once more with its vocabulary cut to the text that is
-read. What was exported is not exported again: its seconds and memory lie beside the bundle.
+read, and every quantized one also with its LM head in int8. What was exported is not exported again: its seconds and
+memory lie beside the bundle.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from finegates_export.measure.timer import Budget
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-FORMS: tuple[Form, ...] = ("float", "int8", "int4")
+FORMS: dict[str, Form] = {"float": "float", "int8": "int8", "int4": "int4", "int8-head": "int8", "int4-head": "int4"}
+"""What is timed, and which graph of its bundle that is; `-head`: with the LM head in int8 too."""
+HEAD = "-head"
 ALONE, CUT = "float", "cut"
 """Exports in float32 alone: as it is, and with a vocabulary of what the text needs."""
 TOKENS_A_TURN = 8
@@ -97,10 +100,10 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
 
     busy = os.getloadavg()[0]
     _run(_own_command(arguments))
-    exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in FORMS[1:]}
+    exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in [*FORMS][1:]}
     exports[f"{shares[0]:g} {ALONE}"] = _export(arguments, shares[0], ALONE)
     exports[f"{shares[-1]:g} {CUT}"] = _export(arguments, shares[-1], CUT)
-    timed: dict[str, tuple[Path, Form]] = {
+    timed: dict[str, tuple[Path, str]] = {
         f"{share:g} {form}": (_bundle(arguments, share, "int8" if form == "float" else form), form)
         for share in shares
         for form in FORMS
@@ -109,7 +112,8 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
     spec = _spec(arguments)
     models: dict[str, dict[str, Any]] = {}
     for name, (bundle, form) in timed.items():
-        graph, info = bundle / GRAPH_FILES[form], json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        graph = bundle / GRAPH_FILES[FORMS[form]]
+        info = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
         models[name] = {
             "removed": info["report"]["plan"]["removed"],
             "form": form,
@@ -120,11 +124,11 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
             "prefill_flops": {str(length): prefill_flops(bundle, length) for length in spec["prompts"]},
             "processes": [],
         }
-    graphs = {name: str((bundle / GRAPH_FILES[form]).absolute()) for name, (bundle, form) in timed.items()}
+    graphs = {name: str((bundle / GRAPH_FILES[FORMS[form]]).absolute()) for name, (bundle, form) in timed.items()}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.processes):
             for name, (bundle, form) in timed.items():
-                told = {**spec, "bundle": str(bundle.absolute()), "form": form}
+                told = {**spec, "bundle": str(bundle.absolute()), "form": FORMS[form]}
                 models[name]["processes"].append(
                     run_fresh(WORKER, told, Path(folder), f"times {name}", "see whether the bundle loads")
                 )
@@ -179,7 +183,7 @@ def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str,
         words.write_text(text(), encoding="utf-8")
         command += ["--vocabulary-of", str(words)]
     elif what != ALONE:
-        command += ["--quantize", what]
+        command += ["--quantize", FORMS[what]] + (["--quantize-head"] if what.endswith(HEAD) else [])
     seconds, peak = _run([*command, "--overwrite", "--quiet", *LOOSE])
     told = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["report"]
     facts = {

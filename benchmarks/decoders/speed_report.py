@@ -54,7 +54,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "*Read a token*: all weights but the rows that are looked up, and the keys and values behind the middle one of "
         "the written tokens. *Bytes allow*: what a reader of as many bytes a second as the unpruned float32 model "
-        "would reach. *First token* (from the text, on a loaded model) and *peak* come from processes of their own.",
+        "would reach. *Head*: the LM head is in int8 too (`--quantize-head`). *First token* (from the text, on a "
+        "loaded model) and *peak* come from processes of their own.",
         "",
         "## Prompts against kept FLOPs",
         "",
@@ -215,7 +216,7 @@ def _told(result: dict[str, Any], name: str) -> str:
 
 def _form(result: dict[str, Any], name: str) -> str:
     form: str = result["models"][name]["form"]
-    return "float32" if form == "float" else form
+    return "float32" if form == "float" else form.replace("-", ", ")
 
 
 def _bracketed(interval: Interval, digits: int) -> str:

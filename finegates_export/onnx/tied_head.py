@@ -27,9 +27,9 @@ def tie_head(graph: Any) -> bool:
     """
     import onnx_ir.passes.common as passes
 
-    tables = [node.inputs[0] for node in graph.graph if node.op_type == "Gather" and _is_table(node.inputs[0])]
+    tables = tables_of(graph)
     for node in graph.graph:
-        table = _transposed_in(node, tables) if node.op_type == "MatMul" else None
+        table = turned_table(node, tables) if node.op_type == "MatMul" else None
         if table is not None:
             _multiply_by_table(graph.graph, node, table)
             passes.RemoveUnusedNodesPass()(graph)
@@ -37,12 +37,25 @@ def tie_head(graph: Any) -> bool:
     return False
 
 
+def tables_of(graph: Any) -> list[Any]:
+    """The constant matrices in which a graph looks up rows."""
+    return [node.inputs[0] for node in graph.graph if node.op_type == "Gather" and _is_table(node.inputs[0])]
+
+
 def _is_table(value: Any) -> bool:
     return value is not None and value.const_value is not None and len(value.const_value.shape) == 2
 
 
-def _transposed_in(node: Any, tables: list[Any]) -> Any:
-    """The table that a product multiplies by the other way round: still turned by a node, or turned already."""
+def turned_table(node: Any, tables: list[Any]) -> Any:
+    """The table that a product multiplies by the other way round: still turned by a node, or turned already.
+
+    Args:
+        node: a product of two inputs.
+        tables: see `tables_of`.
+
+    Returns:
+        None where it multiplies by none of them.
+    """
     turned = node.inputs[1].producer() if node.inputs[1] is not None else None
     if turned is not None and turned.op_type == "Transpose":
         return next((one for one in tables if one is turned.inputs[0]), None)

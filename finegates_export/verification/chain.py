@@ -183,7 +183,9 @@ class Chain:
             if worst > tolerances.float32:
                 raise ChainError(
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
-                    f"{tolerances.float32:.0e}; nothing was written. This is a defect, please report it with the run"
+                    f"{tolerances.float32:.0e}; nothing was written. A model that was closed until its metric broke "
+                    "down magnifies rounding: train it anew, and close less; any other is our defect, please report it "
+                    "with the run"
                 )
             if link.greedy is not None and link.greedy < 1:
                 raise ChainError(

@@ -65,8 +65,8 @@ class TrainOptions(Options):
     """Text generation: what --target-speedup makes faster, reading a prompt of --shape, or writing a token in each of
     BATCH rows behind SEQUENCE others."""
     objective: Literal["share", "target", "penalty", "magnitude", "sensitivity"] = "share"
-    """`share` presses gates to the removed share; `sensitivity` closes what costs the task least; `target` and `penalty`
-    are the paper's; `magnitude` learns no gates."""
+    """`share` presses gates to the removed share; `sensitivity` closes what costs the task least; `target` and
+    `penalty` are the paper's; `magnitude` learns no gates."""
     penalty_weight: float | None = None
     """Weight of the objectives `target` (default 50) and `penalty` (default 1)."""
 
