@@ -15,7 +15,7 @@ from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
 from finegates_export.genai_files import genai_refusal
 from finegates_export.graph_forms import GRAPH_FILES, graph_bytes
-from finegates_export.memory import peak_bytes, return_freed_memory
+from finegates_export.memory import forget_graphs, peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 from finegates_export.targets import TARGETS
@@ -123,8 +123,8 @@ class ExportJob:
         self.products = product_nodes(graph, self._weights())
         add_gathers(graph, self.products, self.plan.residual)
         self._check_weights(graph)
-        if self.options.quantize == "none" and not self.options.torch:
-            self.model = None  # the graph has the weights now; int8 may still rank the linears
+        if not self.options.torch and (self.options.quantize == "none" or self.task.generates):
+            self.model = None  # the graph has the weights now; where linears are ranked, a large one is made again
         save_graph(graph, scratch / PLAIN, inside=inside)
         graph = self.finish(graph)
         facts = inspect_graph(graph)
@@ -135,6 +135,7 @@ class ExportJob:
             graph = to_float16(graph)
             save_graph(graph, scratch / HALF)
         del graph
+        forget_graphs()
         return_freed_memory()
         deliver_graph(scratch / (HALF if half else FUSED), scratch / DELIVERED, self.outputs, self.metadata())
         self.outcome.after = ModelSize(facts.parameters, graph_bytes(scratch / DELIVERED))
@@ -144,6 +145,22 @@ class ExportJob:
         if half:
             self.check("float16", scratch / HALF, exact=False)
         self.check("ONNX, as delivered", scratch / DELIVERED, exact=not half)
+
+    def shrunk_model(self) -> Any:
+        """The shrunk torch model; made again where it was given up when the graph had its weights."""
+        from finegates_export.fold import fold
+        from finegates_export.gates.assemble import assemble
+        from finegates_export.shrink import shrink
+        from finegates_export.shrunk import load_torch
+
+        if self.model is None:
+            if self.base is None:
+                self.model = load_torch(self.run.folder).requires_grad_(False)
+            else:
+                self.model = fold(assemble(self.run, self.base).gated)
+                shrink(self.model, self.structure, self.plan)
+            self._shorten()
+        return self.model
 
     def report(self) -> ExportReport:
         """What was done so far."""

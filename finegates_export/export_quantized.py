@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.export_job import PLAIN, ExportJob
 from finegates_export.graph_forms import GRAPH_FILES, form_of, graph_bytes
+from finegates_export.memory import forget_graphs, return_freed_memory
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     save_graph(graph, scratch / QUANTIZED_FUSED)
     save_graph(keep_outputs(graph, job.outputs), delivered, job.metadata())
     del graph
+    forget_graphs()
+    return_freed_memory()
     before = job.chain.links[-1]
     job.check(f"{form}, fused", scratch / QUANTIZED_FUSED, exact=False)
     after = job.check(f"{form}, as delivered", delivered, exact=False)
@@ -113,10 +116,11 @@ def _by_sensitivity(job: ExportJob) -> list[str]:
 
     every = max(1, len(job.chain.batches) // RANKING_BATCHES)
     inputs = [batch.inputs for batch in job.chain.batches[::every]]
-    form = job.torch_form(job.model, job.model)
+    model = job.shrunk_model()
+    form = job.torch_form(model, model)
     slow = {left.linear for left in job.slow}
     linears = [path for path in job.products if path not in slow]
-    return rank_by_sensitivity(job.model, linears, form, inputs, job.chain.outputs, _simulation(job.options))
+    return rank_by_sensitivity(model, linears, form, inputs, job.chain.outputs, _simulation(job.options))
 
 
 def _simulation(options: Any) -> Simulation:

@@ -9,6 +9,8 @@ import resource
 from pathlib import Path
 
 KIB = 1024
+REMEMBERED = {"_graph", "_current_node", "_match", "_tracer"}
+"""Attributes of a matcher that its next match sets anew."""
 
 
 def return_freed_memory() -> None:
@@ -16,6 +18,20 @@ def return_freed_memory() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def forget_graphs() -> None:
+    """Have onnxscript's rewrite rules forget the graphs that they looked at last.
+
+    The rules live as long as the program, and what each has matched last holds its whole graph: a model's weights would
+    stay in memory until the next one is traced.
+    """
+    from onnxscript.rewriter.pattern import SimplePatternMatcher
+
+    for one in gc.get_objects():
+        if isinstance(one, SimplePatternMatcher):
+            for name in REMEMBERED & vars(one).keys():
+                setattr(one, name, None)
 
 
 def peak_bytes() -> int:

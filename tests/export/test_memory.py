@@ -1,0 +1,80 @@
+"""An export gives weights back as soon as it is done with them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from finegates_export import ExportOptions, export
+from finegates_export import export_job as jobs
+from finegates_export.onnx import write
+from tests.export.conftest import bundle_info
+
+LENIENT = {"min_agreement": 0.0, "max_metric_loss": 1000.0}
+"""A tiny random model decides by a hair."""
+
+
+@pytest.fixture(scope="module")
+def run(workshop: Any) -> Any:
+    return workshop.run("coupled", task="text-generation", variant="llama", generator=True)
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_graph_is_gone_before_its_file_is_checked(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    graphs: list[Any] = []
+    alive: list[bool] = []
+    finish, deliver = jobs.ExportJob.finish, write.deliver_graph
+
+    def finished(job: Any, graph: Any) -> Any:
+        graphs.append(weakref.ref(graph.graph))
+        return finish(job, graph)
+
+    def delivered(*given: Any) -> None:
+        gc.collect()
+        alive.append(graphs[0]() is not None)
+        deliver(*given)
+
+    monkeypatch.setattr(jobs.ExportJob, "finish", finished)
+    monkeypatch.setattr(write, "deliver_graph", delivered)
+    if not forgets:
+        monkeypatch.setattr(jobs, "forget_graphs", lambda: None)
+    export(ExportOptions(ckpt=run, out=tmp_path / "model.onnx", threads=1))
+    assert alive == [not forgets]
+
+
+def test_a_decoder_that_was_given_up_is_made_again_to_rank_its_linears(
+    workshop: Any, run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finegates_export.onnx import sensitivity
+
+    ranked: list[Any] = []
+    rank = sensitivity.rank_by_sensitivity
+
+    def once(model: Any, *given: Any) -> list[str]:
+        ranked.append(model)
+        return rank(model, *given)
+
+    judged = iter([False])
+    check = jobs.ExportJob.check
+
+    def failing(job: Any, name: str, *given: Any, **settings: Any) -> Any:
+        from finegates_export.errors import ChainError
+
+        link = check(job, name, *given, **settings)
+        if name.startswith("int8") and next(judged, True) is False:
+            raise ChainError("predictions change too much")
+        return link
+
+    monkeypatch.setattr(sensitivity, "rank_by_sensitivity", once)
+    monkeypatch.setattr(jobs.ExportJob, "check", failing)
+    export(ExportOptions(ckpt=run, out=tmp_path / "bundle", quantize="int8", int8_linears="all", threads=1, **LENIENT))
+    (model,) = ranked
+    report = bundle_info(tmp_path / "bundle")["report"]
+    assert len(report["quantized"]["left_in_float"]) == 1
+    kept = [layer["feed_forward"]["neurons"] for layer in report["plan"]["layers"]]
+    assert [len(layer.mlp.up_proj.weight) for layer in model.model.layers] == [len(neurons) for neurons in kept]
