@@ -10,6 +10,9 @@ MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
 SMOLLM := .cache/SmolLM2-135M-Instruct
 TEXT := .cache/django-docs
+# Of bench-frontier STUDY=minilm-sst2; any two runs over MiniLM on one task do.
+UNPRUNED := runs/frontier/minilm-sst2/unpruned-0
+PRUNED := runs/frontier/minilm-sst2/gates-0/levels/0.40
 SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
@@ -98,7 +101,7 @@ bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: as gi
 		--out benchmarks/results/sequence-buckets
 
 bench-runtime: $(READY) ## The runtime's start, and predict against the same by hand, on bench-frontier minilm-sst2 at 40 %
-	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --out exports/minilm-040/ --overwrite
+	$(BIN)/finegates-export --ckpt $(PRUNED) --out exports/minilm-040/ --overwrite
 	$(BIN)/python benchmarks/runtime_start.py --bundle exports/minilm-040/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/runtime-start
 
@@ -114,13 +117,13 @@ bench-many: $(READY) ## Three runs exported together and one by one: seconds and
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
 bench-web: $(READY) $(WEB)/.ready ## Pruned and unpruned MiniLM of bench-frontier minilm-sst2 in headless Chromium
-	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --baseline runs/frontier/minilm-sst2/unpruned-0 \
+	$(BIN)/finegates-export --ckpt $(PRUNED) --baseline $(UNPRUNED) \
 		--base $(MINILM) --target web --web-libraries $(WEB)/node_modules --out runs/web --overwrite
 	$(BIN)/python benchmarks/web.py --site runs/web --modules $(WEB) --out benchmarks/results/web
 
 bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: DATA=TSV of sentences (14 minutes)
-	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/gates-0/levels/0.40 --base $(MINILM) --out $(SERVED)/pruned --overwrite
-	$(BIN)/finegates-export --ckpt runs/frontier/minilm-sst2/unpruned-0 --base $(MINILM) --out $(SERVED)/unpruned --overwrite
+	$(BIN)/finegates-export --ckpt $(PRUNED) --base $(MINILM) --out $(SERVED)/pruned --overwrite
+	$(BIN)/finegates-export --ckpt $(UNPRUNED) --base $(MINILM) --out $(SERVED)/unpruned --overwrite
 	$(BIN)/python benchmarks/serving.py --pruned $(SERVED)/pruned --unpruned $(SERVED)/unpruned --rows $(DATA) \
 		--out benchmarks/results/serving
 
@@ -139,7 +142,7 @@ bench-gpu: $(READY) ## On a machine with an NVIDIA GPU: a BERT of 12 x 768 by CU
 	done
 
 bench-walk: $(READY) ## Latency and accuracy of the levels that bench-frontier STUDY=minilm-sst2 trained
-	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline runs/frontier/minilm-sst2/unpruned-0 \
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
 
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
@@ -156,7 +159,7 @@ $(PEERS)/%/.ready: benchmarks/peers/requirements/%.txt
 
 bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows (3 GB)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --small $(SMALL)
-	$(BIN)/python benchmarks/peers/run.py --run runs/frontier/minilm-sst2/unpruned-0 --level runs/frontier/minilm-sst2/gates-0/levels/0.40 \
+	$(BIN)/python benchmarks/peers/run.py --run $(UNPRUNED) --level $(PRUNED) \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
 test: $(READY) ## Lint, type check and run all tests (about 40 minutes)
