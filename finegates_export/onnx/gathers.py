@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.onnx.rewrite import add_constant
 from finegates_export.plan import ResidualPlan
 
 
@@ -51,7 +52,7 @@ def _gather_reads(graph: Any, node: Any, side: ResidualPlan, zeros: Any) -> None
     matrix = node.inputs[1].const_value.numpy()
     narrow = _gather(graph, node.inputs[0], np.asarray(side.dims, np.int32), zeros, f"{node.name}_reads")
     node.replace_input_with(0, narrow)
-    node.replace_input_with(1, _constant(graph, f"{side.linear}.narrow", matrix[list(side.dims)]))
+    node.replace_input_with(1, add_constant(graph, f"{side.linear}.narrow", matrix[list(side.dims)]))
 
 
 def _spread_writes(graph: Any, node: Any, side: ResidualPlan, zeros: Any) -> None:
@@ -60,7 +61,8 @@ def _spread_writes(graph: Any, node: Any, side: ResidualPlan, zeros: Any) -> Non
     source = np.full(side.width, len(side.dims), np.int32)
     source[list(side.dims)] = np.arange(len(side.dims))
     node.replace_input_with(
-        1, _constant(graph, f"{side.linear}.narrow", np.concatenate([matrix[:, list(side.dims)], zero_column], axis=1))
+        1,
+        add_constant(graph, f"{side.linear}.narrow", np.concatenate([matrix[:, list(side.dims)], zero_column], axis=1)),
     )
     output = node.outputs[0]
     shape, output.shape = output.shape, None  # the product is narrower now; nobody needs its static shape
@@ -74,13 +76,13 @@ def _spread_writes(graph: Any, node: Any, side: ResidualPlan, zeros: Any) -> Non
 def _zero_per_token(graph: Any, source: Any) -> Any:
     """Zeros of shape (B, S, 1), whatever B and S are at run time."""
     tokens = _add(graph, "Shape", [source], "gathers.tokens", {"start": 0, "end": -1})
-    one = _constant(graph, "gathers.one", np.ones(1, np.int64))
+    one = add_constant(graph, "gathers.one", np.ones(1, np.int64))
     shape = _add(graph, "Concat", [tokens, one], "gathers.shape", {"axis": 0})
-    return _add(graph, "Expand", [_constant(graph, "gathers.zero", np.zeros(1, np.int32)), shape], "gathers.zeros")
+    return _add(graph, "Expand", [add_constant(graph, "gathers.zero", np.zeros(1, np.int32)), shape], "gathers.zeros")
 
 
 def _gather(graph: Any, source: Any, dims: Any, zeros: Any, name: str) -> Any:
-    index = _add(graph, "Add", [zeros, _constant(graph, f"{name}.dims", dims)], f"{name}.index")
+    index = _add(graph, "Add", [zeros, add_constant(graph, f"{name}.dims", dims)], f"{name}.index")
     gathered = _add(graph, "GatherElements", [source, index], name, {"axis": -1})
     gathered.dtype = source.dtype
     return gathered
@@ -94,11 +96,3 @@ def _add(graph: Any, operator: str, inputs: list[Any], name: str, attributes: di
     node.outputs[0].name = f"{name}.output"
     graph.append(node)
     return node.outputs[0]
-
-
-def _constant(graph: Any, name: str, values: Any) -> Any:
-    import onnx_ir
-
-    value = onnx_ir.val(name, const_value=onnx_ir.tensor(np.ascontiguousarray(values), name=name))
-    graph.initializers[name] = value
-    return value

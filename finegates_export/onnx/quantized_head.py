@@ -14,6 +14,7 @@ import numpy as np
 
 from finegates_export.errors import ChainError
 from finegates_export.onnx.inspect import constant_matrix
+from finegates_export.onnx.rewrite import add_constant, replace_node
 from finegates_export.onnx.tied_head import tables_of, turned_table
 from finegates_export.tasks import LOGITS
 
@@ -44,7 +45,7 @@ def quantize_head(graph: Any) -> None:
     scale_V[scale_V == 0] = 1.0
     rounded_DV = np.rint(weight_DV / scale_V).astype(np.int8)
     weights = {"weight": rounded_DV, "scale": scale_V.astype(np.float32)}
-    constants = {name: _constant(graph.graph, f"{HEAD}.{name}", values) for name, values in weights.items()}
+    constants = {name: add_constant(graph.graph, f"{HEAD}.{name}", values) for name, values in weights.items()}
     _multiply(graph.graph, product, constants)
     for lookup in [] if table is None else [use.node for use in table.uses() if use.node.op_type == "Gather"]:
         _look_up(graph.graph, lookup, constants)
@@ -61,7 +62,7 @@ def _multiply(graph: Any, product: Any, constants: dict[str, Any]) -> None:
     floats = onnx_ir.node("Cast", [integers.outputs[0]], {"to": onnx_ir.DataType.FLOAT}, name=f"{HEAD}.floats")
     scales = onnx_ir.node("Mul", [x_scale, constants["scale"]], name=f"{HEAD}.scales")
     result = onnx_ir.node("Mul", [floats.outputs[0], scales.outputs[0]], name=f"{HEAD}.logits")
-    _replace(graph, product, [rounded, integers, floats, scales, result])
+    replace_node(graph, product, [rounded, integers, floats, scales, result])
 
 
 def _look_up(graph: Any, lookup: Any, constants: dict[str, Any]) -> None:
@@ -73,27 +74,7 @@ def _look_up(graph: Any, lookup: Any, constants: dict[str, Any]) -> None:
     rows = onnx_ir.node("Transpose", [columns.outputs[0]], {"perm": [1, 2, 0]}, name=f"{name}.rows")
     floats = onnx_ir.node("Cast", [rows.outputs[0]], {"to": onnx_ir.DataType.FLOAT}, name=f"{name}.floats")
     scales = onnx_ir.node("Gather", [constants["scale"], ids_BS], name=f"{name}.scales")
-    last = _constant(graph, f"{name}.last", np.asarray([-1], np.int64))
+    last = add_constant(graph, f"{name}.last", np.asarray([-1], np.int64))
     each = onnx_ir.node("Unsqueeze", [scales.outputs[0], last], name=f"{name}.each")
     result = onnx_ir.node("Mul", [floats.outputs[0], each.outputs[0]], name=f"{name}.embedded")
-    _replace(graph, lookup, [columns, rows, floats, scales, each, result])
-
-
-def _replace(graph: Any, old: Any, made: list[Any]) -> None:
-    """Put nodes in the place of one; the last one's output takes its output's name."""
-    for node in made:
-        for number, output in enumerate(node.outputs):
-            output.name = f"{node.name}.output_{number}"
-    before, new = old.outputs[0], made[-1].outputs[0]
-    new.name, new.shape, new.type = before.name, before.shape, before.type
-    graph.insert_before(old, made)
-    before.replace_all_uses_with(new, replace_graph_outputs=True)
-    graph.remove([old], safe=True)
-
-
-def _constant(graph: Any, name: str, values: Any) -> Any:
-    import onnx_ir
-
-    value = onnx_ir.val(name, const_value=onnx_ir.tensor(values, name=name))
-    graph.initializers[name] = value
-    return value
+    replace_node(graph, lookup, [columns, rows, floats, scales, each, result])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finegates_export.onnx.inspect import constant_matrix
+from finegates_export.onnx.rewrite import add_constant, replace_node
 
 HEAD = "lm_head"
 
@@ -75,27 +76,13 @@ def _multiply_by_table(graph: Any, node: Any, table: Any) -> None:
     import onnx_ir
 
     words, width = table.const_value.shape
-    old = node.outputs[0]
     tokens = onnx_ir.node("Shape", [node.inputs[0]], {"start": 0, "end": -1}, name=f"{HEAD}.tokens")
     sizes = {"flat": [-1, width], "words": [words]}
-    constants = {name: _constant(graph, f"{HEAD}.{name}", np.asarray(size, np.int64)) for name, size in sizes.items()}
+    constants = {
+        name: add_constant(graph, f"{HEAD}.{name}", np.asarray(size, np.int64)) for name, size in sizes.items()
+    }
     flat = onnx_ir.node("Reshape", [node.inputs[0], constants["flat"]], name=f"{HEAD}.rows")
     product = onnx_ir.node("Gemm", [flat.outputs[0], table], {"transB": 1}, name=HEAD)
     shape = onnx_ir.node("Concat", [tokens.outputs[0], constants["words"]], {"axis": 0}, name=f"{HEAD}.shape")
     result = onnx_ir.node("Reshape", [product.outputs[0], shape.outputs[0]], name=f"{HEAD}.logits")
-    made = [tokens, flat, product, shape, result]
-    for one in made[:-1]:
-        one.outputs[0].name = f"{one.name}.output"
-    new = result.outputs[0]
-    new.name, new.shape, new.type = old.name, old.shape, old.type
-    graph.insert_before(node, made)
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    graph.remove([node], safe=True)
-
-
-def _constant(graph: Any, name: str, values: Any) -> Any:
-    import onnx_ir
-
-    value = onnx_ir.val(name, const_value=onnx_ir.tensor(values, name=name))
-    graph.initializers[name] = value
-    return value
+    replace_node(graph, node, [tokens, flat, product, shape, result])

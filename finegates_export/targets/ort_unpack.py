@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from finegates_export.onnx.inspect import CONTRIB_DOMAIN
+from finegates_export.onnx.rewrite import add_constant, replace_node
 from finegates_export.targets.packing import packs_well
 
 
@@ -44,7 +45,7 @@ def _unpack(graph: Any, node: Any) -> bool:
     ):
         name = f"{node.name}_{word}"
         weight, shift = (
-            _constant(graph, f"{name}.{kind}", values) for kind, values in (("weight", part), ("bias", offset))
+            add_constant(graph, f"{name}.{kind}", values) for kind, values in (("weight", part), ("bias", offset))
         )
         product = onnx_ir.node("MatMul", [x, weight], name=name)
         total = onnx_ir.node("Add", [product.outputs[0], shift], name=f"{name}_bias")
@@ -60,17 +61,5 @@ def _unpack(graph: Any, node: Any) -> bool:
         domain=CONTRIB_DOMAIN,
         name=f"{node.name}_apart",
     )
-    new, old = apart.outputs[0], node.outputs[0]
-    new.name, new.shape, new.type = old.name, old.shape, old.type
-    graph.insert_before(node, [*made, apart])
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    graph.remove([node], safe=True)
+    replace_node(graph, node, [*made, apart])
     return True
-
-
-def _constant(graph: Any, name: str, values: Any) -> Any:
-    import onnx_ir
-
-    value = onnx_ir.val(name, const_value=onnx_ir.tensor(np.ascontiguousarray(values), name=name))
-    graph.initializers[name] = value
-    return value
