@@ -263,7 +263,7 @@ class Loop:
     def _gate_rate_factor(self, phase: Phase, factor: float) -> float:
         if phase.name == "settled":
             return SETTLED_GATE_RATE * factor
-        return 0.0 if self.options.objective == "sensitivity" else 1.0
+        return 1.0 if self.options.presses else 0.0
 
     def _loss_function(self) -> TaskLoss:
         if self.task.unit == "vector":

@@ -17,6 +17,7 @@ from finegates_trainer.metrics import METRICS
 
 LoraTarget = Literal["query", "key", "value", "output", "up", "down"]
 OBJECTIVES = ("share", "target", "penalty", "magnitude", "sensitivity")
+RANKINGS = ("magnitude", "sensitivity")
 PENALTY_WEIGHTS = {"target": 50.0, "penalty": 1.0}
 LORA_TARGETS: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "up", "down")
 
@@ -260,6 +261,11 @@ class TrainOptions(Options):
         for name in ("max_steps", "max_train_rows", "threads", "eval_steps"):
             value = getattr(self, name)
             check(value is None or value > 0, name.replace("_", "-"), f"must be positive, got {value}")
+
+    @property
+    def presses(self) -> bool:
+        """Whether pressure closes gates, under noise; by a ranking they close where they are."""
+        return self.objective not in RANKINGS
 
     @property
     def gate_weight(self) -> float:

@@ -111,7 +111,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         structure,
         options.layout,
         width=options.width_gate,
-        noise_sigma=0.0 if options.objective in ("magnitude", "sensitivity") else options.noise_sigma,
+        noise_sigma=options.noise_sigma if options.presses else 0.0,
         seed=options.seed,
     )
     if task.unit == "next":

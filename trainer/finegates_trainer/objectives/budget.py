@@ -45,13 +45,16 @@ class ShareBudget:
     structure: Structure
     widths: Widths
 
-    def keep(self, scores: Mapping[UnitKey, Scores], aim: float) -> dict[UnitKey, Mask]:
-        """See `Budget`."""
-        return settle(scores, self.structure, aim, self.widths)
+    def keep(
+        self, scores: Mapping[UnitKey, Scores], aim: float, residual_width: int | None = None
+    ) -> dict[UnitKey, Mask]:
+        """See `Budget`; `residual_width`: dims of the residual stream that stay, where a width gate closed some."""
+        return settle(scores, self.structure, aim, self.widths, residual_width=residual_width)
 
-    def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
-        """See `Budget`."""
-        return Settlement(self.keep(scores, aim), words=f"{aim:.1%} of the weights asked to go")
+    def settle(self, scores: Mapping[UnitKey, Scores], aim: float, width: Mask | None = None) -> Settlement:
+        """See `Budget`; `width`: which of those dims stay."""
+        keep = self.keep(scores, aim, None if width is None else int(width.sum()))
+        return Settlement(keep, width, f"{aim:.1%} of the weights asked to go")
 
     def state(self) -> State:
         """Nothing is measured."""

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
-from finegates_export.gates.settle import Widths, settle, settle_width
+from finegates_export.gates.settle import Widths, settle_width
+from finegates_trainer.objectives.budget import ShareBudget
 from finegates_trainer.objectives.constraint import Constraint
 from finegates_trainer.objectives.objective import Settlement, State, openness, width_openness
 
@@ -22,7 +23,7 @@ class SettledByShare:
     """
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
-        self.bank, self.structure, self.widths, self.sigma = bank, structure, widths, sigma
+        self.bank, self.budget, self.sigma = bank, ShareBudget(structure, widths), sigma
 
     def gather(self) -> None:
         """Nothing to read."""
@@ -35,9 +36,7 @@ class SettledByShare:
         """Keep the most open units that leave `aim` of the weights out."""
         scores = width_openness(self.bank)
         width = None if scores is None else settle_width(scores, aim)
-        residual = None if width is None else int(width.sum())
-        keep = settle(openness(self.bank), self.structure, aim, self.widths, residual_width=residual)
-        return Settlement(keep, width, f"{aim:.1%} of the weights asked to go")
+        return self.budget.settle(openness(self.bank), aim, width)
 
     def standing(self, aim: float) -> str:
         """See `Objective`."""
