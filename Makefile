@@ -80,7 +80,7 @@ bench-speed: $(READY) ## Speeds asked for, and what the exported models then mea
 	$(BIN)/finegates-bench --ckpt runs/speeds --eval-data $(REVIEWS)/test.tsv --shapes 8x128 --threads 2 \
 		--out benchmarks/results/speeds --overwrite
 
-bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (40 minutes on one core)
+bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (over an hour on one core)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
 	$(BIN)/python benchmarks/decoders/corpus.py --out $(TEXT)
 	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/smollm2-text.yaml --data $(dir $(TEXT)) \
@@ -162,7 +162,7 @@ bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontie
 	$(BIN)/python benchmarks/peers/run.py --run $(UNPRUNED) --level $(PRUNED) \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
-test: $(READY) ## Lint, type check and run all tests (about 40 minutes)
+test: $(READY) ## Lint, type check and run all tests (40 to 60 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
