@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 
 from finegates_export.errors import ChainError, missing_extra
 from finegates_export.onnx.inspect import constant_matrix
+from finegates_export.onnx.set_aside import put_back, set_aside
 
 
 def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
@@ -40,16 +42,19 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
     if not chosen:  # the quantizer takes an empty list for all nodes
         shutil.copyfile(source, target)
         return
-    with quiet_quantizer():
+    with quiet_quantizer(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        products_alone, quantized = Path(folder) / "products.onnx", Path(folder) / "quantized.onnx"
+        aside = set_aside(source, products_alone, chosen)
         quantize_dynamic(
-            source,
-            target,
+            products_alone,
+            quantized,
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=chosen,
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
         )
+        put_back(aside, source, quantized, target)
 
 
 def quantize_static_int8(

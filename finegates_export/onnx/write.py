@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from finegates_export.errors import missing_extra
 from finegates_export.graph_forms import DATA_SUFFIX
 from finegates_export.onnx.activations import as_operators
+from finegates_export.onnx.one_file import write_one_file
 from finegates_export.onnx.padding_mask import spread_padding
 from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
@@ -143,34 +144,25 @@ def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None, *
 
     _strip(graph)
     graph.metadata_props.update(metadata or {})
-    fits = _weight_bytes(graph) < (INSIDE_LIMIT if inside is None else inside)
-    onnx_ir.save(graph, path, external_data=None if fits else path.name + DATA_SUFFIX)
+    weight_bytes = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    if weight_bytes < (INSIDE_LIMIT if inside is None else inside):
+        write_one_file(graph, path)
+    else:
+        onnx_ir.save(graph, path, external_data=path.name + DATA_SUFFIX)
 
 
 def deliver_graph(source: Path, path: Path, outputs: tuple[str, ...], metadata: dict[str, str]) -> None:
-    """Write a saved graph with some of its outputs, as `save_graph` does; its weights are in memory twice, not thrice.
+    """Write a saved graph with some of its outputs, as `save_graph` does.
 
     Args:
-        source: a file with its weights beside it.
+        source: the file, its weights inside or beside it.
         path: the file to write.
         outputs: those to keep, in order.
         metadata: see `save_graph`.
     """
-    import onnx
     import onnx_ir
 
-    graph = keep_outputs(onnx_ir.load(source), outputs)
-    if _weight_bytes(graph) >= INSIDE_LIMIT:
-        save_graph(graph, path, metadata)
-        return
-    graph.metadata_props.update(metadata)
-    proto = onnx_ir.to_proto(graph)
-    onnx.external_data_helper.load_external_data_for_model(proto, str(source.parent))
-    path.write_bytes(proto.SerializeToString(deterministic=True))
-
-
-def _weight_bytes(graph: Any) -> int:
-    return sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    save_graph(keep_outputs(onnx_ir.load(source), outputs), path, metadata)
 
 
 def _pixels(model: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from finegates_export.onnx.blockwise import FLOAT_STEPS, INTEGER_STEPS, quantize
 from finegates_export.onnx.inspect import inspect_file
 from finegates_export.onnx.quantize import quantize_dynamic_int8
 from finegates_export.onnx.sensitivity import INT8, blockwise_int4, rank_by_sensitivity
+from finegates_export.onnx.set_aside import set_aside
 from tests.export.conftest import bundle_info
 from tests.tiny_models import IMAGE_VARIANTS
 
@@ -44,19 +46,44 @@ def exported(run, out, quantize, **options):
     return export(ExportOptions(ckpt=run, out=out, quantize=quantize, threads=1, **settings))
 
 
-# 4-bit weights
-
-
-def product_graph(path, weight):
-    """A file with one product, named `product`."""
+def product_graph(path, *weights):
+    """A file with products one after another: `product` by the weight `w0`, then those by `w1` and so on."""
+    names = ["x", *(f"x{number}" for number in range(1, len(weights))), "y"]
     ends = [onnx.helper.make_tensor_value_info(name, 1, None) for name in "xy"]
-    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
-    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    nodes = [
+        onnx.helper.make_node("MatMul", [taken, f"w{number}"], [given], name=f"product{number or ''}")
+        for number, (taken, given) in enumerate(itertools.pairwise(names))
+    ]
+    initializers = [onnx.numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], initializers)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
 
 
 def multiplied(path, x):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+
+
+def test_weights_that_were_set_aside_come_back_as_they_were(tmp_path, monkeypatch):
+    plain, without, apart = (tmp_path / f"{name}.onnx" for name in ("plain", "without", "apart"))
+    generator = np.random.default_rng(0)
+    product_graph(plain, *(generator.standard_normal((32, 32)).astype(np.float32) for _ in range(3)))
+    assert set_aside(plain, tmp_path / "all.onnx", ["product1"]) == [], "small ones stay"
+    quantize_dynamic_int8(plain, without, ["product1"])
+    monkeypatch.setattr("finegates_export.onnx.set_aside.LARGE", 32 * 32)
+    assert set_aside(plain, tmp_path / "some.onnx", ["product1"]) == ["w0", "w2"]
+    quantize_dynamic_int8(plain, apart, ["product1"])
+    one, other = (onnx.load(path).graph for path in (without, apart))
+    by_name = lambda graph: sorted((tensor.name, tensor.SerializeToString()) for tensor in graph.initializer)  # noqa: E731
+    assert by_name(one) == by_name(other)
+    assert {"w0", "w2"} < {tensor.name for tensor in other.initializer}
+    assert "w1" not in {tensor.name for tensor in other.initializer}
+    assert [value.name for value in other.input] == ["x"]
+    x = generator.standard_normal((2, 5, 32)).astype(np.float32)
+    assert np.array_equal(multiplied(without, x), multiplied(apart, x))
+    assert not np.array_equal(multiplied(plain, x), multiplied(apart, x))
+
+
+# 4-bit weights
 
 
 @pytest.mark.parametrize("level", [FLOAT_STEPS, INTEGER_STEPS])
