@@ -4,7 +4,7 @@ SmolLM2-135M-Instruct at several removed shares, closed without training (`closi
 Prompts and tokens are timed in one fresh process in which all models take turns; memory and the time to the first token
 in a process for each. The one of which most is gone is timed once more with its vocabulary cut to the text that is
 read, and every quantized one also with its LM head in int8. What was exported is not exported again: its seconds and
-memory lie beside the bundle.
+memory lie beside the bundle. `--exports-only` measures exports alone, and leaves the report's timings as they were.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def main() -> None:
         "--seconds", type=float, default=90.0, help="until when rounds are added where ratios are vague"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--exports-only", action="store_true", help="keep the timings of the report at --out")
     parser.add_argument("--runs-only", action="store_true", help="what this script starts itself for")
     arguments = parser.parse_args()
     shares = [float(share) for share in arguments.removed.split(",")]
@@ -69,12 +70,17 @@ def main() -> None:
         if arguments.runs_only:
             write_runs(arguments.base, arguments.work, shares)
             return
-        result = measure(arguments, shares)
+        report = arguments.out.with_suffix(".json")
+        if arguments.exports_only and not report.is_file():
+            raise ValueError(f"exports-only: there is no {report} whose timings could be kept; leave it away")
+        exports = measure_exports(arguments, shares)
+        timings = json.loads(report.read_text(encoding="utf-8")) if arguments.exports_only else None
+        result = {**(timings or measure_speed(arguments, shares)), **exports}
     except (FineGatesError, ValueError) as error:
         sys.exit(str(error))
     from speed_report import markdown
 
-    write_json(arguments.out.with_suffix(".json"), result)
+    write_json(report, result)
     arguments.out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 
@@ -94,15 +100,20 @@ def text() -> str:
     return "\n".join(page.read_text(encoding="utf-8") for page in pages)
 
 
-def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
-    """Runs, exports and rounds."""
-    from graph_costs import cache_bytes, prefill_flops, weight_bytes
-
+def measure_exports(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
+    """Runs, and an export of each form: what it took, and what it says."""
     busy = os.getloadavg()[0]
     _run(_own_command(arguments))
     exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in [*FORMS][1:]}
     exports[f"{shares[0]:g} {ALONE}"] = _export(arguments, shares[0], ALONE)
     exports[f"{shares[-1]:g} {CUT}"] = _export(arguments, shares[-1], CUT)
+    return {"load_before": round(busy, 2), "exports": exports}
+
+
+def measure_speed(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
+    """Prompts, tokens and memory of what was exported."""
+    from graph_costs import cache_bytes, prefill_flops, weight_bytes
+
     timed: dict[str, tuple[Path, str]] = {
         f"{share:g} {form}": (_bundle(arguments, share, "int8" if form == "float" else form), form)
         for share in shares
@@ -149,10 +160,8 @@ def measure(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-decoders")),
         "base": arguments.base.name,
         "base_bytes": sum(file.stat().st_size for file in arguments.base.glob("*.safetensors")),
-        "load_before": round(busy, 2),
         "prompt": PROMPT,
         "tokens": arguments.tokens,
-        "exports": exports,
         "models": models,
         "cuts": cuts,
     }

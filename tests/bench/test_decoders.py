@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -105,6 +107,24 @@ def result() -> dict:
         "exports": {"0.4 int8": export}, "models": {"0 float": model(0.0, 1.0), "0.4 float": model(0.4, 0.5)},
         "cuts": {"0.4 cut": {**model(0.4, 0.25), "vocabulary": 20}},
     }  # fmt: skip
+
+
+def test_exports_are_measured_anew_beside_timings_that_are_kept(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("decoders_run", FOLDER / "run.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    kept = result()
+    export = {**kept["exports"]["0.4 int8"], "seconds": 7.0}
+    monkeypatch.setattr(script, "measure_exports", lambda *_: {"load_before": 0.2, "exports": {"0.4 int8": export}})
+    places = ["--base", "base", "--work", str(tmp_path), "--out", str(tmp_path / "report")]
+    monkeypatch.setattr(sys, "argv", ["run.py", *places, "--exports-only"])
+    with pytest.raises(SystemExit, match=r"exports-only: there is no .*report\.json"):
+        script.main()
+    (tmp_path / "report.json").write_text(json.dumps(kept), encoding="utf-8")
+    script.main()
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert found == {**kept, "load_before": 0.2, "exports": {"0.4 int8": export}}
+    assert "| 7 |" in capsys.readouterr().out
 
 
 def test_the_page_says_what_was_reached():
