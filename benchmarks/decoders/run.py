@@ -75,7 +75,7 @@ def main() -> None:
             raise ValueError(f"exports-only: there is no {report} whose timings could be kept; leave it away")
         exports = measure_exports(arguments, shares)
         timings = json.loads(report.read_text(encoding="utf-8")) if arguments.exports_only else None
-        result = {**(timings or measure_speed(arguments, shares)), **exports}
+        result = {**(timings or measure_speed(arguments, shares)), "exports": exports}
     except (FineGatesError, ValueError) as error:
         sys.exit(str(error))
     from speed_report import markdown
@@ -100,20 +100,20 @@ def text() -> str:
     return "\n".join(page.read_text(encoding="utf-8") for page in pages)
 
 
-def measure_exports(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
-    """Runs, and an export of each form: what it took, and what it says."""
-    busy = os.getloadavg()[0]
+def measure_exports(arguments: argparse.Namespace, shares: list[float]) -> dict[str, dict[str, Any]]:
+    """Runs, and an export of each form: what it took, and what it says, by share and form."""
     _run(_own_command(arguments))
     exports = {f"{share:g} {form}": _export(arguments, share, form) for share in shares for form in [*FORMS][1:]}
     exports[f"{shares[0]:g} {ALONE}"] = _export(arguments, shares[0], ALONE)
     exports[f"{shares[-1]:g} {CUT}"] = _export(arguments, shares[-1], CUT)
-    return {"load_before": round(busy, 2), "exports": exports}
+    return exports
 
 
 def measure_speed(arguments: argparse.Namespace, shares: list[float]) -> dict[str, Any]:
     """Prompts, tokens and memory of what was exported."""
     from graph_costs import cache_bytes, prefill_flops, weight_bytes
 
+    busy = os.getloadavg()[0]
     timed: dict[str, tuple[Path, str]] = {
         f"{share:g} {form}": (_bundle(arguments, share, "int8" if form == "float" else form), form)
         for share in shares
@@ -160,6 +160,7 @@ def measure_speed(arguments: argparse.Namespace, shares: list[float]) -> dict[st
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(arguments.threads), command="make bench-decoders")),
         "base": arguments.base.name,
         "base_bytes": sum(file.stat().st_size for file in arguments.base.glob("*.safetensors")),
+        "load_before": round(busy, 2),
         "prompt": PROMPT,
         "tokens": arguments.tokens,
         "models": models,
@@ -193,10 +194,12 @@ def _export(arguments: argparse.Namespace, share: float, what: str) -> dict[str,
         command += ["--vocabulary-of", str(words)]
     elif what != ALONE:
         command += ["--quantize", FORMS[what]] + (["--quantize-head"] if what.endswith(HEAD) else [])
+    busy = os.getloadavg()[0]
     seconds, peak = _run([*command, "--overwrite", "--quiet", *LOOSE])
     told = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["report"]
     facts = {
         "seconds": seconds,
+        "load_before": round(busy, 2),
         "peak_memory_bytes": peak,
         "removed": told["plan"]["removed"],
         "links": told["links"],
