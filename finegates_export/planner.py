@@ -70,7 +70,7 @@ def _plan_attention(
         qk_why = [] if needed.all() else [f"{int((~needed).sum())} Q/K pairs: 0 in Q and K of every head that stays"]
     reasons = []
     if len(heads) < vo.heads:
-        reasons.append(f"{vo.heads - len(heads)} heads have no V/O dim left")
+        reasons.append(f"{vo.heads - len(heads)} of {vo.heads} heads: no V/O dim left")
     reasons += [*vo_why, *qk_why, *_lone_query_heads(model, vo, heads)]
     units = _equal_width(qk_live_hd, heads, widths.head_options(where.head_dim, qk.rows_per_unit))
     vo_dims = _equal_width(vo_live_hd, heads, widths.head_options(where.head_dim))

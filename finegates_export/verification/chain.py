@@ -184,8 +184,8 @@ class Chain:
                 raise ChainError(
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
                     f"{tolerances.float32:.0e}; nothing was written. A model that was closed until its metric broke "
-                    "down magnifies rounding: train it anew, and close less; any other is our defect, please report it "
-                    "with the run"
+                    "down magnifies rounding: train it anew, and close less. A random row may do so, rarely: another "
+                    "--seed draws others. Anything else is our defect, please report it with the run"
                 )
             if link.greedy is not None and link.greedy < 1:
                 raise ChainError(

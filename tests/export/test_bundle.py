@@ -206,7 +206,7 @@ def test_the_model_card_tells_what_was_done_and_no_licence_that_nobody_stated(bu
     for said in (
         "ONNX, as delivered",
         "bad, medium, nice",
-        "heads have no V/O dim left",
+        "heads: no V/O dim left",
         "from finegates_export import load",
     ):
         assert said in card

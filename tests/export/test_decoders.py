@@ -127,7 +127,7 @@ def test_a_kv_head_goes_with_all_its_query_heads():
     one_group(model)
     attention = held(model)[0].layers[LAYER].attention
     assert attention.heads == (1,)
-    assert "1 heads have no V/O dim left" in attention.why
+    assert "1 of 2 heads: no V/O dim left" in attention.why
     assert seen(one_group, changed_attention(heads=(0,)))
 
 

@@ -126,7 +126,7 @@ def test_a_head_without_v_o_dims_goes_with_its_q_k_dims():
     assert attention.heads == (0, 2, 3)
     assert (len(attention.qk), attention.qk_width, len(attention.vo), attention.vo_width) == (3, 8, 3, 8)
     assert attention.rows(attention.vo) == [*range(8), *range(16, 32)]
-    assert attention.why.startswith("1 heads have no V/O dim left; ")
+    assert attention.why.startswith("1 of 4 heads: no V/O dim left; ")
     assert plan.kept_weights == plan.linear_weights - 4 * HEAD_DIM * HIDDEN
 
 
@@ -224,11 +224,11 @@ def test_the_printed_plan_says_what_goes_and_why():
     assert "4 -> 3" in first
     assert "8 -> 7" in first
     assert "64 -> 43" in first
-    for reason in ("1 heads have no V/O dim left", "8 V/O dims: O's columns are 0", "4 Q/K dims: K's rows are 0",
+    for reason in ("1 of 4 heads: no V/O dim left", "8 V/O dims: O's columns are 0", "4 Q/K dims: K's rows are 0",
                    "20 FFN neurons: down's column is 0", "1 FFN neurons: up's row is 0"):  # fmt: skip
         assert reason in first
     assert "4 -> 0" in second
-    assert "4 heads have no V/O dim left" in second
+    assert "4 of 4 heads: no V/O dim left" in second
     kept = 3 * 2 * HIDDEN * (7 + 8) + 43 * 2 * HIDDEN + 64 * 2 * HIDDEN
     assert (
         total == f"removed {1 - kept / 16384:.1%} of the layers' linear weights (16,384 -> {kept:,}, 0 of them padding)"
