@@ -15,7 +15,7 @@ from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.export_report import ExportReport, ModelSize
 from finegates_export.genai_files import genai_refusal
 from finegates_export.graph_forms import GRAPH_FILES, graph_bytes
-from finegates_export.memory import forget_graphs, peak_bytes, return_freed_memory
+from finegates_export.memory import collect, peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 from finegates_export.targets import TARGETS
@@ -96,7 +96,11 @@ class ExportJob:
         else:
             self._shrink_run(self.base)
         self.slow = self._slow_linears()
-        return_freed_memory()
+        self.collect()
+
+    def collect(self) -> None:
+        """Free what earlier steps left behind, where the model is large enough."""
+        collect(self.outcome.before.size_bytes if self.outcome.before else 0)
 
     @property
     def layout(self) -> CacheLayout | None:
@@ -135,8 +139,7 @@ class ExportJob:
             graph = to_float16(graph)
             save_graph(graph, scratch / HALF)
         del graph
-        forget_graphs()
-        return_freed_memory()
+        self.collect()
         deliver_graph(scratch / (HALF if half else FUSED), scratch / DELIVERED, self.outputs, self.metadata())
         self.outcome.after = ModelSize(facts.parameters, graph_bytes(scratch / DELIVERED))
         return_freed_memory()

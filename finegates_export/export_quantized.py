@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.export_job import PLAIN, ExportJob
 from finegates_export.graph_forms import GRAPH_FILES, form_of, graph_bytes
-from finegates_export.memory import forget_graphs, return_freed_memory
 from finegates_export.quantized_form import FloatLinear, QuantizedForm
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
     save_graph(graph, scratch / QUANTIZED_FUSED)
     save_graph(keep_outputs(graph, job.outputs), delivered, job.metadata())
     del graph
-    forget_graphs()
-    return_freed_memory()
+    job.collect()
     before = job.chain.links[-1]
     job.check(f"{form}, fused", scratch / QUANTIZED_FUSED, exact=False)
     after = job.check(f"{form}, as delivered", delivered, exact=False)

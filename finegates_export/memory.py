@@ -6,18 +6,32 @@ import contextlib
 import ctypes
 import gc
 import resource
+import sys
 from pathlib import Path
 
 KIB = 1024
 REMEMBERED = {"_graph", "_current_node", "_match", "_tracer"}
 """Attributes of a matcher that its next match sets anew."""
+WORTH_COLLECTING = 32 << 20
+"""Bytes of weights from which on they are looked for: that walks all objects of torch and onnx, a second and more."""
 
 
 def return_freed_memory() -> None:
     """Give freed weights back to the system: glibc keeps blocks of their size, and the peak would count them twice."""
-    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def collect(weights: int) -> None:
+    """Free models and graphs that hold themselves in circles, and those that onnxscript remembers.
+
+    Args:
+        weights: bytes that are at stake; where they are few, nothing is looked for.
+    """
+    if weights >= WORTH_COLLECTING:
+        forget_graphs()
+        gc.collect()
+    return_freed_memory()
 
 
 def forget_graphs() -> None:
@@ -26,10 +40,11 @@ def forget_graphs() -> None:
     The rules live as long as the program, and what each has matched last holds its whole graph: a model's weights would
     stay in memory until the next one is traced.
     """
-    from onnxscript.rewriter.pattern import SimplePatternMatcher
-
+    patterns = sys.modules.get("onnxscript.rewriter.pattern")
+    if patterns is None:
+        return
     for one in gc.get_objects():
-        if isinstance(one, SimplePatternMatcher):
+        if isinstance(one, patterns.SimplePatternMatcher):
             for name in REMEMBERED & vars(one).keys():
                 setattr(one, name, None)
 

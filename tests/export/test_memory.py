@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finegates_export import ExportOptions, export
+from finegates_export import ExportOptions, export, memory
 from finegates_export import export_job as jobs
 from finegates_export.onnx import write
 from tests.export.conftest import bundle_info
@@ -39,10 +39,11 @@ def test_a_graph_is_gone_before_its_file_is_checked(
         alive.append(graphs[0]() is not None)
         deliver(*given)
 
+    monkeypatch.setattr(memory, "WORTH_COLLECTING", 1)
     monkeypatch.setattr(jobs.ExportJob, "finish", finished)
     monkeypatch.setattr(write, "deliver_graph", delivered)
     if not forgets:
-        monkeypatch.setattr(jobs, "forget_graphs", lambda: None)
+        monkeypatch.setattr(memory, "forget_graphs", lambda: None)
     export(ExportOptions(ckpt=run, out=tmp_path / "model.onnx", threads=1))
     assert alive == [not forgets]
 
