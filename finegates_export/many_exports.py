@@ -137,7 +137,7 @@ class _Many:
         """Try them all, base by base."""
         for group in self._groups():
             self._export_group(group)
-            collect(WORTH_COLLECTING)
+            collect(WORTH_COLLECTING)  # a base, of whatever size
         return tuple(self._results[number] for number in range(len(self.options)))
 
     def _groups(self) -> list[Group]:
