@@ -162,7 +162,7 @@ bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontie
 	$(BIN)/python benchmarks/peers/run.py --run $(UNPRUNED) --level $(PRUNED) \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers --out benchmarks/results/peers
 
-test: $(READY) ## Lint, type check and run all tests (40 to 60 minutes)
+test: $(READY) ## Lint, type check and run all tests (15 to 30 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
