@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from finegates_export.vocabulary.cut import VocabularyCut
 
 PLAIN, FUSED, HALF, DELIVERED = "plain.onnx", "fused.onnx", "half.onnx", GRAPH_FILES["float"]
+WORTH_COLLECTING = 32 << 20
+"""Bytes of weights; a smaller model that lingers costs less than looking for it."""
 
 
 @dataclass
@@ -99,8 +101,9 @@ class ExportJob:
         self.collect()
 
     def collect(self) -> None:
-        """Free what earlier steps left behind, where the model is large enough."""
-        collect(self.outcome.before.size_bytes if self.outcome.before else 0)
+        """Free what earlier steps left behind, where the model is large enough to be missed."""
+        if self.outcome.before and self.outcome.before.size_bytes >= WORTH_COLLECTING:
+            collect()
 
     @property
     def layout(self) -> CacheLayout | None:

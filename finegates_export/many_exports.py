@@ -13,7 +13,7 @@ from finegates_export.export_options import ExportOptions
 from finegates_export.export_report import MIB, ExportReport
 from finegates_export.exporter import export
 from finegates_export.files import check_destination
-from finegates_export.memory import WORTH_COLLECTING, collect, peak_bytes
+from finegates_export.memory import collect, peak_bytes
 from finegates_export.options import check
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Many:
         """Try them all, base by base."""
         for group in self._groups():
             self._export_group(group)
-            collect(WORTH_COLLECTING)  # a base, of whatever size
+            collect()
         return tuple(self._results[number] for number in range(len(self.options)))
 
     def _groups(self) -> list[Group]:

@@ -12,8 +12,6 @@ from pathlib import Path
 KIB = 1024
 REMEMBERED = {"_graph", "_current_node", "_match", "_tracer"}
 """Attributes of a matcher that its next match sets anew."""
-WORTH_COLLECTING = 32 << 20
-"""Bytes of weights from which on they are looked for: that walks all objects of torch and onnx, a second and more."""
 
 
 def return_freed_memory() -> None:
@@ -22,15 +20,13 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def collect(weights: int) -> None:
+def collect() -> None:
     """Free models and graphs that hold themselves in circles, and those that onnxscript remembers.
 
-    Args:
-        weights: bytes that are at stake; where they are few, nothing is looked for.
+    All objects of torch and onnx are walked for it: more work than the export of a tiny model.
     """
-    if weights >= WORTH_COLLECTING:
-        forget_graphs()
-        gc.collect()
+    forget_graphs()
+    gc.collect()
     return_freed_memory()
 
 
@@ -41,7 +37,7 @@ def forget_graphs() -> None:
     stay in memory until the next one is traced.
     """
     patterns = sys.modules.get("onnxscript.rewriter.pattern")
-    if patterns is None:
+    if patterns is None:  # nothing was traced yet
         return
     for one in gc.get_objects():
         if isinstance(one, patterns.SimplePatternMatcher):

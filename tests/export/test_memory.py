@@ -39,7 +39,7 @@ def test_a_graph_is_gone_before_its_file_is_checked(
         alive.append(graphs[0]() is not None)
         deliver(*given)
 
-    monkeypatch.setattr(memory, "WORTH_COLLECTING", 1)
+    monkeypatch.setattr(jobs, "WORTH_COLLECTING", 1)
     monkeypatch.setattr(jobs.ExportJob, "finish", finished)
     monkeypatch.setattr(write, "deliver_graph", delivered)
     if not forgets:
