@@ -146,7 +146,8 @@ def _cut_lines(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "`--vocabulary-of` with the text that is read here: the tokens it needs, the parts they are made of, and every "
-        "byte. Their logits are those of the model with all tokens (the chain holds). In float32."
+        "byte. Their logits are those of the model with all tokens (the chain holds, on the random rows of --seed 1). "
+        "In float32."
     )
     yield ""
     columns = "removed | tokens | file, MB | read a token, MB | written, tokens/s | over all tokens | bytes allow"
