@@ -2,9 +2,10 @@
 
     python benchmarks/frontier/study.py STUDY.yaml --base minilm=FOLDER --data FOLDER --work FOLDER --out RESULTS
 
-A study names runs by recipes of trainer/recipes/. A run may learn from another one (`teacher`); the goals compare a
-level with a run of the same seed. What was trained and scored is not done again, so an interrupted study goes on; rows
-that RESULTS already has stay in it unless they are made anew, so a study may be done a few runs or seeds at a time.
+A study names runs by recipes of trainer/recipes/. A run may learn from another one (`teacher`) and start from its LoRA
+and head (`start`); the goals compare a level with a run of the same seed. What was trained and scored is not done
+again, so an interrupted study goes on; rows that RESULTS already has stay in it unless they are made anew, so a study
+may be done a few runs or seeds at a time.
 """
 
 from __future__ import annotations
@@ -41,10 +42,16 @@ class PlannedRun(Options):
     """Another base than the study's, by the name that --base gives it."""
     teacher: str = ""
     """A run of the study to learn from."""
+    start: str = ""
+    """A run of the study whose LoRA and head this one starts from."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Options on top of the recipe's."""
     seeds: tuple[int, ...] = ()
     """Fewer seeds than the study's."""
+
+    def needs(self) -> set[str]:
+        """The runs that come first."""
+        return {name for name in (self.teacher, self.start) if name}
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,13 @@ class Study:
         """The study with some of its runs.
 
         Raises:
-            ValueError: a name is no run, or a run's teacher is not among them.
+            ValueError: a name is no run, or what a run learns or starts from is not among them.
         """
         unknown = sorted(set(names) - set(self.runs))
         check(not unknown, "only", f"{unknown} are not runs; the study has {', '.join(self.runs)}")
         runs = {name: run for name, run in self.runs.items() if name in names}
-        lonely = [name for name, run in runs.items() if run.teacher and run.teacher not in runs]
-        check(not lonely, "only", f"{lonely} learn from a run that is not among {', '.join(names)}")
+        lonely = [name for name, run in runs.items() if not run.needs() <= set(runs)]
+        check(not lonely, "only", f"{lonely} learn or start from a run that is not among {', '.join(names)}")
         return dataclasses.replace(self, runs=runs)
 
     @classmethod
@@ -96,8 +103,8 @@ class Study:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         runs = {name: PlannedRun.from_json(values) for name, values in content["runs"].items()}
         for number, (name, run) in enumerate(runs.items()):
-            known = not run.teacher or run.teacher in [*runs][:number]
-            check(known, "teacher", f"{name} learns from {run.teacher!r}, which no run before it is called")
+            unknown = sorted(run.needs() - set([*runs][:number]))
+            check(not unknown, "teacher", f"{name} learns or starts from {unknown}, which no run before it is called")
         goals = tuple(Goal.from_json(goal) for goal in content.get("goals", []))
         compared = {goal.run.partition("@")[0] for goal in goals} | {goal.against.partition("@")[0] for goal in goals}
         check(compared <= set(runs), "goals", f"{sorted(compared - set(runs))} are not runs of {path.name}")
@@ -140,8 +147,8 @@ def conduct(study: Study, seed: int, bases: dict[str, str], data: Path, work: Pa
             continue
         print(f"\n{study.title}: {name}, seed {seed}", file=sys.stderr)
         out = work / f"{name}-{seed}"
-        teacher = folders.get(planned.teacher)
-        run = train(_options(planned, bases[planned.base or study.base], data, out, seed, teacher), TerminalReporter())
+        earlier = {"teacher": folders.get(planned.teacher), "adapter": folders.get(planned.start)}
+        run = train(_options(planned, bases[planned.base or study.base], data, out, seed, earlier), TerminalReporter())
         folders[name] = out
         walked = run.levels() != [run.folder]
         for level in run.levels():
@@ -220,13 +227,13 @@ def _run_of(row: dict[str, Any]) -> str:
     return str(row["run"]).partition("@")[0]
 
 
-def _options(planned: PlannedRun, base: str, data: Path, out: Path, seed: int, teacher: Path | None) -> Any:
+def _options(planned: PlannedRun, base: str, data: Path, out: Path, seed: int, earlier: dict[str, Path | None]) -> Any:
     from finegates_trainer import TrainOptions
 
     recipe = yaml.safe_load((RECIPES / planned.recipe).read_text(encoding="utf-8"))
     settings = {name.replace("-", "_"): value for name, value in {**recipe, **planned.settings}.items()}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return TrainOptions(base=base, data=str(data), out=out, seed=seed, teacher=teacher, resume=True, **settings)
+    return TrainOptions(base=base, data=str(data), out=out, seed=seed, resume=True, **earlier, **settings)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,12 @@ STUDIES = sorted(FRONTIER.glob("*.yaml"))
 def write_study(folder: Path) -> Path:
     runs = {
         "unpruned": {"recipe": "frontier-unpruned.yaml", "settings": SHORT},
-        "gates": {"recipe": "frontier-walk.yaml", "teacher": "unpruned", "settings": {**SHORT, "levels": [0.2, 0.5]}},
+        "gates": {
+            "recipe": "frontier-walk.yaml",
+            "teacher": "unpruned",
+            "start": "unpruned",
+            "settings": {**SHORT, "levels": [0.2, 0.5]},
+        },
     }
     goals = [{"run": "gates@0.20", "against": "unpruned", "least": -100.0},
              {"run": "gates@0.50", "against": "unpruned", "least": 101.0}]  # fmt: skip
@@ -96,9 +101,13 @@ def test_of_a_perplexity_less_is_a_gain_in_per_cent() -> None:
 def test_every_study_in_the_repository_reads_and_its_recipes_are_options(path: Path, tmp_path: Path) -> None:
     read = study.Study.read(path)
     for planned in read.runs.values():
-        teacher = tmp_path / planned.teacher if planned.teacher else None
-        options = study._options(planned, "base", Path("data"), tmp_path, read.seeds[0], teacher)
+        earlier = {
+            name: tmp_path / run if run else None
+            for name, run in (("teacher", planned.teacher), ("adapter", planned.start))
+        }
+        options = study._options(planned, "base", Path("data"), tmp_path, read.seeds[0], earlier)
         assert options.resume
+        assert (options.teacher, options.adapter) == tuple(earlier.values())
     with pytest.raises(KeyError):
         {"known": "base"}[read.base]
 
@@ -106,7 +115,7 @@ def test_every_study_in_the_repository_reads_and_its_recipes_are_options(path: P
 def test_some_runs_of_a_study_can_be_chosen_with_the_teachers_they_need(tmp_path: Path) -> None:
     read = study.Study.read(write_study(tmp_path))
     assert list(read.of(["unpruned"]).runs) == ["unpruned"]
-    with pytest.raises(ValueError, match=r"only: .'gates'. learn from a run"):
+    with pytest.raises(ValueError, match=r"only: .'gates'. learn or start from a run"):
         read.of(["gates"])
     with pytest.raises(ValueError, match=r"only: .'nobody'. are not runs"):
         read.of(["nobody"])
@@ -117,7 +126,10 @@ def test_a_study_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for change, words in (
         ({"goals": [{"run": "nobody@0.20", "against": "unpruned", "least": 0.0}]}, "nobody"),
-        ({"runs": {"gates": {"recipe": "frontier-walk.yaml", "teacher": "unpruned"}}, "goals": []}, "learns from"),
+        (
+            {"runs": {"gates": {"recipe": "frontier-walk.yaml", "teacher": "unpruned"}}, "goals": []},
+            "learns or starts from",
+        ),
         ({"runs": {"gates": {"recipee": "frontier-walk.yaml"}}, "goals": []}, "recipee"),
     ):
         path.write_text(yaml.safe_dump({**content, **change}, sort_keys=False), encoding="utf-8")

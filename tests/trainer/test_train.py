@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.base import find_base
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import read_run
@@ -117,6 +118,42 @@ def test_an_adapter_can_be_the_start(base: Path, rows: Path, tmp_path: Path) -> 
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
     assert any(float(tensor.abs().max()) > 0 for name, tensor in before.items() if "lora_B" in name)
+
+
+def test_an_unpruned_run_can_be_the_start_with_its_head(base: Path, rows: Path, tmp_path: Path) -> None:
+    first = train(options(base, rows, tmp_path / "first", layout="none"))
+    assert first.adapter is not None
+    still = {"max_steps": 1, "learning_rate": 1e-9, "objective": "penalty", "penalty_weight": 1e-9}
+    second = train(options(base, rows, tmp_path / "second", adapter=first.folder, **still))
+    alone = train(options(base, rows, tmp_path / "alone", adapter=first.adapter, **still))
+    before, after = (load_file((run.adapter or Path()) / "adapter_model.safetensors") for run in (first, second))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert all(torch.allclose(first.head[name], second.head[name], atol=1e-6) for name in first.head)
+    assert not all(torch.allclose(first.head[name], alone.head[name], atol=1e-3) for name in first.head)
+
+
+@pytest.mark.parametrize(
+    ("of_first", "of_second", "says"),
+    [
+        ({}, {}, "has gates, which would be left behind"),
+        ({"layout": "none", "lora_rank": 0}, {}, "without LoRA"),
+        ({"layout": "none"}, {"task": "multi-label"}, "trained for classification"),
+    ],
+    ids=["gated", "without LoRA", "another task"],
+)
+def test_a_run_that_cannot_be_the_start_is_refused(
+    base: Path, rows: Path, tmp_path: Path, of_first: dict[str, Any], of_second: dict[str, Any], says: str
+) -> None:
+    first = train(options(base, rows, tmp_path / "first", **of_first))
+    with pytest.raises(InputError, match=says):
+        train(options(base, rows, tmp_path / "second", adapter=first.folder, **of_second))
+
+
+def test_a_start_on_another_base_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    first = train(options(base, rows, tmp_path / "first", layout="none"))
+    other = tiny_base(tmp_path / "other", seed=7)
+    with pytest.raises(RunFolderError, match="not the base this run was trained on"):
+        train(options(other, rows, tmp_path / "second", adapter=first.folder))
 
 
 def test_a_fine_tuned_base_keeps_its_head_where_the_labels_fit(base: Path, rows: Path, tmp_path: Path) -> None:

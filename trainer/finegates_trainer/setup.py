@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.base import BaseModel, find_base
 from finegates_export.families.family import Family
 from finegates_export.families.structure import Structure
-from finegates_export.gates.adapter import LoraSettings, add_lora, load_adapter, read_adapter
-from finegates_export.gates.assemble import load_head
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.run_folder import read_run
 from finegates_export.pooling import Pooling, find_pooling
@@ -24,6 +21,7 @@ from finegates_trainer.distillation import DistillationWeights, Teacher, check_t
 from finegates_trainer.examples import Examples
 from finegates_trainer.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.start import with_lora
 from finegates_trainer.tokenizing import make_examples
 
 HUB_LABEL = "LABEL_"
@@ -107,7 +105,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
-        _trainable(model, family, structure, options),
+        _trainable(model, structure, base, labels, options),
         structure,
         options.layout,
         width=options.width_gate,
@@ -186,22 +184,14 @@ def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
         )
 
 
-def _trainable(model: Any, family: Family, structure: Structure, options: TrainOptions) -> Any:
+def _trainable(
+    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+) -> Any:
     """Freeze the base; open the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
-    heads = _trained_heads(model, family, options)
-    wrapped = model.requires_grad_(False)
-    if options.adapter is not None:
-        stored = read_adapter(Path(options.adapter))
-        load_head(model, stored.other)
-        wrapped = load_adapter(model, stored, trainable=True)
-    elif options.lora_rank:
-        linears = tuple(name for layer in structure.layers for name in _lora_linears(layer, options))
-        settings = LoraSettings(
-            options.lora_rank, options.lora_alpha, options.lora_dropout, rslora=options.rslora, dora=options.dora
-        )
-        wrapped = add_lora(model, linears, settings)
+    heads = _trained_heads(model, base.family(), options)
+    wrapped = with_lora(model.requires_grad_(False), structure, base, labels, options)
     plain: nn.Module = plain_model(wrapped)
     for head in heads:
         plain.get_submodule(head).requires_grad_(True)
@@ -227,13 +217,6 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
             )
         return tuple(path for path, module in model.named_modules() if module is head)
     return family.head_modules(model)
-
-
-def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
-    """A gated network's `up` are both linears that read its input."""
-    roles, factor = layer.roles(), layer.feed_forward.factor
-    beside_up = [factor.linear] if factor and "up" in options.lora_on else []
-    return list(dict.fromkeys([*(roles[name] for name in options.lora_on), *beside_up]))
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:

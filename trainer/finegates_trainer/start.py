@@ -1,0 +1,75 @@
+"""Where LoRA starts: from nothing, from a peft adapter, or from an unpruned run, whose head comes along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import InputError
+from finegates_export.families.base import BaseModel
+from finegates_export.families.structure import Structure
+from finegates_export.gates.adapter import LoraSettings, add_lora, load_adapter, read_adapter
+from finegates_export.gates.assemble import check_base, load_head
+from finegates_export.gates.run_folder import RUN_JSON, Run, read_run
+from finegates_trainer.options import TrainOptions
+
+
+def with_lora(model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions) -> Any:
+    """The frozen model with trainable LoRA on it, or as it was where the options want none.
+
+    Args:
+        model: the plain model; it may be changed.
+        structure: its gated linears.
+        base: what it was loaded from.
+        labels: of the rows, in order.
+        options: of the run.
+
+    Raises:
+        InputError: what `options.adapter` names does not fit the base, the task or the labels.
+        UnsupportedError: it is not plain LoRA.
+    """
+    if options.adapter is None:
+        return _with_new_lora(model, structure, options)
+    if not (options.adapter / RUN_JSON).is_file():
+        stored = read_adapter(options.adapter)
+        load_head(model, stored.other)
+        return load_adapter(model, stored, trainable=True)
+    run = read_run(options.adapter)
+    stored = read_adapter(_adapter_of(run, base, labels, options))
+    load_head(model, run.head)
+    return load_adapter(model, stored, trainable=True)
+
+
+def _with_new_lora(model: Any, structure: Structure, options: TrainOptions) -> Any:
+    if not options.lora_rank:
+        return model
+    linears = tuple(name for layer in structure.layers for name in _lora_linears(layer, options))
+    settings = LoraSettings(
+        options.lora_rank, options.lora_alpha, options.lora_dropout, rslora=options.rslora, dora=options.dora
+    )
+    return add_lora(model, linears, settings)
+
+
+def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
+    """A gated network's `up` are both linears that read its input."""
+    roles, factor = layer.roles(), layer.feed_forward.factor
+    beside_up = [factor.linear] if factor and "up" in options.lora_on else []
+    return list(dict.fromkeys([*(roles[name] for name in options.lora_on), *beside_up]))
+
+
+def _adapter_of(run: Run, base: BaseModel, labels: tuple[str, ...], options: TrainOptions) -> Path:
+    """The adapter of a run that another one may start from."""
+    if run.info.layout != "none":
+        raise InputError(
+            f"adapter: {run.folder} has gates, which would be left behind; start from a run of the layout none"
+        )
+    if run.adapter is None:
+        raise InputError(f"adapter: {run.folder} was trained without LoRA; start from a run that has it")
+    if (run.info.task, run.info.labels) != (options.task, labels):
+        raise InputError(
+            f"adapter: {run.folder} was trained for {run.info.task} with the labels {list(run.info.labels)}, these "
+            f"rows are {options.task} with {list(labels)}; start from a run on the same task and labels, or from the "
+            f"folder {run.adapter}, which holds no head"
+        )
+    check_base(run, base)
+    return run.adapter
