@@ -51,8 +51,6 @@ demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned model
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/python benchmarks/demo/seeds.py --base $(MINILM) --data $(REVIEWS) --config trainer/recipes/demo-full.yaml \
 		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
-	$(BIN)/finegates-bench --ckpt $(FULL)/pruned-0 --baseline $(FULL)/unpruned-0 --what-if 0.2,0.6,0.8 \
-		--eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out benchmarks/results/minilm --overwrite
 
 bench-quick: $(READY) ## A report of a small random model, no training and no download (under 3 minutes)
 	$(BIN)/python benchmarks/quick.py --out runs/quick-report
@@ -69,15 +67,14 @@ bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DA
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET) --small $(SMALL)
 	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/$(STUDY).yaml --data $(DATA) \
 		--base minilm=$(MINILM) --base mpnet=$(MPNET) --base small=$(SMALL) \
-		--work runs/frontier/$(firstword $(subst -ablation, ,$(STUDY))) --out benchmarks/results/frontier/$(STUDY)
+		--work runs/frontier/$(patsubst %-ablation,%,$(STUDY:%-speed=%)) --out benchmarks/results/frontier/$(STUDY)
 
 bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontier
 	$(BIN)/python benchmarks/frontier/curves.py --results benchmarks/results/frontier --out benchmarks/results/frontier/curves
 
-bench-speed: $(READY) ## Speeds asked for, and what the exported models then measure
-	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
-	$(BIN)/finegates-train --config trainer/recipes/speeds.yaml --base $(MINILM) --data $(REVIEWS) --out runs/speeds --overwrite
-	$(BIN)/finegates-bench --ckpt runs/speeds --eval-data $(REVIEWS)/test.tsv --shapes 8x128 --threads 2 \
+bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows (half an hour, nothing beside it)
+	$(MAKE) bench-frontier STUDY=minilm-sst2-speed DATA=$(DATA)
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-0 --baseline $(UNPRUNED) --shapes 8x128 --threads 2 \
 		--out benchmarks/results/speeds --overwrite
 
 bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (over an hour on one core)
