@@ -3,7 +3,7 @@
     python benchmarks/frontier/curves.py --results FOLDER --out PICTURE
 
 A panel for each task; points of the metric against the unpruned model of the same base and seed, the mean over seeds as
-a line. Beside them what the paper's text states of its figure.
+a line, dashed where the walk started from the unpruned model. Beside them what the paper's text states of its figure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from finegates_trainer.metrics import gain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-UNPRUNED, WALK = "unpruned", "gates"
+UNPRUNED, WALK, STARTED = "unpruned", "gates", "started"
+"""Runs of a study: LoRA alone, and walks from new LoRA and from the unpruned run's."""
 TASKS = {"sst2": "SST-2 sentences", "cola": "CoLA", "stsb": "STS-B"}
 """A study is called BASE-TASK."""
 BASES = {"mpnet": ("MPNet, 12 x 768", "float32"), "minilm": ("MiniLM, 6 x 384", "heads")}
@@ -35,9 +36,10 @@ SHARES = (0.0, 0.85)
 
 @dataclass(frozen=True)
 class Curve:
-    """One base on one task."""
+    """One base's walk on one task."""
 
     base: str
+    run: str
     points: dict[float, list[float]]
     """By removed share, one gain a seed."""
 
@@ -63,22 +65,21 @@ def main() -> None:
 
 def read_curves(results: Path, task: str) -> list[Curve]:
     """The curves of a task whose studies have an unpruned run and a walk."""
-    curves = []
-    for base in BASES:
-        path = results / f"{base}-{task}.json"
-        if path.is_file():
-            points = gains(json.loads(path.read_text(encoding="utf-8"))["rows"])
-            curves += [Curve(base, points)] if points else []
-    return curves
+    files = {base: results / f"{base}-{task}.json" for base in BASES}
+    rows = {
+        base: json.loads(path.read_text(encoding="utf-8"))["rows"] for base, path in files.items() if path.is_file()
+    }
+    found = [Curve(base, run, gains(some, run)) for base, some in rows.items() for run in (WALK, STARTED)]
+    return [curve for curve in found if curve.points]
 
 
-def gains(rows: list[dict[str, Any]]) -> dict[float, list[float]]:
-    """Points of every level of the walk over the unpruned run of its seed, by the share that was asked for."""
+def gains(rows: list[dict[str, Any]], walk: str) -> dict[float, list[float]]:
+    """Points of every level of a walk over the unpruned run of its seed, by the share that was asked for."""
     unpruned = {row["seed"]: row["metric"] for row in rows if row["run"] == UNPRUNED}
     points: dict[float, list[float]] = {}
     for row in rows:
         run, _, level = row["run"].partition("@")
-        if run == WALK and row["seed"] in unpruned:
+        if run == walk and row["seed"] in unpruned:
             points.setdefault(float(level), []).append(
                 gain(row["metric_name"], row["metric"], unpruned[row["seed"]])
             )  # fmt: skip
@@ -93,8 +94,10 @@ def save_plot(curves: dict[str, list[Curve]], stem: Path) -> None:
         figure = Figure(figsize=(PANEL_INCHES[0] * len(curves), PANEL_INCHES[1]), layout="constrained")
         for axes, (task, some) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
             draw(axes, task, some)
-        drawn = {curve.base for some in curves.values() for curve in some}
+        drawn = {name for some in curves.values() for curve in some for name in (curve.base, curve.run)}
         keys = [Key("dot", colour, name) for base, (name, colour) in BASES.items() if base in drawn]
+        if STARTED in drawn:
+            keys.append(Key("dash", "ink", "started from the unpruned model's LoRA and head"))
         words = (
             "points of accuracy, Matthews or Spearman over LoRA alone; small marks are seeds; a walk's first levels "
             "have had the fewest steps (see the studies' tables); checkpoints were chosen by the rows that are plotted"
@@ -111,7 +114,10 @@ def draw(axes: Axes, task: str, curves: list[Curve]) -> None:
     for curve in curves:
         colour = PALETTE[BASES[curve.base][1]]
         line = curve.means()
-        axes.plot(*zip(*line, strict=True), marker="o", markersize=6, linewidth=1.6, color=colour, zorder=4)
+        axes.plot(
+            *zip(*line, strict=True), marker="o", markersize=6, linewidth=1.6, color=colour, zorder=4,
+            linestyle=(0, (4, 3)) if curve.run == STARTED else "-",
+        )  # fmt: skip
         for share, some in curve.points.items():
             if len(some) > 1:
                 axes.plot([share] * len(some), some, linestyle="none", marker=".", markersize=5, color=colour, zorder=3)

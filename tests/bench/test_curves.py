@@ -21,14 +21,16 @@ def write_rows(path: Path, rows: list[tuple[str, int, float]]) -> None:
 ROWS = [
     ("unpruned", 0, 0.90), ("unpruned", 1, 0.80), ("gates@0.20", 0, 0.89), ("gates@0.20", 1, 0.81),
     ("gates@0.40", 1, 0.78), ("gates@0.40", 2, 0.99), ("gates-40@0.40", 0, 0.99), ("magnitude@0.20", 0, 0.5),
+    ("started@0.20", 0, 0.92),
 ]  # fmt: skip
 
 
-def test_gains_are_paired_by_seed_and_of_the_walk_alone(tmp_path: Path) -> None:
+def test_gains_are_paired_by_seed_and_of_the_walks_alone(tmp_path: Path) -> None:
     write_rows(tmp_path / "minilm-sst2.json", ROWS)
-    (curve,) = curves.read_curves(tmp_path, "sst2")
+    curve, started = curves.read_curves(tmp_path, "sst2")
     assert curve.points == {0.2: [pytest.approx(-1.0), pytest.approx(1.0)], 0.4: [pytest.approx(-2.0)]}
     assert curve.means() == [(0.0, 0.0), (0.2, pytest.approx(0.0)), (0.4, pytest.approx(-2.0))]
+    assert (started.run, started.means()) == ("started", [(0.0, 0.0), (0.2, pytest.approx(2.0))])
     assert curves.read_curves(tmp_path, "cola") == []
 
 
