@@ -138,8 +138,9 @@ def test_an_unpruned_run_can_be_the_start_with_its_head(base: Path, rows: Path, 
         ({}, {}, "has gates, which would be left behind"),
         ({"layout": "none", "lora_rank": 0}, {}, "without LoRA"),
         ({"layout": "none"}, {"task": "multi-label"}, "trained for classification"),
+        ({"layout": "none", "train_biases": True}, {}, "neither trains nor keeps .*--train-biases"),
     ],
-    ids=["gated", "without LoRA", "another task"],
+    ids=["gated", "without LoRA", "another task", "trained biases"],
 )
 def test_a_run_that_cannot_be_the_start_is_refused(
     base: Path, rows: Path, tmp_path: Path, of_first: dict[str, Any], of_second: dict[str, Any], says: str
@@ -147,6 +148,14 @@ def test_a_run_that_cannot_be_the_start_is_refused(
     first = train(options(base, rows, tmp_path / "first", **of_first))
     with pytest.raises(InputError, match=says):
         train(options(base, rows, tmp_path / "second", adapter=first.folder, **of_second))
+
+
+def test_trained_biases_are_a_start_where_they_go_on_training(base: Path, rows: Path, tmp_path: Path) -> None:
+    first = train(options(base, rows, tmp_path / "first", layout="none", train_biases=True))
+    still = {"max_steps": 1, "learning_rate": 1e-9, "objective": "penalty", "penalty_weight": 1e-9}
+    second = train(options(base, rows, tmp_path / "second", adapter=first.folder, train_biases=True, **still))
+    assert first.head.keys() == second.head.keys()
+    assert all(torch.allclose(first.head[name], second.head[name], atol=1e-6) for name in first.head)
 
 
 def test_a_start_on_another_base_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from finegates_trainer.distillation import DistillationWeights, Teacher, check_t
 from finegates_trainer.examples import Examples
 from finegates_trainer.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
-from finegates_trainer.start import with_lora
+from finegates_trainer.start import check_kept, with_lora
 from finegates_trainer.tokenizing import make_examples
 
 HUB_LABEL = "LABEL_"
@@ -191,7 +191,7 @@ def _trainable(
     if options.train_base:
         return model.requires_grad_(True)
     heads = _trained_heads(model, base.family(), options)
-    wrapped = with_lora(model.requires_grad_(False), structure, base, labels, options)
+    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options)
     plain: nn.Module = plain_model(wrapped)
     for head in heads:
         plain.get_submodule(head).requires_grad_(True)
@@ -201,6 +201,7 @@ def _trainable(
             bias = getattr(linear, "base_layer", linear).bias
             if bias is not None:
                 bias.requires_grad_(True)
+    check_kept(plain, brought, options)
     return wrapped
 
 

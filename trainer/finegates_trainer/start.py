@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from finegates_export.errors import InputError
 from finegates_export.families.base import BaseModel
 from finegates_export.families.structure import Structure
@@ -14,7 +16,9 @@ from finegates_export.gates.run_folder import RUN_JSON, Run, read_run
 from finegates_trainer.options import TrainOptions
 
 
-def with_lora(model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions) -> Any:
+def with_lora(
+    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+) -> tuple[Any, tuple[str, ...]]:
     """The frozen model with trainable LoRA on it, or as it was where the options want none.
 
     Args:
@@ -24,20 +28,45 @@ def with_lora(model: Any, structure: Structure, base: BaseModel, labels: tuple[s
         labels: of the rows, in order.
         options: of the run.
 
+    Returns:
+        The model, and the names of the plain model's tensors that came with the adapter; see `check_kept`.
+
     Raises:
         InputError: what `options.adapter` names does not fit the base, the task or the labels.
+        RunFolderError: it is a run on another base, or broken.
         UnsupportedError: it is not plain LoRA.
     """
     if options.adapter is None:
-        return _with_new_lora(model, structure, options)
-    if not (options.adapter / RUN_JSON).is_file():
+        return _with_new_lora(model, structure, options), ()
+    if (options.adapter / RUN_JSON).is_file():
+        run = read_run(options.adapter)
+        stored = read_adapter(_adapter_of(run, base, labels, options))
+        brought = run.head
+    else:
         stored = read_adapter(options.adapter)
-        load_head(model, stored.other)
-        return load_adapter(model, stored, trainable=True)
-    run = read_run(options.adapter)
-    stored = read_adapter(_adapter_of(run, base, labels, options))
-    load_head(model, run.head)
-    return load_adapter(model, stored, trainable=True)
+        brought = stored.other
+    load_head(model, brought)
+    return load_adapter(model, stored, trainable=True), tuple(brought)
+
+
+def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions) -> None:
+    """Refuse to start from tensors that the run would not train: it would not write them either.
+
+    Args:
+        model: the plain model, all that trains opened.
+        brought: what `with_lora` found beside LoRA.
+        options: of the run.
+
+    Raises:
+        InputError: something would be lost.
+    """
+    trained = {name.replace(".base_layer.", ".") for name, each in model.named_parameters() if each.requires_grad}
+    lost = sorted(set(brought) - trained)
+    if lost:
+        raise InputError(
+            f"adapter: {options.adapter} brings {len(lost)} tensors that this run neither trains nor keeps (first: "
+            f"{lost[0]}); train them here too, biases with --train-biases, a language model's head with --train-head"
+        )
 
 
 def _with_new_lora(model: Any, structure: Structure, options: TrainOptions) -> Any:
