@@ -12,7 +12,8 @@ SMOLLM := .cache/SmolLM2-135M-Instruct
 TEXT := .cache/django-docs
 # Of bench-frontier STUDY=minilm-sst2; any two runs over MiniLM on one task do.
 UNPRUNED := runs/frontier/minilm-sst2/unpruned-0
-PRUNED := runs/frontier/minilm-sst2/gates-0/levels/0.40
+STRAIGHT := runs/frontier/minilm-sst2/gates-40-0
+PRUNED := $(STRAIGHT)/levels/0.40
 SMALL := .cache/paraphrase-MiniLM-L3-v2
 CLIENTS := .cache/clients
 TENSORRT := .cache/tensorrt
@@ -138,9 +139,11 @@ bench-gpu: $(READY) ## On a machine with an NVIDIA GPU: a BERT of 12 x 768 by CU
 			--shapes 1x128,8x128,32x128,128x128 --work runs/bert-base --out benchmarks/results/gpu-$${way#*:} || exit 1; \
 	done
 
-bench-walk: $(READY) ## Latency and accuracy of the levels that bench-frontier STUDY=minilm-sst2 trained
+bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm-sst2 trained: the walk's levels, and straight to 40 %
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
+	$(BIN)/finegates-bench --ckpt $(STRAIGHT) --baseline $(UNPRUNED) \
+		--shapes 1x32,1x128,8x128 --int8 --out benchmarks/results/minilm-40 --overwrite
 
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
 	$(BIN)/python benchmarks/goals.py

@@ -185,6 +185,7 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
         "metric": metric,
         "metric_in_training": run.info.metrics[run.info.metric],
         "removed": report.plan.removed,
+        "nominal": run.info.nominal,
         "steps": run.info.steps,
         "train_rows": run.info.data["train_rows"],
         "eval_rows": run.info.data["eval_rows"],

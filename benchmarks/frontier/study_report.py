@@ -7,6 +7,9 @@ from typing import Any
 
 from finegates_trainer.metrics import LESS_IS_BETTER, gain
 
+TOLD_APART = 0.01
+"""A nominal share is told where it is that much more than what is removed."""
+
 
 def markdown(result: dict[str, Any]) -> str:
     """The page of a study.
@@ -47,9 +50,12 @@ def _run_line(name: str, rows: list[dict[str, Any]]) -> str:
     metrics = [row["metric"] for row in rows]
     spread = f"{stdev(metrics):.4f}" if len(metrics) > 1 else "-"
     each = ", ".join(f"{metric:.4f}" for metric in metrics)
-    removed = mean(row["removed"] for row in rows)
+    removed = f"{mean(row['removed'] for row in rows):.1%}"
+    nominal = [row["nominal"] for row in rows if row.get("nominal") is not None]
+    if nominal and mean(nominal) > mean(row["removed"] for row in rows) + TOLD_APART:
+        removed += f" (nominal {mean(nominal):.1%})"
     return (
-        f"| {name} | {removed:.1%} | {mean(metrics):.4f} | {spread} | {each} | {rows[0]['steps']:,} "
+        f"| {name} | {removed} | {mean(metrics):.4f} | {spread} | {each} | {rows[0]['steps']:,} "
         f"| {rows[0]['train_rows']:,} |"
     )
 

@@ -139,6 +139,14 @@ class GateBank(nn.Module):
         return 1.0 - int(kept) / self.structure.linear_weights
 
     @torch.no_grad()
+    def nominal_share(self) -> float:
+        """The share of weights behind a closed gate, matrix by matrix.
+
+        More than `closed_share` where gates close on residual sides: other layers need those dims, so none can be cut.
+        """
+        return max(0.0, 1.0 - float(self.kept_share((self.values() > 0).float())))
+
+    @torch.no_grad()
     def unit_scores(self) -> dict[UnitKey, Tensor]:
         """How open each unit is, shape (U,): its least open gate, not cut off at 0 or 1, so that it ranks them all.
 

@@ -23,6 +23,9 @@ Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Sizes = npt.NDArray[np.int64]
 
+WHOLE_HEADS = 2**31
+"""A multiple that no head has: a head stays as wide as it is, or goes."""
+
 
 @dataclass(frozen=True)
 class Widths:

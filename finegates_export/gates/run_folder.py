@@ -64,6 +64,8 @@ class RunInfo(Options):
     """The training options, all of them."""
     command: str
     steps: int
+    nominal: float | None = None
+    """Share of the weights behind a closed gate, matrix by matrix: what the gates alone would say is removed."""
     licence: str | None = None
     """The base's licence, as its model card states it."""
     pooling: str | None = None
@@ -88,6 +90,8 @@ class RunInfo(Options):
         check(known, "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
         check(self.max_length > 1, "max_length", f"must be greater than 1, got {self.max_length}")
         check(0 <= self.removed <= 1, "removed", f"must lie in [0, 1], got {self.removed}")
+        nominal = self.removed if self.nominal is None else self.nominal
+        check(0 <= nominal <= 1, "nominal", f"must lie in [0, 1], got {nominal}")
 
     def pooled_by(self) -> Pooling | None:
         """How embeddings are made; None for other tasks."""

@@ -15,6 +15,7 @@ from finegates_export.targets.ort_layers import attention_graph, feed_forward_gr
 from finegates_export.targets.ort_linear import linear_graph
 from finegates_export.targets.ort_norms import split_skip_norms
 from finegates_export.targets.ort_unpack import unpack_attention
+from finegates_export.targets.packing import STRIP
 from finegates_export.targets.target import FloatType, Integers
 
 NAME = "ort-cpu"
@@ -23,7 +24,8 @@ CACHED_OPSET: int | None = 23
 """Its Attention takes grouped heads of any width, values wider or narrower than keys, and any number of new tokens
 behind a past. The contrib GroupQueryAttention takes none of these."""
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
-"""Which widths its kernels like."""
+SETTLED_WIDTHS = Widths(head_multiple=STRIP, ffn_multiple=1)
+"""Heads that fill strips run in one operator; see `packing`."""
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 

@@ -11,7 +11,7 @@ from finegates_export.targets.target import FloatType, Integers, no_cache
 NAME = "ort-cuda"
 OPSET = 20
 CACHED_OPSET: int | None = None
-WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
+WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
 """Float16 products of tensor cores are aligned to 16 bytes."""
 FLOAT: FloatType = "float16"
 INTEGERS: tuple[Integers, ...] = ("int4",)

@@ -15,7 +15,7 @@ from finegates_export.targets.target import FloatType, Integers
 NAME = "portable"
 OPSET = 20
 CACHED_OPSET: int | None = 20
-WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
+WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
 

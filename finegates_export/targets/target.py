@@ -30,7 +30,9 @@ class Target(Protocol):
     CACHED_OPSET: int | None
     """The opset of a decoder's graph with a cache; None where it writes none."""
     WIDTHS: Widths
-    """Which widths its kernels like."""
+    """The multiples that an export pads widths to."""
+    SETTLED_WIDTHS: Widths
+    """The multiples among which training chooses, where nothing is padded yet: what the kernels like best."""
     FLOAT: FloatType
     """Of weights and arithmetic in the delivered graph; inputs and outputs stay as they are."""
     INTEGERS: tuple[Integers, ...]

@@ -15,7 +15,7 @@ from finegates_export.targets.target import FloatType, Integers, no_cache
 NAME = "tensorrt"
 OPSET = 20
 CACHED_OPSET: int | None = None
-WIDTHS = Widths(head_multiple=8, ffn_multiple=16)
+WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=8, ffn_multiple=16)
 """Float16 products of tensor cores are aligned to 16 bytes, int8 ones to 16 numbers."""
 FLOAT: FloatType = "float16"
 INTEGERS: tuple[Integers, ...] = ("int8-static",)

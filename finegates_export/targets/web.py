@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from finegates_export.gates.settle import Widths
 from finegates_export.targets import ort_cpu
 from finegates_export.targets.target import FloatType, Integers, no_cache
 
 NAME = "web"
 OPSET = 20
 CACHED_OPSET: int | None = None
-WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
+WIDTHS = ort_cpu.WIDTHS
+SETTLED_WIDTHS = ort_cpu.SETTLED_WIDTHS
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 

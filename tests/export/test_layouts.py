@@ -95,6 +95,16 @@ def test_a_weight_whose_row_and_column_are_closed_counts_once():
     bank.load_vectors(vectors)
     gone = 1 - float(bank.kept_share(bank.values()))
     assert gone * SMALL.linear_weights == pytest.approx(6 + 6 + 6 - 1, abs=1e-3)
+    assert bank.nominal_share() == pytest.approx(gone)
+
+
+def test_nominal_counts_what_residual_sides_silence_and_removed_does_not():
+    bank = bank_of("matrix")
+    vectors = {name: torch.full_like(mu, 0.5) for name, mu in bank.vectors().items()}
+    vectors["bert.encoder.layer.0.attention.self.query.column"][0] = -1.0
+    bank.load_vectors(vectors)
+    assert bank.closed_share() == 0.0
+    assert bank.nominal_share() * SMALL.linear_weights == pytest.approx(6, abs=1e-3)
 
 
 @pytest.mark.parametrize("layout", ["matrix", "coupled"])

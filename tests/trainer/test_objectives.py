@@ -17,10 +17,11 @@ from finegates_export.gates.run_folder import read_run
 from finegates_export.gates.settle import Widths
 from finegates_export.magnitude import magnitude_scores
 from finegates_trainer import TrainOptions, train
+from finegates_trainer.objectives.make import make_objective
 from finegates_trainer.objectives.penalty import PenaltyObjective
 from finegates_trainer.objectives.share import ShareObjective
 from finegates_trainer.objectives.target import TargetObjective
-from finegates_trainer.setup import prepare
+from finegates_trainer.setup import Training, prepare
 from tests.trainer.test_train import options
 
 STEPS = 400
@@ -36,6 +37,10 @@ def bank_of(layout: str) -> GateBank:
     with torch.no_grad():
         bank.mu.add_(torch.randn(len(bank), generator=torch.Generator().manual_seed(0)) * 0.3)
     return bank
+
+
+def head_width(training: Training) -> int:
+    return next(group.width for group in training.structure.groups() if group.kind == "vo")
 
 
 def press(objective: Any, bank: GateBank, aim: float, steps: int = STEPS) -> None:
@@ -149,10 +154,35 @@ def test_magnitudes_rank_units_by_all_their_weights(base: Path, rows: Path, tmp_
 
 @pytest.mark.parametrize("objective", ["magnitude", "sensitivity"])
 def test_levels_by_a_ranking_walk_up_without_reopening(base: Path, rows: Path, tmp_path: Path, objective: str) -> None:
-    run = train(options(base, rows, tmp_path / "run", objective=objective, levels=(0.2, 0.5), max_steps=40))
+    # Of this base's weights a whole head is 6 %; portable lets it go in part.
+    changes: Any = {"objective": objective, "levels": (0.2, 0.5), "max_steps": 40, "target": "portable"}
+    run = train(options(base, rows, tmp_path / "run", **changes))
     first, last = (read_run(level) for level in run.levels())
     assert (first.info.removed, last.info.removed) == (pytest.approx(0.2, abs=0.01), pytest.approx(0.5, abs=0.01))
     assert all(bool(((last.gates[name] <= -0.5) | (mu > -0.5)).all()) for name, mu in first.gates.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "whole"),
+    [
+        ({"target": "ort-cpu"}, True),
+        ({"target": "web"}, True),
+        ({"target": "portable"}, False),
+        ({"target": "ort-cpu", "layout": "matrix"}, False),
+    ],
+)
+def test_heads_stay_whole_where_the_target_multiplies_whole_strips(
+    base: Path, rows: Path, tmp_path: Path, changes: dict[str, Any], whole: bool
+) -> None:
+    training = prepare(options(base, rows, tmp_path / "run", **changes))
+    objective: Any = make_objective(training, lambda measure: measure())
+    generator = np.random.default_rng(0)
+    with torch.no_grad():
+        training.gated.gates.mu.sub_(torch.from_numpy(generator.random(len(training.gated.gates))))
+    keep = objective.settle(0.4).keep
+    heads = [keep[group.layer, group.kind].reshape(group.heads, -1) for group in training.structure.groups()]
+    widths = {int(width) for head in heads if len(head) > 1 for width in head.sum(1)}
+    assert (widths <= {0, head_width(training)}) == whole
 
 
 @pytest.mark.parametrize(

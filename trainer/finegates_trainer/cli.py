@@ -8,6 +8,8 @@ from finegates_trainer.options import TrainOptions
 SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
 
 --config FILE.yaml reads options from YAML; flags win."""
+TOLD_APART = 0.001
+"""A nominal share is told where it is that much more than what is removed."""
 
 
 def main() -> None:
@@ -25,7 +27,9 @@ def _train(options: TrainOptions, output: Output) -> None:
     if not join_processes().is_main:
         return
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in run.info.metrics.items())
+    silenced = run.info.nominal or 0.0
+    nominal = f" (nominal {silenced:.1%})" if silenced > run.info.removed + TOLD_APART else ""
     output.result(
-        f"wrote {options.out}: removed {run.info.removed:.1%}, {metrics}",
+        f"wrote {options.out}: removed {run.info.removed:.1%}{nominal}, {metrics}",
         {**run.info.to_json(), "out": str(options.out)},
     )

@@ -113,6 +113,7 @@ def _write_level(
             labels=training.labels,
             max_length=training.max_length,
             removed=training.gated.gates.closed_share(),
+            nominal=training.gated.gates.nominal_share(),
             metric=loop.metric,
             metrics=metrics,
             less_is_better=loop.metric in LESS_IS_BETTER,

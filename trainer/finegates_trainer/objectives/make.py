@@ -38,7 +38,10 @@ def make_objective(training: Training, on_main: OnMain) -> Objective:
         MeasurementError: the process that measures failed.
     """
     options, gated = training.options, training.gated
-    widths = TARGETS[options.target].WIDTHS
+    target = TARGETS[options.target]
+    # Writing text is limited by reading weights, and the paper's layout has no gates on heads: both take any width.
+    any_width = task_of(options.task).generates or options.layout == "matrix"
+    widths = target.WIDTHS if any_width else target.SETTLED_WIDTHS
     bank, structure, sigma = gated.gates, training.structure, options.penalty_sigma
     if options.target_speedup:
         return _latency(training, on_main)
