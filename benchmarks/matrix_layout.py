@@ -115,7 +115,7 @@ def time_shape(
         )  # fmt: skip
         times = time_models(spec, Path(scratch))
     for name, report in reports.items():
-        timing = make_timing(summarize(times[name], times["unpruned"]), report.plan, parsed)
+        timing = make_timing(summarize([times[name]], [times["unpruned"]]), report.plan, parsed)
         yield {"model": name, **dataclasses.asdict(timing)}
 
 

@@ -9,6 +9,7 @@ Weights do not matter to time, so nothing needs to be trained.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ from finegates_export.cache_layout import CacheLayout
 from finegates_export.errors import InputError
 from finegates_export.gates.layout import UnitKey
 from finegates_export.measure.counted_costs import CountedCosts, Phase, SublayerCosts
-from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_times import Rounds, time_models
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
-from finegates_export.measure.statistics import Interval, ratio_interval
+from finegates_export.measure.statistics import Interval, process_ratio
 from finegates_export.measure.timer import Budget
 from finegates_export.model_widths import Mask, ModelWidths
 from finegates_export.targets import TARGETS
@@ -37,13 +38,12 @@ if TYPE_CHECKING:
 
 NANOSECONDS_PER_MS = 1e6
 UNPRUNED, PRUNED = "unpruned", "pruned"
-FIRST_ROUNDS = 16
-HALF_WIDTH = 0.01
-"""Rounds go on until the half width of the speed-up's 95 % interval is under this share of it, or the time is over."""
-VAGUE = 0.03
-"""A speed-up whose interval is wider still is measured again, rounds added to rounds ..."""
-MOST_ATTEMPTS = 4
-"""... so often in all."""
+FEWEST_PROCESSES = 6
+"""Fresh processes that one comparison takes at least: each has a bias of its own, which its rounds do not tell."""
+ROUNDS, SECONDS = 8, 2.0
+"""How long each of them measures, at least."""
+HALF_WIDTH = 0.015
+"""Processes go on until the half width of the speed-up's 95 % interval is under this share of it, or time is over."""
 DEFAULT_SHAPE = Shape(8, 128)
 
 
@@ -96,7 +96,8 @@ class SpeedProbe:
         shape: the input; of a model that writes, the prompt's, or the rows and the tokens behind which it writes one.
         phase: of a model that writes, which of the two.
         threads: processor threads.
-        seconds: how long one comparison may take, writing not counted; a vague one is repeated.
+        seconds: after how long one comparison starts no further process, writing not counted.
+        processes: fresh processes that it takes at least.
         seed: of inputs and orders.
 
     Raises:
@@ -114,11 +115,13 @@ class SpeedProbe:
         shape: Shape = DEFAULT_SHAPE,
         phase: Phase = "prefill",
         threads: int = 2,
-        seconds: float = 20.0,
+        seconds: float = 90.0,
+        processes: int = FEWEST_PROCESSES,
         seed: int = 0,
     ) -> None:
         self.base, self.task, self.labels, self.pooling = base, task_of(task), labels, pooling
-        self.target, self.shape, self.threads, self.seconds, self.seed = TARGETS[target], shape, threads, seconds, seed
+        self.target, self.shape, self.threads, self.seed = TARGETS[target], shape, threads, seed
+        self.seconds, self.processes = seconds, processes
         self.past = shape.sequence if phase == "decode" else 0
         self.new = 1 if phase == "decode" else shape.sequence
         self.config, self.family = base.config(), base.family()
@@ -131,7 +134,7 @@ class SpeedProbe:
                 "most, with what is written); choose another shape"
             )
         self._scratch = tempfile.TemporaryDirectory(prefix="finegates-probe-")
-        self._times: dict[ModelWidths, dict[str, list[int]]] = {}
+        self._times: dict[ModelWidths, list[Rounds]] = {}
 
     def speedup(self, keep: Mapping[UnitKey, Mask]) -> Interval:
         """The unpruned model's time over that of the model with these units.
@@ -147,7 +150,8 @@ class SpeedProbe:
 
     def unpruned_milliseconds(self) -> float:
         """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
-        return float(np.median(self._measured(self.least())[UNPRUNED])) / NANOSECONDS_PER_MS
+        rounds = [one for process in self._measured(self.least()) for one in process[UNPRUNED]]
+        return float(np.median(rounds)) / NANOSECONDS_PER_MS
 
     def timed(self, costs: Sequence[CountedCosts]) -> tuple[CountedCosts, ...]:
         """Counted costs in milliseconds, by what the unpruned and the least model take.
@@ -208,7 +212,8 @@ class SpeedProbe:
         )
         return whole, least
 
-    def _measured(self, keep: Mapping[UnitKey, Mask]) -> dict[str, list[int]]:
+    def _measured(self, keep: Mapping[UnitKey, Mask]) -> list[Rounds]:
+        """The rounds of each process."""
         widths = ModelWidths.of(keep, self.structure, self.target.WIDTHS)
         if widths not in self._times:
             folder = Path(self._scratch.name)
@@ -216,16 +221,16 @@ class SpeedProbe:
             if not graphs[UNPRUNED].is_file():
                 self.write(None, graphs[UNPRUNED])
             self.write(keep, graphs[PRUNED])
-            times: dict[str, list[int]] = {UNPRUNED: [], PRUNED: []}
-            for attempt in range(MOST_ATTEMPTS):
-                for name, rounds in time_models(self._spec(graphs, attempt), folder).items():
-                    times[name] += rounds
-                if _speedup(times).relative_half_width <= VAGUE:
-                    break
+            times: list[Rounds] = []
+            end = time.monotonic() + self.seconds
+            while len(times) < self.processes or (
+                time.monotonic() < end and _speedup(times).relative_half_width > HALF_WIDTH
+            ):
+                times.append(time_models(self._spec(graphs, len(times)), folder))
             self._times[widths] = times
         return self._times[widths]
 
-    def _spec(self, graphs: Mapping[str, Path], attempt: int) -> ModelSpec:
+    def _spec(self, graphs: Mapping[str, Path], process: int) -> ModelSpec:
         return ModelSpec(
             graphs={name: str(path) for name, path in graphs.items()},
             batch=self.shape.batch,
@@ -233,10 +238,8 @@ class SpeedProbe:
             past=self.past,
             vocab_size=getattr(self.config, "vocab_size", 0),
             threads=self.threads,
-            seed=self.seed + attempt,
-            budget=Budget(FIRST_ROUNDS, self.seconds),
-            reference=UNPRUNED,
-            half_width=HALF_WIDTH,
+            seed=self.seed + process,
+            budget=Budget(ROUNDS, min(SECONDS, self.seconds)),
         )
 
     def write(self, keep: Mapping[UnitKey, Mask] | None, path: Path) -> None:
@@ -284,6 +287,7 @@ class SpeedProbe:
         return model, plan
 
 
-def _speedup(times: Mapping[str, Sequence[float]]) -> Interval:
-    """The unpruned model's time over the pruned one's, from paired rounds."""
-    return ratio_interval([times[UNPRUNED], times[PRUNED]], [0], [1])
+def _speedup(processes: Sequence[Rounds]) -> Interval:
+    """How many times as fast as unpruned: one over the ratio that a report states."""
+    pruned, unpruned = ([rounds[name] for rounds in processes] for name in (PRUNED, UNPRUNED))
+    return process_ratio(pruned, unpruned).inverse()

@@ -32,7 +32,7 @@ SMALLER = {
     "finegates-train": ["--max-steps", "20", "--batch-size", "8", "--quiet"],
     "finegates-export": ["--quiet", "--min-agreement", "0.5", "--max-metric-loss", "100"],
     "finegates-export triton": ["--quiet"],
-    "finegates-bench": ["--quiet", "--rounds", "5", "--seconds", "0.1"],
+    "finegates-bench": ["--quiet", "--rounds", "5", "--seconds", "0.1", "--processes", "1"],
     "finegates-bench compare": ["--quiet"],
     "finegates-bench table": ["--quiet", "--seconds", "0.1"],
 }

@@ -48,7 +48,9 @@ def do_bench(_base: Path, _rows: Path, run: Path, out: Path) -> None:
     from finegates_bench import BenchOptions, measure, report
 
     torch.set_num_threads(1)
-    options = BenchOptions(ckpt=run, out=out, shapes=("1x8",), rounds=5, seconds=0.1, threads=1, overwrite=True)
+    options = BenchOptions(
+        ckpt=run, out=out, shapes=("1x8",), rounds=5, seconds=0.1, processes=1, threads=1, overwrite=True
+    )
     report(measure(options), out, overwrite=True)
 
 

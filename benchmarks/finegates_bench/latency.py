@@ -9,12 +9,10 @@ import numpy as np
 
 from finegates_bench.results import Timing
 from finegates_export.measure.shapes import Shape
+from finegates_export.measure.statistics import process_ratio
 from finegates_export.plan import ShrinkPlan
 
 NANOSECONDS_PER_MS = 1e6
-BOOTSTRAP_DRAWS = 1000
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the drawn ratios: 95 % lie between them."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +27,23 @@ class Summary:
     ratio_high: float
 
 
-def summarize(times_ns: Sequence[int], reference_ns: Sequence[int], seed: int = 0) -> Summary:
-    """Median, 95th percentile, and the ratio of medians with its bootstrap 95 % interval.
-
-    Rounds are drawn as pairs, so what slowed both models in a round does not widen the interval.
+def summarize(times_ns: Sequence[Sequence[int]], reference_ns: Sequence[Sequence[int]], seed: int = 0) -> Summary:
+    """Median and 95th percentile over all rounds, and the ratio to the reference; see `process_ratio`.
 
     Args:
-        times_ns: nanoseconds per round of the model.
+        times_ns: one list a process, nanoseconds per round of the model.
         reference_ns: nanoseconds of the unpruned model in the same rounds.
         seed: of the bootstrap.
     """
-    times, reference = np.asarray(times_ns, np.float64), np.asarray(reference_ns, np.float64)
-    generator = np.random.default_rng(seed)
-    drawn = np.empty(BOOTSTRAP_DRAWS)
-    for i in range(BOOTSTRAP_DRAWS):
-        rounds = generator.integers(0, len(times), len(times))
-        drawn[i] = np.median(times[rounds]) / np.median(reference[rounds])
-    low, high = np.percentile(drawn, INTERVAL)
+    times = np.concatenate([np.asarray(rounds, np.float64) for rounds in times_ns])
+    ratio = process_ratio(times_ns, reference_ns, seed)
     return Summary(
         rounds=len(times),
         p50_ms=float(np.median(times)) / NANOSECONDS_PER_MS,
         p95_ms=float(np.percentile(times, 95)) / NANOSECONDS_PER_MS,
-        ratio=float(np.median(times) / np.median(reference)),
-        ratio_low=float(low),
-        ratio_high=float(high),
+        ratio=ratio.median,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
     )
 
 

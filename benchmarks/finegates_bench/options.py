@@ -43,7 +43,9 @@ class BenchOptions(Options):
     seconds: float = 10.0
     """Seconds per shape, at least."""
     warmup: int = 5
-    """Rounds per shape before the first that counts."""
+    """Rounds of a process before the first that counts."""
+    processes: int = 6
+    """Fresh processes per shape that share rounds and seconds: a process keeps what it happens to be given."""
 
     min_agreement: float = 0.99
     """Share of equal predictions that an int8 form of a trained model must keep."""
@@ -75,6 +77,7 @@ class BenchOptions(Options):
         check(self.threads > 0, "threads", f"must be positive, got {self.threads}")
         check(0 <= self.min_agreement <= 1, "min-agreement", f"must lie in [0, 1], got {self.min_agreement}")
         check(self.max_metric_loss >= 0, "max-metric-loss", f"must not be negative, got {self.max_metric_loss}")
+        check(self.processes > 0, "processes", f"must be positive, got {self.processes}")
         self.budget()
 
     @property

@@ -10,6 +10,7 @@ from finegates_bench.html_table import html_table
 from finegates_bench.plot_style import PALETTE
 from finegates_bench.report_plots import Plot, panel_svg, plots
 from finegates_bench.report_tables import (
+    RATIO_TOLD,
     Table,
     chain_table,
     fusion_table,
@@ -69,9 +70,8 @@ def _timings(report: BenchReport) -> Iterator[str]:
     yield '<section id="timings">'
     yield "<h2>Timings</h2>"
     yield (
-        f"<p>onnxruntime {report.stamp.place}. A fresh process per shape (batch x "
-        "sequence) holds all models; in every round each ran once, in a drawn order, after a warm-up. Ratio: median "
-        "over the unpruned model's, with a bootstrap interval over the rounds, drawn as pairs.</p>"
+        f"<p>onnxruntime {report.stamp.place}; {report.processes_told} per shape (batch x sequence), which hold all "
+        f"models: in every round each ran once, in a drawn order, after a warm-up. Ratio: {RATIO_TOLD}.</p>"
     )
     for shape in report.shapes:
         yield from _titled(shape_table(report, shape))

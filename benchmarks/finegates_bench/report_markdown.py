@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from finegates_bench.report_tables import Table, making_tables, tables
+from finegates_bench.report_tables import RATIO_TOLD, Table, making_tables, tables
 from finegates_bench.results import BenchReport
 
 
@@ -39,9 +39,9 @@ def _found(report: BenchReport) -> Iterator[str]:
     yield f"- {report.metric_name}: {report.eval_rows}"
     yield (
         f"- latency: onnxruntime {report.stamp.place}, medians of rounds in which every model "
-        "ran once in a drawn order, after a warm-up, in a fresh process per shape (batch x sequence)"
+        f"ran once in a drawn order, after a warm-up; {report.processes_told} per shape (batch x sequence)"
     )
-    yield "- ratio: median over the unpruned model's; interval: bootstrap over the rounds, drawn as pairs"
+    yield f"- ratio: {RATIO_TOLD}"
     yield "- kept FLOPs: the arithmetic limit, the share of floating-point operations that the plan kept"
     for table in tables(report):
         yield from _titled(table)

@@ -11,6 +11,10 @@ from finegates_export.export_report import MIB
 from finegates_export.tasks import Unit, task_of
 
 NOTHING = "-"
+RATIO_TOLD = (
+    "the mean over processes of a median over the unpruned model's; interval: bootstrap over processes, and over the "
+    "rounds of each, drawn as pairs"
+)
 FUSION_WORDS = (
     "Nodes that the target fused, by class, and products in integers; the seconds are those of the whole export, which "
     "makes the graph in floats and, if asked, the int8 graph."

@@ -155,6 +155,12 @@ class BenchReport:
         return tuple(timing.shape for timing in self.models[0].timings)
 
     @property
+    def processes_told(self) -> str:
+        """In how many processes each shape was measured, in words; reports of earlier versions had one."""
+        count = int(self.options.get("processes", 1))
+        return "a fresh process" if count == 1 else f"{count} fresh processes, one after the other,"
+
+    @property
     def has_metric(self) -> bool:
         """Whether any model has one."""
         return any(model.metric is not None for model in self.models)

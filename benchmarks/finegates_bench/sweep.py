@@ -15,7 +15,7 @@ from finegates_bench.stamp import make_stamp
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.files import check_destination, scratch_folder
 from finegates_export.gates.run_folder import Run, read_run
-from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_times import Rounds, time_in_processes
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
 from finegates_export.runtime.session import chosen_providers
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
 
 Say = Callable[[str], None]
-Times = dict[str, list[int]]
 
 SHARE_TOLERANCE = 0.01
 """A what-if level that lands further from the share it was asked for gets a note."""
@@ -97,8 +96,8 @@ class _Sweep:
             self.say(f"exporting {candidate.id}")
             yield from export_candidate(candidate, self.base, self.options, scratch / candidate.id)
 
-    def time(self, exported: list[Exported], shape: Shape, scratch: Path) -> Times:
-        """Nanoseconds per round of every model at one shape, by its id."""
+    def time(self, exported: list[Exported], shape: Shape, scratch: Path) -> list[Rounds]:
+        """The rounds of all models at one shape, by process."""
         spec = ModelSpec(
             graphs={model.id: str(model.graph) for model in exported},
             batch=shape.batch,
@@ -110,9 +109,9 @@ class _Sweep:
             provider=self.options.provider,
         )
         self.say(f"timing {len(exported)} models at {shape}")
-        return time_models(spec, scratch)
+        return time_in_processes(spec, scratch, self.options.processes)
 
-    def results(self, exported: list[Exported], times: dict[Shape, Times]) -> Iterator[ModelResult]:
+    def results(self, exported: list[Exported], times: dict[Shape, list[Rounds]]) -> Iterator[ModelResult]:
         """A line of the report for every model."""
         from finegates_bench.quality import metric_of
 
@@ -168,8 +167,9 @@ class _Sweep:
         closed = [what_if.write(share, scratch / f"run-what-if-{share:g}") for share in shares]
         return [unpruned, *self.levels, *closed]
 
-    def _timing(self, model: Exported, unpruned: Exported, shape: Shape, times: Times) -> Timing:
-        summary = summarize(times[model.id], times[unpruned.id], self.options.seed)
+    def _timing(self, model: Exported, unpruned: Exported, shape: Shape, times: list[Rounds]) -> Timing:
+        own, reference = ([rounds[name] for rounds in times] for name in (model.id, unpruned.id))
+        summary = summarize(own, reference, self.options.seed)
         return make_timing(summary, model.export.plan, shape)
 
     def _notes(self, models: tuple[ModelResult, ...]) -> Iterator[str]:

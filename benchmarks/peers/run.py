@@ -93,7 +93,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             halls(models, peers, job), shape, base.config().vocab_size, work, job.threads, budget, job.seed
         )
         for model in models:
-            summary = summarize(times[model["id"]], times[arguments.reference], job.seed)
+            summary = summarize([times[model["id"]]], [times[arguments.reference]], job.seed)
             model.setdefault("timings", {})[str(shape)] = dataclasses.asdict(summary)
     return {
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(job.threads), command="make bench-peers")),

@@ -11,7 +11,14 @@ from finegates_bench.exports import Exported
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport
 
-QUICK: dict[str, Any] = {"shapes": ("1x8", "2x16"), "rounds": 4, "seconds": 0.0, "warmup": 1, "threads": 1}
+QUICK: dict[str, Any] = {
+    "shapes": ("1x8", "2x16"),
+    "rounds": 4,
+    "seconds": 0.0,
+    "warmup": 1,
+    "processes": 2,
+    "threads": 1,
+}
 WHAT_IF = 0.3
 
 

@@ -23,7 +23,22 @@ def test_it_measures_writes_and_prints(
 ) -> None:
     """Without a baseline, and without the rows that training saw."""
     run, out = changed_run(gated_run / "levels" / "0.20", tmp_path / "run", data={}), tmp_path / "bench" / "report"
-    arguments = ("--ckpt", run, "--out", out, "--what-if", "0.0", "--shapes", "1x4,2x8", "--rounds", 3, "--seconds", 0)
+    arguments = (
+        "--ckpt",
+        run,
+        "--out",
+        out,
+        "--what-if",
+        "0.0",
+        "--shapes",
+        "1x4,2x8",
+        "--rounds",
+        3,
+        "--seconds",
+        0,
+        "--processes",
+        1,
+    )
     bench(monkeypatch, *arguments, "--threads", 1)
     printed = capsys.readouterr()
     assert "exporting unpruned" in printed.err

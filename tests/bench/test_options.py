@@ -24,6 +24,7 @@ from finegates_export.measure.shapes import Shape
         ({"rounds": 0}, "rounds"),
         ({"seconds": -1.0}, "seconds"),
         ({"warmup": -1}, "warmup"),
+        ({"processes": 0}, "processes"),
         ({"threads": 0}, "threads"),
         ({"min_agreement": 1.5}, "min-agreement"),
     ],

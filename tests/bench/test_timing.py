@@ -52,7 +52,7 @@ def test_garbage_collection_is_off_while_timing_and_on_again_when_a_call_fails()
 
 def test_summary_of_known_rounds() -> None:
     times = [value * MS for value in range(1, 102)]
-    summary = summarize(times, [2 * value for value in times])
+    summary = summarize([times], [[2 * value for value in times]])
     assert summary.rounds == 101
     assert summary.p50_ms == 51.0
     assert summary.p95_ms == 96.0
@@ -61,21 +61,40 @@ def test_summary_of_known_rounds() -> None:
 
 
 def test_interval_holds_the_ratio_and_narrows_with_more_rounds() -> None:
-    few = summarize([8 * MS, 9 * MS, 10 * MS, 11 * MS, 12 * MS] * 2, [20 * MS] * 10)
-    many = summarize([8 * MS, 9 * MS, 10 * MS, 11 * MS, 12 * MS] * 200, [20 * MS] * 1000)
+    few = summarize([[8 * MS, 9 * MS, 10 * MS, 11 * MS, 12 * MS] * 2], [[20 * MS] * 10])
+    many = summarize([[8 * MS, 9 * MS, 10 * MS, 11 * MS, 12 * MS] * 200], [[20 * MS] * 1000])
     assert few.ratio_low < few.ratio == 0.5 < few.ratio_high
     assert few.ratio_low >= 0.4
     assert few.ratio_high <= 0.6
     assert many.ratio_high - many.ratio_low < few.ratio_high - few.ratio_low
 
 
+def test_rounds_of_one_process_do_not_pass_for_certainty() -> None:
+    """Two processes that disagree: each is sure of itself, and more rounds of the same do not help."""
+    fast, slow = [4 * MS] * 500, [6 * MS] * 500
+    pooled = summarize([fast + slow], [[10 * MS] * 1000])
+    apart = summarize([fast, slow] * 3, [[10 * MS] * 500] * 6)
+    assert apart.ratio == pytest.approx(0.5)
+    assert apart.ratio_low < 0.45
+    assert apart.ratio_high > 0.55
+    alike = summarize([[5 * MS] * 500] * 6, [[10 * MS] * 500] * 6)
+    assert (alike.ratio_low, alike.ratio_high) == (0.5, 0.5)
+    assert apart.rounds == 3 * pooled.rounds == 3000
+
+
+def test_a_slow_process_slows_both_models_and_leaves_their_ratio() -> None:
+    summary = summarize([[4 * MS] * 5, [8 * MS] * 5], [[10 * MS] * 5, [20 * MS] * 5])
+    assert (summary.ratio, summary.ratio_low, summary.ratio_high) == (0.4, 0.4, 0.4)
+    assert summary.p50_ms == 6.0
+
+
 def test_the_unpruned_model_against_itself_is_one() -> None:
-    summary = summarize([3 * MS, 5 * MS, 4 * MS], [3 * MS, 5 * MS, 4 * MS])
+    summary = summarize([[3 * MS, 5 * MS, 4 * MS]], [[3 * MS, 5 * MS, 4 * MS]])
     assert (summary.ratio, summary.ratio_low, summary.ratio_high) == (1.0, 1.0, 1.0)
 
 
 def test_timing_puts_work_beside_time() -> None:
-    timing = make_timing(summarize([4 * MS] * 3, [10 * MS] * 3), half_plan(), Shape(2, 5))
+    timing = make_timing(summarize([[4 * MS] * 3], [[10 * MS] * 3]), half_plan(), Shape(2, 5))
     # 64 kept weights, 10 tokens: 1,280 operations; Q K^T and A V: 2 * 4 kept dims * 2 rows * 25 = 400.
     assert timing.gflop_per_second == pytest.approx(1680 / 1e9 / 0.004)
     assert timing.kept_flops == 0.5

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finegates_export.errors import MeasurementError
-from finegates_export.measure.model_times import time_models
+from finegates_export.measure.model_times import time_in_processes, time_models
 from finegates_export.measure.model_worker import ModelSpec
 from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget, time_until
@@ -31,6 +31,13 @@ def graph(workshop: Workshop) -> Path:
 
 def make_spec(**graphs: Path) -> ModelSpec:
     return ModelSpec({name: str(path) for name, path in graphs.items()}, 2, 8, 30, 1, 0, Budget(3, 0.0, 1))
+
+
+def test_processes_share_the_rounds(graph: Path, tmp_path: Path) -> None:
+    apart = time_in_processes(make_spec(one=graph, other=graph), tmp_path, 2)
+    assert [sorted(times) for times in apart] == [["one", "other"]] * 2
+    assert {len(rounds) for times in apart for rounds in times.values()} == {2}, "three rounds, rounded up"
+    assert apart[0] != apart[1], "each of them measured"
 
 
 def test_it_times_every_model_in_every_round(graph: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from finegates_export.gates.settle import Widths
 from finegates_export.measure.shapes import Shape
 from finegates_export.model_widths import ModelWidths
 from finegates_export.planner import make_plan
-from finegates_export.speed_probe import MOST_ATTEMPTS, Anchor, SpeedProbe
+from finegates_export.speed_probe import HALF_WIDTH, ROUNDS, Anchor, SpeedProbe
 from tests.export.compare import structure_of
 from tests.tiny import FRACTIONS, random_gates
 from tests.tiny_models import tiny_model
@@ -79,7 +79,8 @@ def clock(monkeypatch) -> Clock:
 
 @pytest.fixture
 def probe(base):
-    with SpeedProbe(find_base(str(base)), "classification", LABELS, shape=SHAPE, threads=1, seconds=0.0) as probe:
+    brief = {"threads": 1, "seconds": 0.0, "processes": 1}
+    with SpeedProbe(find_base(str(base)), "classification", LABELS, shape=SHAPE, **brief) as probe:
         yield probe
 
 
@@ -102,7 +103,7 @@ def test_it_times_a_model_against_the_unpruned_one(probe, clock) -> None:
     assert half.median == pytest.approx((EMPTY + weights(4, 8, 8, 96)) / (EMPTY + weights(2, 8, 8, 40)))
     assert half.median > 1.5
     spec = clock.specs[1]
-    assert (spec.batch, spec.sequence, spec.threads, spec.reference) == (1, 4, 1, "unpruned")
+    assert (spec.batch, spec.sequence, spec.threads, spec.reference) == (1, 4, 1, "")
 
 
 def test_the_same_widths_are_answered_from_memory_and_others_are_not(probe, clock) -> None:
@@ -116,21 +117,29 @@ def test_the_same_widths_are_answered_from_memory_and_others_are_not(probe, cloc
     assert clock.written == ["unpruned", "pruned", "pruned"], "the unpruned graph is kept"
 
 
-def test_a_speedup_that_a_busy_machine_left_vague_is_measured_again(probe, monkeypatch) -> None:
-    calm, shaken = [2.0 * MS] * 40, [1.0 * MS, 3.0 * MS] * 8
-    answers = [shaken, calm, calm]
+def test_processes_go_on_until_they_agree_or_time_is_over(base, monkeypatch) -> None:
+    answers = []
 
     def clock(spec, _folder):
-        rounds = answers.pop(0)
-        return {"unpruned": [4 * MS] * len(rounds), "pruned": rounds}
+        assert spec.seed == len(asked)
+        asked.append(spec)
+        return {"unpruned": [4 * MS] * 8, "pruned": [answers.pop(0) * MS] * 8}
 
     monkeypatch.setattr(SpeedProbe, "write", lambda *_: None)
     monkeypatch.setattr("finegates_export.speed_probe.time_models", clock)
-    found = probe.speedup(masks(neurons=8))
-    assert (found.median, found.rounds) == (2.0, 56)
-    assert answers == [calm], "what is clear is not measured a third time"
-    answers[:] = [shaken] * 9
-    assert probe.speedup(masks(neurons=9)).rounds == MOST_ATTEMPTS * len(shaken), "and not for ever"
+    with SpeedProbe(find_base(str(base)), "classification", LABELS, shape=SHAPE, processes=3) as probe:
+        asked, answers[:] = [], [2.0] * 9
+        assert probe.speedup(masks(neurons=8)).median == 2.0
+        assert len(asked) == 3, "processes that agree are not asked again"
+        asked, answers[:] = [], [1.9, 2.2, 2.0, *[2.0] * 200]
+        found = probe.speedup(masks(neurons=9))
+        assert found.rounds == 8 * len(asked) > 24
+        assert found.low < 2.0 < found.high
+        assert found.relative_half_width <= HALF_WIDTH
+    with SpeedProbe(find_base(str(base)), "classification", LABELS, shape=SHAPE, processes=3, seconds=0.0) as hurried:
+        asked, answers[:] = [], [1.0, 3.0, 2.0, 2.0]
+        assert hurried.speedup(masks(neurons=8)).relative_half_width > HALF_WIDTH
+        assert len(asked) == 3, "and not for ever"
 
 
 def test_the_rest_is_what_a_model_without_layers_takes(probe, clock) -> None:
@@ -167,7 +176,7 @@ def test_nothing_is_left_behind(base, clock) -> None:
 def test_a_real_process_times_what_was_written(probe) -> None:
     found = probe.speedup(masks(heads=1, qk=1, vo=1, neurons=0))
     assert 0.0 < found.low <= found.median <= found.high < float("inf")
-    assert found.rounds % 16 == 0 < found.rounds, "the first rounds are finished even without time"
+    assert found.rounds == ROUNDS, "they are finished even without time"
 
 
 def test_its_graph_is_the_one_that_an_export_delivers(workshop, tmp_path) -> None:
