@@ -98,7 +98,7 @@ class TimeGoal(Goal):
             if self.of == KEPT_FLOPS and timed.kept_flops:
                 quotient = timed.ratio / timed.kept_flops
             else:
-                quotient = timed.p50_ms / _timed(models, self.of, shape).p50_ms
+                quotient = timed.ratio / _timed(models, self.of, shape).ratio
             yield Verdict(
                 (
                     self.what, name, shape, f"{self.at_most:.2f}{unit}", f"{quotient:.2f}",

@@ -43,8 +43,9 @@ def markdown(result: dict[str, Any], name: str) -> str:
         "as a share of their largest.",
         "",
         f"Latency with {stamp['threads']} threads, medians of rounds in which all models take turns, one at a time. "
-        "The ONNX files share one process of onnxruntime; OpenVINO and torch have one each. Every ratio is over "
-        f"*{reference}* in the same rounds, with its 95 % interval.",
+        "The ONNX files share one process of onnxruntime; OpenVINO and torch have one each; all of them are started "
+        f"afresh {result['processes']} times at each shape. Every ratio is over *{reference}* in the same rounds, the "
+        "mean over the starts, with its 95 % interval.",
         "",
         f"![Latency over {reference}]({name}.png)",
         "",

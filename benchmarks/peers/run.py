@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="1x32,1x128,8x128")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=60.0, help="for each shape, at least")
+    parser.add_argument("--processes", type=int, default=6, help="fresh ones of each runtime share rounds and seconds")
     parser.add_argument("--max-steps", type=int, help="cut every training short")
     parser.add_argument("--min-agreement", type=float, default=0.99, help="of our own int8 files")
     parser.add_argument("--max-metric-loss", type=float, default=1.0, help="of our own int8 files, in points")
@@ -86,14 +87,19 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     models = [scored(model, peer, job, evaluation) for peer, record in records.items() for model in record["models"]]
     if arguments.reference not in [model["id"] for model in models]:
         raise ValueError(f"reference: {arguments.reference} is not among {[model['id'] for model in models]}")
-    budget = Budget(arguments.rounds, arguments.seconds)
+    count = arguments.processes
+    budget = Budget(-(-arguments.rounds // count), arguments.seconds / count)
     for shape in shapes:
         print(f"{shape} ...", file=sys.stderr)
-        times = time_in_turns(
-            halls(models, peers, job), shape, base.config().vocab_size, work, job.threads, budget, job.seed
-        )
+        times = [
+            time_in_turns(
+                halls(models, peers, job), shape, base.config().vocab_size, work, job.threads, budget, job.seed + number
+            )
+            for number in range(count)
+        ]
         for model in models:
-            summary = summarize([times[model["id"]]], [times[arguments.reference]], job.seed)
+            own, reference = ([rounds[name] for rounds in times] for name in (model["id"], arguments.reference))
+            summary = summarize(own, reference, job.seed)
             model.setdefault("timings", {})[str(shape)] = dataclasses.asdict(summary)
     return {
         "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(job.threads), command="make bench-peers")),
@@ -102,6 +108,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         "metric_name": run.info.metric,
         "eval_rows": len(evaluation),
         "settings": job.settings(),
+        "processes": count,
         "peers": {peer.name: {key: record[key] for key in ("seconds", "versions")} for peer, record in records.items()},
         "models": models,
     }

@@ -40,8 +40,8 @@ def words(only: str, level: Path, unpruned: Path, base: Path, rows: Path, folder
     return [
         "run.py", "--run", str(unpruned), "--level", str(level), "--base", str(base), "--small", str(small),
         "--data", str(rows), "--work", str(folder / "work"), "--out", str(folder / "out" / "peers"), "--only", only,
-        "--reference", "torch-onnx", "--shapes", "1x8,2x4", "--rounds", "3", "--seconds", "0", "--threads", "1",
-        "--max-steps", "3", "--min-agreement", "0", "--max-metric-loss", "200",
+        "--reference", "torch-onnx", "--shapes", "1x8,2x4", "--rounds", "3", "--seconds", "0", "--processes", "2",
+        "--threads", "1", "--max-steps", "3", "--min-agreement", "0", "--max-metric-loss", "200",
     ]  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_peers_are_made_timed_and_told_and_nothing_is_made_twice(
     assert 0 < models["authors"]["removed"] < models["ours-pruned"]["removed"], "rows stay"
     assert models["authors"]["metric"] == models["authors-torch"]["metric"] == models["ours-pruned"]["metric"]
     assert models["torch-onnx"]["metric"] == models["torch-unpruned"]["metric"] == models["ours-unpruned"]["metric"]
-    assert all(timing["rounds"] == 3 for model in models.values() for timing in model["timings"].values())
+    assert all(timing["rounds"] == 4 for model in models.values() for timing in model["timings"].values())
     assert {timing["ratio"] for timing in models["torch-onnx"]["timings"].values()} == {1.0}
     page = (tmp_path / "out" / "peers.md").read_text(encoding="utf-8")
     assert all(page.count(f"| {model['title']} |") == 2 for model in models.values())

@@ -71,12 +71,21 @@ class FakeProbe:
     costs: Any
     slower: float = 1.0
     asked: list[float] = field(default_factory=list)
+    chance: float = 0.0
+    """Standard deviation of what it tells, as a share."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.generator = np.random.default_rng(self.seed)
+
+    def truth(self, keep: dict[Any, Any]) -> float:
+        return (WHOLE + REST) / (REST + self.slower * layers_ms(self.costs, keep))
 
     def speedup(self, keep: dict[Any, Any]) -> Interval:
-        taken = REST + self.slower * layers_ms(self.costs, keep)
-        speedup = (WHOLE + REST) / taken
-        self.asked.append(speedup)
-        return Interval(speedup, 0.995 * speedup, 1.005 * speedup, 30)
+        told = self.truth(keep) * (1.0 + self.chance * self.generator.standard_normal())
+        self.asked.append(told)
+        half_width = 0.005 + 2.0 * self.chance
+        return Interval(told, (1.0 - half_width) * told, (1.0 + half_width) * told, 30)
 
 
 def objective_of(layout: str = "coupled", slower: float = 1.0) -> LatencyObjective:
@@ -147,6 +156,18 @@ def test_settling_ends_at_the_measured_speedup_whatever_the_table_says(slower: f
     if slower != 1.0:
         assert abs(probe.asked[0] / 2.0 - 1.0) > CLOSE_ENOUGH
         assert len(probe.asked) > 1
+
+
+def test_chance_in_the_timings_averages_out() -> None:
+    chance, errors = 0.02, []
+    for seed in range(40):
+        objective = objective_of()
+        probe = FakeProbe(objective.budget.costs[0], chance=chance, seed=seed)
+        objective.budget.probe = probe  # type: ignore[assignment]  # a fake machine
+        errors.append(probe.truth(objective.settle(0.5).keep) / 2.0 - 1.0)
+        assert len(probe.asked) > 1, "one vague timing settles nothing"
+    assert np.sqrt(np.mean(np.square(errors))) < 0.6 * chance
+    assert abs(np.mean(errors)) < 0.25 * chance
 
 
 def test_what_costs_least_closes_within_the_time_too() -> None:

@@ -9,8 +9,9 @@ the one that was asked for: the table says where a millisecond is cheapest, the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from finegates_export.errors import InputError
@@ -29,6 +30,10 @@ MOST_PROBES = 6
 """Structures that are written and timed at most when one level is settled."""
 CLOSE_ENOUGH = 0.01
 """Of the speed-up that was asked for; the next structure would not be told apart from this one."""
+NEARBY = 0.05
+"""Timings this close to the speed-up that was asked for tell the same thing but for chance: their mean is used ..."""
+SURE = 0.015
+"""... and their number grows until the half width of its 95 % interval is under this share."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,31 @@ class TimeCosts:
     def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
         """See `gates.layer_options.Costs`."""
         return self.layers[layer].feed_forward_ms(neurons)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A structure that was timed."""
+
+    budget: float
+    """Milliseconds of layers, by the table, that it was to fit."""
+    keep: dict[UnitKey, Mask]
+    measured: Interval
+
+
+def _corrected(anchor: Anchor, timed: Sequence[_Attempt]) -> Anchor:
+    """The anchor with another rest: what timings say, in the mean, that a model takes beside the table's milliseconds.
+
+    Timings scatter by as much as a step is worth. To follow the latest alone would be to walk at random around the
+    speed-up that was asked for, and to keep the one that came nearest would be to keep an accident.
+    """
+    rests = [anchor.unpruned / one.measured.median - anchor.factor * one.budget for one in timed]
+    return replace(anchor, rest=sum(rests) / len(rests))
+
+
+def _half_width(timed: Sequence[_Attempt]) -> float:
+    """Of the mean's 95 % interval, as a share."""
+    return math.hypot(*(one.measured.relative_half_width for one in timed)) / len(timed)
 
 
 @dataclass
@@ -71,17 +101,17 @@ class SpeedBudget:
     def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
         """The structure whose measured speed-up comes nearest to the one asked for; see the module's text."""
         asked = 1.0 / (1.0 - aim)
-        budget = self.anchor.layers_ms_for(asked)
-        tried: list[tuple[float, dict[UnitKey, Mask], Interval]] = []
+        anchor, tried = self.anchor, list[_Attempt]()
         while len(tried) < MOST_PROBES:
+            budget = anchor.layers_ms_for(asked)
             keep = self._within(scores, budget)
-            measured = self.probe.speedup(keep)
-            tried.append((abs(measured.median / asked - 1.0), keep, measured))
-            if tried[-1][0] <= CLOSE_ENOUGH:
+            tried.append(_Attempt(budget, keep, self.probe.speedup(keep)))
+            near = [one for one in tried if abs(one.measured.median / asked - 1.0) <= NEARBY] or tried[-1:]
+            anchor = _corrected(anchor, near)
+            if abs(anchor.speedup(budget) / asked - 1.0) <= CLOSE_ENOUGH and _half_width(near) <= SURE:
                 break
-            missing = self.anchor.unpruned * (1.0 / asked - 1.0 / measured.median)
-            budget += missing / self.anchor.factor
-        _, keep, measured = min(tried, key=lambda attempt: attempt[0])
+        best = min(tried, key=lambda attempt: abs(anchor.speedup(attempt.budget) / asked - 1.0))
+        keep, measured = best.keep, best.measured
         facts = {
             "asked": asked,
             "measured": measured.median,
