@@ -157,11 +157,11 @@ $(PEERS)/%/.ready: benchmarks/peers/requirements/%.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows, or ONLY=some,peers (3 GB)
+bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows, ONLY=some of them, OUT=report (3 GB)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --small $(SMALL)
 	$(BIN)/python benchmarks/peers/run.py --run $(UNPRUNED) --level $(PRUNED) \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers \
-		--out benchmarks/results/$(if $(ONLY),peers-straight --only $(ONLY),peers)
+		--out benchmarks/results/$(or $(OUT),peers) $(if $(ONLY),--only $(ONLY))
 
 test: $(READY) ## Lint, type check and run all tests (15 to 30 minutes)
 	$(BIN)/ruff check .

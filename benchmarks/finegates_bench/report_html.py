@@ -70,8 +70,8 @@ def _timings(report: BenchReport) -> Iterator[str]:
     yield '<section id="timings">'
     yield "<h2>Timings</h2>"
     yield (
-        f"<p>onnxruntime {report.stamp.place}; {report.processes_told} per shape (batch x sequence), which hold all "
-        f"models: in every round each ran once, in a drawn order, after a warm-up. Ratio: {RATIO_TOLD}.</p>"
+        f"<p>onnxruntime {report.stamp.place}; {report.processes_told} per shape (batch x sequence). In every round "
+        f"each model ran once, in a drawn order, after a warm-up. Ratio: {RATIO_TOLD}.</p>"
     )
     for shape in report.shapes:
         yield from _titled(shape_table(report, shape))

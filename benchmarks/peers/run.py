@@ -87,28 +87,28 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     models = [scored(model, peer, job, evaluation) for peer, record in records.items() for model in record["models"]]
     if arguments.reference not in [model["id"] for model in models]:
         raise ValueError(f"reference: {arguments.reference} is not among {[model['id'] for model in models]}")
-    count = arguments.processes
-    budget = Budget(-(-arguments.rounds // count), arguments.seconds / count)
+    budget = Budget(arguments.rounds, arguments.seconds).shared(arguments.processes)
     for shape in shapes:
         print(f"{shape} ...", file=sys.stderr)
         times = [
             time_in_turns(
                 halls(models, peers, job), shape, base.config().vocab_size, work, job.threads, budget, job.seed + number
             )
-            for number in range(count)
+            for number in range(arguments.processes)
         ]
         for model in models:
             own, reference = ([rounds[name] for rounds in times] for name in (model["id"], arguments.reference))
             summary = summarize(own, reference, job.seed)
             model.setdefault("timings", {})[str(shape)] = dataclasses.asdict(summary)
+    told = f" ONLY={arguments.only}" if arguments.only else ""
     return {
-        "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(job.threads), command="make bench-peers")),
+        "stamp": dataclasses.asdict(dataclasses.replace(make_stamp(job.threads), command=f"make bench-peers{told}")),
         "reference": arguments.reference,
         "base": Path(base.id).name,
         "metric_name": run.info.metric,
         "eval_rows": len(evaluation),
         "settings": job.settings(),
-        "processes": count,
+        "processes": arguments.processes,
         "peers": {peer.name: {key: record[key] for key in ("seconds", "versions")} for peer, record in records.items()},
         "models": models,
     }

@@ -32,8 +32,8 @@ def time_models(spec: ModelSpec, folder: Path) -> Rounds:
 def time_in_processes(spec: ModelSpec, folder: Path, processes: int) -> list[Rounds]:
     """Measure in several fresh processes, one after the other, which share the budget.
 
-    Where a process's memory comes to lie, and on which cores it runs, moves times by several per cent for as long as
-    it lives. More rounds do not tell; more processes do.
+    Processes that time the same files differ by more than the rounds of any of them let expect. More rounds do not
+    tell; more processes do.
 
     Args:
         spec: what to measure.
@@ -46,7 +46,6 @@ def time_in_processes(spec: ModelSpec, folder: Path, processes: int) -> list[Rou
     Raises:
         MeasurementError: a process failed.
     """
-    whole = spec.budget
-    share = dataclasses.replace(whole, rounds=-(-whole.rounds // processes), seconds=whole.seconds / processes)
+    share = spec.budget.shared(processes)
     specs = [dataclasses.replace(spec, budget=share, seed=spec.seed + number) for number in range(processes)]
     return [time_models(each, folder) for each in specs]

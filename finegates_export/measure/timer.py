@@ -32,6 +32,11 @@ class Budget(Options):
         check(self.seconds >= 0, "seconds", f"must not be negative, got {self.seconds}")
         check(self.warmup >= 0, "warmup", f"must not be negative, got {self.warmup}")
 
+    def shared(self, processes: int) -> Budget:
+        """What each of so many processes gets, rounds rounded up; every one of them warms up in full."""
+        check(processes > 0, "processes", f"must be positive, got {processes}")
+        return Budget(-(-self.rounds // processes), self.seconds / processes, self.warmup)
+
 
 def time_interleaved(calls: Mapping[str, Callable[[], object]], budget: Budget, seed: int = 0) -> dict[str, list[int]]:
     """Run every call once a round, in an order drawn afresh each round.

@@ -99,7 +99,7 @@ class SpeedBudget:
         return self._within(scores, self.anchor.layers_ms_for(1.0 / (1.0 - aim)))
 
     def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
-        """The structure whose measured speed-up comes nearest to the one asked for; see the module's text."""
+        """The structure that, by the mean of the timings, comes nearest to the speed-up asked for; see the module."""
         asked = 1.0 / (1.0 - aim)
         anchor, tried = self.anchor, list[_Attempt]()
         while len(tried) < MOST_PROBES:
