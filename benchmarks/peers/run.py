@@ -70,6 +70,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for peer in peers:
         peer.interpreter()  # what is missing is told before anything is made
     shapes = [Shape.parse(text) for text in arguments.shapes.split(",")]
+    budget = Budget(arguments.rounds, arguments.seconds).shared(arguments.processes)
     run, level = read_run(arguments.run.absolute()), read_run(arguments.level.absolute())
     check_runs(run, level)
     base = base_of(run, arguments.base)
@@ -87,7 +88,6 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     models = [scored(model, peer, job, evaluation) for peer, record in records.items() for model in record["models"]]
     if arguments.reference not in [model["id"] for model in models]:
         raise ValueError(f"reference: {arguments.reference} is not among {[model['id'] for model in models]}")
-    budget = Budget(arguments.rounds, arguments.seconds).shared(arguments.processes)
     for shape in shapes:
         print(f"{shape} ...", file=sys.stderr)
         times = [
