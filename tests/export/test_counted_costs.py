@@ -82,9 +82,8 @@ def test_a_probe_writes_the_graph_of_an_export_and_feeds_its_cache(run, workshop
 def test_milliseconds_make_both_measured_models_come_out_right(run, monkeypatch):
     structure, _ = masks(run)
     with SpeedProbe(find_base(read_run(run).info.base_id), TASK, (), shape=SHAPE, phase="decode") as probe:
-        monkeypatch.setattr(
-            probe, "_measured", lambda _keep: {"unpruned": [8_000_000] * 20, "pruned": [2_000_000] * 20}
-        )
+        process = {"unpruned": [8_000_000] * 20, "pruned": [2_000_000] * 20}
+        monkeypatch.setattr(probe, "_measured", lambda _keep: [process])
         costs = probe.timed(counted_costs(structure, SHAPE, "decode"))
         anchor = probe.anchor(costs)
         whole, least = probe._halves(costs)

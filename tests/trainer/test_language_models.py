@@ -18,6 +18,7 @@ from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.layout import UnitKey
 from finegates_export.gates.run_folder import Run, read_run
 from finegates_export.measure.counted_costs import counted_costs
+from finegates_export.measure.model_times import Rounds
 from finegates_export.model_widths import Mask, ModelWidths
 from finegates_export.speed_probe import SpeedProbe
 from finegates_export.tasks import NO_LABEL
@@ -266,14 +267,14 @@ def test_a_decoder_without_a_padding_token_is_a_base_for_classification(
 def test_a_run_reaches_a_speed_of_reading_or_of_writing(
     phase: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def clock(probe: SpeedProbe, keep: dict[UnitKey, Mask]) -> dict[str, list[int]]:
+    def clock(probe: SpeedProbe, keep: dict[UnitKey, Mask]) -> list[Rounds]:
         """A machine on which nothing but bytes, or operations, takes time; a third of it beside the layers."""
         costs = counted_costs(probe.structure, probe.shape, phase)  # type: ignore[arg-type]  # one of the two
         whole, pruned = (
             ModelWidths.of(kept, probe.structure).layers_ms(costs)
             for kept in ({key: np.ones_like(mask) for key, mask in keep.items()}, keep)
         )
-        return {"unpruned": [int(1.5 * whole)] * 20, "pruned": [int(0.5 * whole + pruned)] * 20}
+        return [{"unpruned": [int(1.5 * whole)] * 20, "pruned": [int(0.5 * whole + pruned)] * 20}]
 
     monkeypatch.setattr(SpeedProbe, "_measured", clock)
     base = decoder_base(tmp_path / "base", "llama", layers=2)
