@@ -40,8 +40,8 @@ NANOSECONDS_PER_MS = 1e6
 UNPRUNED, PRUNED = "unpruned", "pruned"
 FEWEST_PROCESSES = 6
 """Fresh processes that one comparison takes at least: each has a bias of its own, which its rounds do not tell."""
-ROUNDS, SECONDS = 8, 2.0
-"""How long each of them measures, at least."""
+ROUNDS, SECONDS = 8, 12.0
+"""How long each of them measures, at least: all together outlast the spells in which a virtual machine is slower."""
 HALF_WIDTH = 0.015
 """Processes go on until the half width of the speed-up's 95 % interval is under this share of it, or time is over."""
 DEFAULT_SHAPE = Shape(8, 128)
@@ -115,7 +115,7 @@ class SpeedProbe:
         shape: Shape = DEFAULT_SHAPE,
         phase: Phase = "prefill",
         threads: int = 2,
-        seconds: float = 90.0,
+        seconds: float = 120.0,
         processes: int = FEWEST_PROCESSES,
         seed: int = 0,
     ) -> None:

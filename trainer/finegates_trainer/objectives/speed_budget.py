@@ -26,7 +26,7 @@ from finegates_trainer.objectives.objective import Settlement, State
 if TYPE_CHECKING:
     from finegates_export.speed_probe import Anchor, SpeedProbe
 
-MOST_PROBES = 6
+MOST_PROBES = 5
 """Structures that are written and timed at most when one level is settled."""
 CLOSE_ENOUGH = 0.01
 """Of the speed-up that was asked for; the next structure would not be told apart from this one."""
@@ -112,15 +112,18 @@ class SpeedBudget:
                 break
         best = min(tried, key=lambda attempt: abs(anchor.speedup(attempt.budget) / asked - 1.0))
         keep, measured = best.keep, best.measured
+        expected = anchor.speedup(best.budget)
         facts = {
             "asked": asked,
+            "expected": expected,
             "measured": measured.median,
             "low": measured.low,
             "high": measured.high,
             "rounds": measured.rounds,
             "structures_timed": len(tried),
         }
-        words = f"{measured.median:.2f}x ({measured.low:.2f} to {measured.high:.2f}) measured, {asked:.2f}x asked"
+        own = f"{measured.median:.2f}x ({measured.low:.2f} to {measured.high:.2f}) measured"
+        words = f"{own}, {expected:.2f}x by all timings near it, {asked:.2f}x asked"
         return Settlement(keep, words=words, facts={"speedup": facts})
 
     def state(self) -> State:
