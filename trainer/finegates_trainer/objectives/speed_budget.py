@@ -26,7 +26,7 @@ from finegates_trainer.objectives.objective import Settlement, State
 if TYPE_CHECKING:
     from finegates_export.speed_probe import Anchor, SpeedProbe
 
-MOST_PROBES = 5
+MOST_PROBES = 6
 """Structures that are written and timed at most when one level is settled."""
 CLOSE_ENOUGH = 0.01
 """Of the speed-up that was asked for; the next structure would not be told apart from this one."""
