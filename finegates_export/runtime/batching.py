@@ -1,9 +1,14 @@
-"""Which rows go through the model together, and how long they are made: every padded token is computed too."""
+"""Which rows go through the model together, and how long they are made: every padded token is computed too.
+
+Shapes: N rows, sorted by length.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from finegates_export.options import check
 
@@ -44,30 +49,26 @@ def in_order(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield list(range(start, min(start + size, len(lengths))))
 
 
-def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Batches of rows of like length, the longest first.
-
-    One batch is smaller than the others where their number does not divide; it stands where that pads least. No other
-    order of the rows is padded to fewer tokens.
+def by_length(lengths: Sequence[int], size: int, call_tokens: int | None = None) -> Iterator[list[int]]:
+    """Batches of rows of like length, the longest first: of all cuts of the sorted rows the one that costs least.
 
     Args:
         lengths: of the rows, as they would be padded alone.
-        size: rows a batch.
+        size: rows a batch at most.
+        call_tokens: what one more batch costs, in tokens, beside those that its rows are padded to; None: as few
+            batches as there can be, and of those cuts the one that pads least.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    full, rest = divmod(len(order), size)
-
-    def tokens(place: int) -> int:
-        return sum(len(batch) * lengths[batch[0]] for batch in _cut(order, size, place, rest))
-
-    best = min(range(full, -1, -1), key=tokens) if rest else full
-    yield from _cut(order, size, best, rest)
-
-
-def _cut(order: list[int], size: int, place: int, rest: int) -> Iterator[list[int]]:
-    """The order in batches; that of the rest is number `place`."""
+    more = call_tokens if call_tokens is not None else 1 + len(order) * max(lengths, default=0)
+    # what the rows from each one on cost at least, and where the batch that begins with it ends; as late as may be
+    least_N, ends = np.zeros(len(order) + 1, np.int64), [0] * len(order)
+    for start in range(len(order) - 1, -1, -1):
+        last = min(start + size, len(order))
+        rows = np.arange(last - start, 0, -1)
+        costs = rows * lengths[order[start]] + least_N[start + rows]
+        best = int(costs.argmin())
+        least_N[start], ends[start] = costs[best] + more, start + rows[best]
     start = 0
     while start < len(order):
-        end = start + (rest if rest and start == place * size else size)
-        yield order[start:end]
-        start = end
+        yield order[start : ends[start]]
+        start = ends[start]

@@ -56,15 +56,19 @@ class Predictor:
         rows = self._reader.rows(given)
         return np.asarray(self._run(rows)[LOGITS], np.float32)
 
-    def predict(self, inputs: Iterable[Any], *, batch_size: int = 32, sort: bool = True) -> list[Any]:
+    def predict(
+        self, inputs: Iterable[Any], *, batch_size: int = 32, sort: bool = True, call_tokens: int | None = None
+    ) -> list[Any]:
         """An answer for every input, in the order of the inputs.
 
         Args:
             inputs: texts; pairs of texts where the model was trained on pairs; pairs (question, text) for question
                 answering; texts or lists of words for token classification; for images float arrays of shape
                 (channels, height, width), as the base's image processor makes them.
-            batch_size: rows a call of the model; a long text that is asked about takes several.
+            batch_size: rows a call of the model at most; a long text that is asked about takes several.
             sort: put rows of like length into one call: fewer tokens are padded, never more. False: as they come.
+            call_tokens: sorted rows take more calls of fewer rows where each saves more padding than so many tokens;
+                None: as few calls as there can be.
 
         Returns:
             A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
@@ -76,13 +80,15 @@ class Predictor:
         """
         given = _listed(inputs)
         check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
+        check(call_tokens is None or call_tokens >= 0, "call_tokens", f"must not be negative, got {call_tokens}")
         results: list[Result] = []
         together = batch_size * BATCHES_TOGETHER
         for start in range(0, len(given), together):
             rows = self._reader.rows(given[start : start + together])
             lengths = [self._buckets.padded(row.length) for row in rows]
             found: dict[int, Any] = {}
-            for batch in (by_length if sort else in_order)(lengths, batch_size):
+            batches = by_length(lengths, batch_size, call_tokens) if sort else in_order(lengths, batch_size)
+            for batch in batches:
                 chosen = [rows[number] for number in batch]
                 found.update(zip(batch, self._decoder.decode(self._run(chosen), chosen), strict=True))
             results += self._decoder.join([found[number] for number in range(len(rows))], rows)

@@ -19,6 +19,8 @@ Text = str | tuple[str, str]
 """A text, or a pair of texts for a model that was trained on pairs."""
 Answer = dict[str, Any]
 """What is said of one text, as JSON types; `{"error": ...}` where the model cannot read it."""
+CALL_TOKENS = 16
+"""Tokens of padding that are worth one more call of the model on a processor, which takes few rows as well as many."""
 WIDTH = -1
 """A dimension that is not the same in every request."""
 
@@ -86,11 +88,13 @@ class Replica:
 
     def __init__(self, options: ServeOptions) -> None:
         self._predictor, self._rows = load_served(options), options.rows
+        self._call_tokens = CALL_TOKENS if options.provider == "cpu" else None
 
     def answers(self, texts: Sequence[Text]) -> list[Answer]:
         """An answer for every text."""
         try:
-            return [as_json(found) for found in self._predictor.predict(texts, batch_size=self._rows)]
+            found = self._predictor.predict(texts, batch_size=self._rows, call_tokens=self._call_tokens)
+            return [as_json(one) for one in found]
         except InputError as error:
             if len(texts) == 1:
                 return [{"error": str(error)}]

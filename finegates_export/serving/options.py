@@ -44,7 +44,7 @@ class ServeOptions(Options):
     batch: int = 32
     """Texts that are sent to a copy together, whichever requests they came with."""
     rows: int = 8
-    """Texts of like length that one call of the model reads."""
+    """Texts of like length that one call of the model reads at most."""
     batch_wait: float = 0.0
     """Milliseconds that texts wait for company while a copy is idle; while all are busy they gather anyway."""
     max_body: int = 1 << 20

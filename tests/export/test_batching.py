@@ -28,13 +28,38 @@ def padded_tokens(batches, lengths):
 # batches
 
 
+def cheapest(lengths, size, call):
+    """The least that any cut of the sorted rows costs, by trying all of them."""
+    ordered, costs = sorted(lengths, reverse=True), []
+    for inner in itertools.product((False, True), repeat=len(lengths) - 1):
+        edges = [0, *(place for place, cut in enumerate(inner, 1) if cut), len(lengths)]
+        if max(np.diff(edges)) <= size:
+            costs.append(sum((b - a) * ordered[a] + call for a, b in itertools.pairwise(edges)))
+    return min(costs)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 40])
 @pytest.mark.parametrize("way", [by_length, in_order])
-def test_every_row_is_in_one_batch_and_only_one_is_smaller(way, count):
+def test_every_row_is_in_one_batch_and_there_are_as_few_as_can_be(way, count):
     lengths = np.random.default_rng(count).integers(1, 60, count).tolist()
     batches = list(way(lengths, 8))
     assert sorted(itertools.chain(*batches)) == list(range(count))
-    assert sorted(map(len, batches), reverse=True) == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
+    assert len(batches) == -(-count // 8)
+    assert all(0 < len(batch) <= 8 for batch in batches)
+
+
+def test_no_other_cut_costs_less():
+    generator = np.random.default_rng(0)
+    more_calls = 0
+    for _ in range(100):
+        count, size, call = generator.integers(1, 10), int(generator.integers(1, 6)), int(generator.integers(0, 40))
+        lengths = generator.integers(1, 60, count).tolist()
+        batches = list(by_length(lengths, size, call))
+        assert padded_tokens(batches, lengths) + call * len(batches) == cheapest(lengths, size, call)
+        few = list(by_length(lengths, size))
+        assert padded_tokens(few, lengths) + 10_000 * len(few) == cheapest(lengths, size, 10_000)
+        more_calls += len(batches) > len(few)
+    assert 20 < more_calls < 100
 
 
 def test_sorted_batches_are_never_padded_to_more_tokens():
@@ -173,6 +198,20 @@ def test_sorting_computes_fewer_tokens_in_as_many_calls(bundle_of):
         counts.append((len(shapes), sum(rows * length for rows, length in shapes)))
     assert counts[0][0] == counts[1][0] == 6
     assert counts[0][1] < 0.8 * counts[1][1]
+
+
+def test_calls_are_cut_where_that_saves_more_padding_than_a_call_is_worth(bundle_of):
+    counts = {}
+    for call_tokens in (None, 8, 0):
+        predictor, shapes = watched(bundle_of("classification"))
+        found = predictor.predict(TEXTS, batch_size=8, call_tokens=call_tokens)
+        counts[call_tokens] = (len(shapes), sum(rows * length for rows, length in shapes))
+        assert_equal(found, predictor.predict(TEXTS, batch_size=8, sort=False))
+    calls, tokens = zip(*counts.values(), strict=True)
+    assert calls[0] < calls[1] < calls[2]
+    assert tokens[0] > tokens[1] > tokens[2]
+    with pytest.raises(ValueError, match="call_tokens: must not be negative, got -1"):
+        predictor.predict(TEXTS, call_tokens=-1)
 
 
 def test_more_inputs_than_are_sorted_together_keep_their_order(bundle_of, monkeypatch):

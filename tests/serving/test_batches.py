@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from finegates_export.serving.batches import AHEAD, Batches
 from finegates_export.serving.metrics import Metrics
+from finegates_export.serving.model import Replica
 from finegates_export.serving.options import ServeOptions
 from finegates_export.serving.refusals import Refused
 from finegates_export.serving.replicas import Replicas
@@ -204,3 +206,16 @@ def test_a_model_that_fails_is_not_asked_again_and_shows_no_stack():
     with pytest.raises(Refused, match=r"^the model failed; the server's log says how$") as refused:
         asked(failure)
     assert refused.value.status == 500
+
+
+def test_a_replica_cuts_calls_rather_than_pad_much(bundle):
+    replica = Replica(ServeOptions(bundle))
+    run, calls = replica._predictor._session.run, []
+    replica._predictor._session = SimpleNamespace(run=lambda *asked: calls.append(asked) or run(*asked))
+    texts = ["so", "a film " * 20, "so", "a film " * 20]
+    answers = replica.answers(texts)
+    assert [next(iter(feed.values())).shape[0] for _, feed in calls] == [2, 2], "long ones together, and short ones"
+    assert answers[0] == answers[2] != answers[1] == answers[3]
+    calls.clear()
+    replica.answers(["so", "so a", "so"])
+    assert len(calls) == 1, "a few tokens are not worth another call"
