@@ -55,7 +55,7 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
         sys.exit(str(missing_extra(error.name or "cyclopts", "export")))
 
     options = command.options
-    app = cyclopts.App(name=name, help=command.summary, result_action="return_value")
+    app = cyclopts.App(name=name, help=command.summary, result_action="return_value", suppress_keyboard_interrupt=False)
     config_files, arguments = _config_files(_split_lists(words, _list_flags(options)))
     for file in config_files:
         if not Path(file).is_file():

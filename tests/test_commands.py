@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from finegates_export.cli import main as export_main
+from finegates_export.commands import INTERRUPTED_STATUS, Command, Output, run_command
+from finegates_export.export_options import ExportOptions
 from finegates_trainer.cli import main as train_main
 from tests.tiny import tiny_run
 
@@ -122,3 +125,13 @@ def test_the_installed_commands_start() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert "--out" in done.stdout
+
+
+def test_ctrl_c_ends_a_command_with_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_options: object, _output: Output) -> None:
+        raise KeyboardInterrupt
+
+    command = Command("Wait.", ExportOptions, interrupted)
+    arguments = ["--ckpt", "run/", "--out", "bundle/"]
+    assert run(partial(run_command, "finegates-wait", command), arguments, monkeypatch) == INTERRUPTED_STATUS
+    assert capsys.readouterr().err == "finegates-wait: interrupted\n"
