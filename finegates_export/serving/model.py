@@ -20,7 +20,7 @@ Text = str | tuple[str, str]
 Answer = dict[str, Any]
 """What is said of one text, as JSON types; `{"error": ...}` where the model cannot read it."""
 CALL_TOKENS = 16
-"""Tokens of padding that are worth one more call of the model on a processor, which takes few rows as well as many."""
+"""Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""
 WIDTH = -1
 """A dimension that is not the same in every request."""
 
