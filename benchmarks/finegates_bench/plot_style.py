@@ -69,7 +69,7 @@ STAMP_CHARACTERS_PER_INCH = 19
 KEY_LINE_INCHES = 0.17
 KEY_COLUMNS = 2
 
-Mark = Literal["dot", "ring", "square", "dash", "block"]
+Mark = Literal["dot", "ring", "diamond", "square", "dash", "block"]
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,11 @@ class Key:
         colour = PALETTE[self.role]
         if self.mark == "dash":
             return Line2D([], [], linestyle=(0, (4, 3)), linewidth=1.2, color=colour, label=self.words)
-        shape = {"dot": "o", "ring": "o", "square": "s", "block": "s"}[self.mark]
+        hollow = self.mark in ("ring", "diamond")
+        shape = {"dot": "o", "ring": "o", "diamond": "D", "square": "s", "block": "s"}[self.mark]
         return Line2D(
             [], [], linestyle="none", marker=shape, color=colour, markersize=8 if self.mark == "block" else 6,
-            markerfacecolor=PALETTE["paper"] if self.mark == "ring" else colour, markeredgewidth=1.5, label=self.words,
+            markerfacecolor=PALETTE["paper"] if hollow else colour, markeredgewidth=1.5, label=self.words,
         )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
     python benchmarks/frontier/curves.py --results FOLDER --out PICTURE
 
 A panel for each task; points of the metric against the unpruned model of the same base and seed, the mean over seeds as
-a line, dashed where the walk started from the unpruned model. Beside them what the paper's text states of its figure.
+a line, dashed where the walk started from the unpruned model; hollow marks are runs straight to one share (`gates-40`,
+`started-40`). Beside them what the paper's text states of its figure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -31,15 +33,23 @@ BASES = {"mpnet": ("MPNet, 12 x 768", "float32"), "minilm": ("MiniLM, 6 x 384", 
 STATED = {"sst2": (0.4, -4.0), "cola": (0.2, 0.0), "stsb": (0.4, -3.0)}
 """Removed share and points lost, as Svirsky et al. state them in words: 40 % of SST-2's model for 4 points, 20 % of
 CoLA's for none that are significant, 40 % of STS-B's for 3."""
+STARTED_FROM = "started from the unpruned model's LoRA and head"
+KINDS = {
+    (STARTED, False): Key("dash", "ink", STARTED_FROM),
+    (WALK, True): Key("ring", "ink", "straight to one share"),
+    (STARTED, True): Key("diamond", "ink", f"straight, {STARTED_FROM}"),
+}
+"""Run and whether it is straight: what the legend says of all but the walk itself."""
 SHARES = (0.0, 0.85)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One base's walk on one task."""
+    """One base's walk on one task, or its runs straight to one share."""
 
     base: str
     run: str
+    straight: bool
     points: dict[float, list[float]]
     """By removed share, one gain a seed."""
 
@@ -64,22 +74,26 @@ def main() -> None:
 
 
 def read_curves(results: Path, task: str) -> list[Curve]:
-    """The curves of a task whose studies have an unpruned run and a walk."""
+    """The curves of a task whose studies have an unpruned run and a walk or straight runs."""
     files = {base: results / f"{base}-{task}.json" for base in BASES}
     rows = {
         base: json.loads(path.read_text(encoding="utf-8"))["rows"] for base, path in files.items() if path.is_file()
     }
-    found = [Curve(base, run, gains(some, run)) for base, some in rows.items() for run in (WALK, STARTED)]
+    kinds = list(product((WALK, STARTED), (False, True)))
+    found = [Curve(base, *kind, gains(some, *kind)) for base, some in rows.items() for kind in kinds]
     return [curve for curve in found if curve.points]
 
 
-def gains(rows: list[dict[str, Any]], walk: str) -> dict[float, list[float]]:
-    """Points of every level of a walk over the unpruned run of its seed, by the share that was asked for."""
+def gains(rows: list[dict[str, Any]], walk: str, straight: bool) -> dict[float, list[float]]:
+    """Points over the unpruned run of the same seed, by the share that was asked for.
+
+    Of every level of a walk; or, if straight, of the runs that are called after the walk and their one share.
+    """
     unpruned = {row["seed"]: row["metric"] for row in rows if row["run"] == UNPRUNED}
     points: dict[float, list[float]] = {}
     for row in rows:
         run, _, level = row["run"].partition("@")
-        if run == walk and row["seed"] in unpruned:
+        if level and run == (f"{walk}-{float(level) * 100:.0f}" if straight else walk) and row["seed"] in unpruned:
             points.setdefault(float(level), []).append(
                 gain(row["metric_name"], row["metric"], unpruned[row["seed"]])
             )  # fmt: skip
@@ -94,10 +108,11 @@ def save_plot(curves: dict[str, list[Curve]], stem: Path) -> None:
         figure = Figure(figsize=(PANEL_INCHES[0] * len(curves), PANEL_INCHES[1]), layout="constrained")
         for axes, (task, some) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
             draw(axes, task, some)
-        drawn = {name for some in curves.values() for curve in some for name in (curve.base, curve.run)}
-        keys = [Key("dot", colour, name) for base, (name, colour) in BASES.items() if base in drawn]
-        if STARTED in drawn:
-            keys.append(Key("dash", "ink", "started from the unpruned model's LoRA and head"))
+        drawn = [curve for some in curves.values() for curve in some]
+        bases = {curve.base for curve in drawn}
+        keys = [Key("dot", colour, name) for base, (name, colour) in BASES.items() if base in bases]
+        kinds = {(curve.run, curve.straight) for curve in drawn}
+        keys += [key for kind, key in KINDS.items() if kind in kinds]
         words = (
             "points of accuracy, Matthews or Spearman over LoRA alone; small marks are seeds; a walk's first levels "
             "have had the fewest steps (see the studies' tables); checkpoints were chosen by the rows that are plotted"
@@ -113,11 +128,16 @@ def draw(axes: Axes, task: str, curves: list[Curve]) -> None:
     axes.axhline(0.0, linewidth=0.8, color=PALETTE["muted"], zorder=1)
     for curve in curves:
         colour = PALETTE[BASES[curve.base][1]]
-        line = curve.means()
-        axes.plot(
-            *zip(*line, strict=True), marker="o", markersize=6, linewidth=1.6, color=colour, zorder=4,
-            linestyle=(0, (4, 3)) if curve.run == STARTED else "-",
-        )  # fmt: skip
+        if curve.straight:
+            axes.plot(
+                *zip(*curve.means()[1:], strict=True), linestyle="none", marker="D" if curve.run == STARTED else "o",
+                markersize=7, markerfacecolor=PALETTE["paper"], markeredgewidth=1.6, color=colour, zorder=6,
+            )  # fmt: skip
+        else:
+            axes.plot(
+                *zip(*curve.means(), strict=True), marker="o", markersize=6, linewidth=1.6, color=colour, zorder=4,
+                linestyle=(0, (4, 3)) if curve.run == STARTED else "-",
+            )  # fmt: skip
         for share, some in curve.points.items():
             if len(some) > 1:
                 axes.plot([share] * len(some), some, linestyle="none", marker=".", markersize=5, color=colour, zorder=3)

@@ -21,16 +21,17 @@ def write_rows(path: Path, rows: list[tuple[str, int, float]]) -> None:
 ROWS = [
     ("unpruned", 0, 0.90), ("unpruned", 1, 0.80), ("gates@0.20", 0, 0.89), ("gates@0.20", 1, 0.81),
     ("gates@0.40", 1, 0.78), ("gates@0.40", 2, 0.99), ("gates-40@0.40", 0, 0.99), ("magnitude@0.20", 0, 0.5),
-    ("started@0.20", 0, 0.92),
+    ("started@0.20", 0, 0.92), ("quarter-40@0.40", 0, 0.4),
 ]  # fmt: skip
 
 
-def test_gains_are_paired_by_seed_and_of_the_walks_alone(tmp_path: Path) -> None:
+def test_gains_are_paired_by_seed_and_of_walks_and_straight_runs_alone(tmp_path: Path) -> None:
     write_rows(tmp_path / "minilm-sst2.json", ROWS)
-    curve, started = curves.read_curves(tmp_path, "sst2")
+    curve, straight, started = curves.read_curves(tmp_path, "sst2")
     assert curve.points == {0.2: [pytest.approx(-1.0), pytest.approx(1.0)], 0.4: [pytest.approx(-2.0)]}
     assert curve.means() == [(0.0, 0.0), (0.2, pytest.approx(0.0)), (0.4, pytest.approx(-2.0))]
     assert (started.run, started.means()) == ("started", [(0.0, 0.0), (0.2, pytest.approx(2.0))])
+    assert (straight.run, straight.straight, straight.points) == ("gates", True, {0.4: [pytest.approx(9.0)]})
     assert curves.read_curves(tmp_path, "cola") == []
 
 
@@ -44,4 +45,5 @@ def test_a_panel_is_drawn_for_every_task_that_was_studied(tmp_path: Path, monkey
     curves.main()
     drawing = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert [title in drawing for title in curves.TASKS.values()] == [True, True, False]
+    assert "straight to one share" in drawing and "straight, started" not in drawing
     assert (tmp_path / "curves.png").stat().st_size > 0
