@@ -131,7 +131,7 @@ def draw(axes: Axes, task: str, curves: list[Curve]) -> None:
         if curve.straight:
             axes.plot(
                 *zip(*curve.means()[1:], strict=True), linestyle="none", marker="D" if curve.run == STARTED else "o",
-                markersize=7, markerfacecolor=PALETTE["paper"], markeredgewidth=1.6, color=colour, zorder=6,
+                markersize=7, markerfacecolor="none", markeredgewidth=1.6, color=colour, zorder=6,
             )  # fmt: skip
         else:
             axes.plot(
