@@ -29,7 +29,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-mpnet goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -145,10 +145,6 @@ bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
 	$(BIN)/finegates-bench --ckpt $(STRAIGHT) --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128 --int8 --out benchmarks/results/minilm-40 --overwrite
-
-bench-mpnet: $(READY) ## Latency and accuracy of MPNet at 40 %, which bench-frontier STUDY=mpnet-sst2 trained
-	$(BIN)/finegates-bench --ckpt runs/frontier/mpnet-sst2/started-40-0 --baseline runs/frontier/mpnet-sst2/unpruned-0 \
-		--shapes 1x32,1x128,8x128 --int8 --out benchmarks/results/mpnet-40 --overwrite
 
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
 	$(BIN)/python benchmarks/goals.py
