@@ -136,17 +136,18 @@ class SpeedProbe:
         self._scratch = tempfile.TemporaryDirectory(prefix="finegates-probe-")
         self._times: dict[ModelWidths, list[Rounds]] = {}
 
-    def speedup(self, keep: Mapping[UnitKey, Mask]) -> Interval:
+    def speedup(self, keep: Mapping[UnitKey, Mask], *, anew: bool = False) -> Interval:
         """The unpruned model's time over that of the model with these units.
 
         Args:
             keep: per unit group a mask of shape (units,): True stays.
+            anew: measure also what was measured before.
 
         Raises:
             FusionError: the target's fusions found less than the family promises.
             MeasurementError: the process that measures failed.
         """
-        return _speedup(self._measured(keep))
+        return _speedup(self._measured(keep, anew=anew))
 
     def unpruned_milliseconds(self) -> float:
         """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
@@ -212,10 +213,10 @@ class SpeedProbe:
         )
         return whole, least
 
-    def _measured(self, keep: Mapping[UnitKey, Mask]) -> list[Rounds]:
+    def _measured(self, keep: Mapping[UnitKey, Mask], *, anew: bool = False) -> list[Rounds]:
         """The rounds of each process."""
         widths = ModelWidths.of(keep, self.structure, self.target.WIDTHS)
-        if widths not in self._times:
+        if anew or widths not in self._times:
             folder = Path(self._scratch.name)
             graphs = {UNPRUNED: folder / f"{UNPRUNED}.onnx", PRUNED: folder / f"{PRUNED}.onnx"}
             if not graphs[UNPRUNED].is_file():

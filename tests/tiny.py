@@ -56,7 +56,7 @@ def hasten_measurements(monkeypatch: Any, folder: Path) -> None:
     brief = Precision(half_width=0.9, seconds=0.1)
     monkeypatch.setattr(layer_costs, "measure_layer_costs", partial(layer_costs.measure_layer_costs, precision=brief))
     monkeypatch.setattr(int8_judge, "PRECISION", brief)
-    monkeypatch.setattr("finegates_trainer.objectives.speed_budget.MOST_PROBES", 2)
+    monkeypatch.setattr("finegates_trainer.objectives.speed_budget.MOST_TIMINGS", 2)
     monkeypatch.setattr(speed_probe, "SpeedProbe", partial(speed_probe.SpeedProbe, seconds=0.1, processes=2))
 
 

@@ -115,6 +115,8 @@ def test_the_same_widths_are_answered_from_memory_and_others_are_not(probe, cloc
     assert probe.speedup(masks(heads=3, qk=5, vo=6, neurons=29)) != once
     assert len(clock.specs) == 2
     assert clock.written == ["unpruned", "pruned", "pruned"], "the unpruned graph is kept"
+    assert probe.speedup(masks(heads=3, qk=5, vo=6, neurons=30), anew=True) == once
+    assert len(clock.specs) == 3, "asked anew, it measures"
 
 
 def test_processes_go_on_until_they_agree_or_time_is_over(base, monkeypatch) -> None:

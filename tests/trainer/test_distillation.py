@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from finegates_export.errors import InputError
 from finegates_trainer import train
 from finegates_trainer.distillation import DistillationWeights, Teacher
+from finegates_trainer.reporter import Silent
 from finegates_trainer.setup import prepare
 from tests.tiny import tiny_base, tiny_rows
 from tests.trainer.test_train import options
@@ -57,6 +58,24 @@ def test_a_teacher_changes_what_is_learned_and_stays_as_it_was(
     assert not torch.equal(alone.head["classifier.weight"], taught.head["classifier.weight"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in load_file(teacher / "head.safetensors").items())
     assert taught.info.options["teacher"] == str(teacher)
+
+
+class Listener(Silent):
+    """Keeps what a run said of itself before the first step."""
+
+    def started(self, facts: dict[str, str]) -> None:
+        self.facts = facts
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
+def test_a_run_says_who_teaches_it_and_when_a_recipe_waits_for_a_teacher(
+    base: Path, rows: Path, tmp_path: Path, teacher: Path, hidden: float
+) -> None:
+    taught, alone = Listener(), Listener()
+    train(options(base, rows, tmp_path / "taught", teacher=teacher, distill_hidden=hidden, max_steps=2), taught)
+    assert taught.facts["teacher"] == f"{teacher} (logits 1, hidden states {hidden:g})"
+    train(options(base, rows, tmp_path / "alone", distill_hidden=hidden, max_steps=2), alone)
+    assert ("without --teacher" in alone.facts.get("teacher", "")) == bool(hidden)
 
 
 @pytest.mark.parametrize("task", TASKS)

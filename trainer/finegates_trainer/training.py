@@ -190,6 +190,7 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
     facts = {
         "base": f"{training.base.id} ({training.family.name}, {base / 1e6:.1f} M parameters)",
         "rows": _rows_told(training),
+        **_teacher_told(training.options),
         "steps": f"{loop.schedule.steps}" + (f", going on after {loop.step}" if resumed else ""),
         "trained": f"{trained:,} parameters, {trained / base:.2%} of the base",
     }
@@ -202,6 +203,14 @@ def _rows_told(training: Training) -> str:
     dropped, cut = _dropped(training), _cut(training)
     rows += f"; {dropped} dropped, their answers were cut off" if dropped else ""
     return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
+
+
+def _teacher_told(options: TrainOptions) -> dict[str, str]:
+    """A recipe that distils hidden states and is given no teacher learns worse than it says."""
+    if options.teacher:
+        weights = f"logits {options.distill_logits:g}, hidden states {options.distill_hidden:g}"
+        return {"teacher": f"{options.teacher} ({weights})"}
+    return {"teacher": "none; distill-hidden has no effect without --teacher"} if options.distill_hidden else {}
 
 
 def _dropped(training: Training) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from finegates_export.errors import InputError
@@ -26,11 +27,13 @@ from finegates_trainer.objectives.objective import Settlement, State
 if TYPE_CHECKING:
     from finegates_export.speed_probe import Anchor, SpeedProbe
 
-MOST_PROBES = 6
+MOST_TIMINGS = 8
 """Structures that are written and timed at most when one level is settled."""
+FEWEST_NEARBY = 3
+"""Timings that have to agree: one may be of a minute in which the machine was slow, or fast, and the next one too."""
 CLOSE_ENOUGH = 0.01
 """Of the speed-up that was asked for; the next structure would not be told apart from this one."""
-NEARBY = 0.05
+NEARBY = 0.15
 """Timings this close to the speed-up that was asked for tell the same thing but for chance: their mean is used ..."""
 SURE = 0.015
 """... and their number grows until the half width of its 95 % interval is under this share."""
@@ -71,9 +74,18 @@ def _corrected(anchor: Anchor, timed: Sequence[_Attempt]) -> Anchor:
     return replace(anchor, rest=sum(rests) / len(rests))
 
 
-def _half_width(timed: Sequence[_Attempt]) -> float:
-    """Of the mean's 95 % interval, as a share."""
-    return math.hypot(*(one.measured.relative_half_width for one in timed)) / len(timed)
+def _half_width(anchor: Anchor, timed: Sequence[_Attempt]) -> float:
+    """Of the mean's 95 % interval, as a share: what each timing says of itself, or how they scatter if that is more.
+
+    A timing lasts a minute or two and does not know of the minutes before it, in which the machine may have been in
+    another state. What timings of different structures say is compared at one of them.
+    """
+    count = len(timed)
+    own = math.hypot(*(one.measured.relative_half_width for one in timed)) / count
+    if count == 1:
+        return own
+    told = [_corrected(anchor, [one]).speedup(timed[-1].budget) for one in timed]
+    return max(own, 2.0 * stdev(told) / math.sqrt(count) / mean(told))
 
 
 @dataclass
@@ -102,13 +114,14 @@ class SpeedBudget:
         """The structure that, by the mean of the timings, comes nearest to the speed-up asked for; see the module."""
         asked = 1.0 / (1.0 - aim)
         anchor, tried = self.anchor, list[_Attempt]()
-        while len(tried) < MOST_PROBES:
+        while len(tried) < MOST_TIMINGS:
             budget = anchor.layers_ms_for(asked)
             keep = self._within(scores, budget)
-            tried.append(_Attempt(budget, keep, self.probe.speedup(keep)))
+            tried.append(_Attempt(budget, keep, self.probe.speedup(keep, anew=True)))
             near = [one for one in tried if abs(one.measured.median / asked - 1.0) <= NEARBY] or tried[-1:]
             anchor = _corrected(anchor, near)
-            if abs(anchor.speedup(budget) / asked - 1.0) <= CLOSE_ENOUGH and _half_width(near) <= SURE:
+            close = abs(anchor.speedup(budget) / asked - 1.0) <= CLOSE_ENOUGH
+            if close and len(near) >= FEWEST_NEARBY and _half_width(anchor, near) <= SURE:
                 break
         best = min(tried, key=lambda attempt: abs(anchor.speedup(attempt.budget) / asked - 1.0))
         keep, measured = best.keep, best.measured
@@ -120,10 +133,11 @@ class SpeedBudget:
             "low": measured.low,
             "high": measured.high,
             "rounds": measured.rounds,
-            "structures_timed": len(tried),
+            "expected_within": _half_width(anchor, near) * expected,
+            "timings": len(tried),
         }
         own = f"{measured.median:.2f}x ({measured.low:.2f} to {measured.high:.2f}) measured"
-        words = f"{own}, {expected:.2f}x by all timings near it, {asked:.2f}x asked"
+        words = f"{own}, {expected:.2f}x by {len(near)} timings near it, {asked:.2f}x asked"
         return Settlement(keep, words=words, facts={"speedup": facts})
 
     def state(self) -> State:
