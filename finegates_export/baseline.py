@@ -40,6 +40,16 @@ def check_same_model(run: Run, other: Run, name: str) -> None:
     Raises:
         InputError: another base, task or other labels.
     """
+    check_same_base(run, other, name)
+    check_same_answers(run, other, name)
+
+
+def check_same_base(run: Run, other: Run, name: str) -> None:
+    """Refuse two runs on different bases; the arguments are those of `check_same_model`.
+
+    Raises:
+        InputError: another base.
+    """
     mine, theirs = run.info, other.info
     if mine.base_tensors != theirs.base_tensors:
         tensors = set(mine.base_tensors) | set(theirs.base_tensors)
@@ -48,6 +58,15 @@ def check_same_model(run: Run, other: Run, name: str) -> None:
             f"{name} was trained on {theirs.base_id}, {run.folder} on {mine.base_id}: {len(differ)} of {len(tensors)} "
             f"base tensors differ (first: {differ[0]}). Train it on the same base"
         )
+
+
+def check_same_answers(run: Run, other: Run, name: str) -> None:
+    """Refuse two runs that were not trained for the same answers; the arguments are those of `check_same_model`.
+
+    Raises:
+        InputError: another task or other labels.
+    """
+    mine, theirs = run.info, other.info
     if mine.task != theirs.task:
         raise InputError(
             f"{name} was trained for {theirs.task}, {run.folder} for {mine.task}; give one of the same task"

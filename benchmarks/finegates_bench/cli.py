@@ -11,7 +11,8 @@ SLOWER_STATUS = 1
 """Exit status of a comparison that found a slower model; 2 is bad input."""
 SUMMARY = """Measure a run's levels against the unpruned model: latency, size and metric, as a report.
 
---baseline RUN is the unpruned model: a run with layout none. --config FILE.yaml reads options from YAML; flags win.
+--baseline RUN is the unpruned model: a run with layout none. --against RUN ... are others, such as a smaller model's.
+--config FILE.yaml reads options from YAML; flags win.
 
 As a first word, `table` measures what a base's layers cost by their widths, `compare` holds two reports side by side:
 finegates-bench compare --help."""

@@ -61,6 +61,7 @@ class Exported:
             export=ExportFacts.of(self.export, quantized=self.precision == "int8"),
             timings=timings,
             difference=difference,
+            name=self.candidate.name,
         )
 
     def _left_in_float(self) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from finegates_bench.results import Kind
-from finegates_export.baseline import check_same_model, read_baseline
+from finegates_export.baseline import check_same_answers, check_same_model, read_baseline
 from finegates_export.gates.run_folder import Run, read_run
 
 
@@ -20,6 +21,8 @@ class Candidate:
     run: Run
     asked: float | None = None
     """The removed share that a what-if was asked for."""
+    name: str = ""
+    """Of another run, what its base is called."""
 
 
 def own_levels(run: Run) -> list[Candidate]:
@@ -41,6 +44,44 @@ def own_levels(run: Run) -> list[Candidate]:
 def unpruned_of(run: Run, folder: Path) -> Candidate:
     """The unpruned model that a run is compared with; see `read_baseline`."""
     return Candidate("unpruned", "unpruned", True, read_baseline(run, folder))
+
+
+def other_runs(run: Run, folders: Sequence[Path]) -> list[Candidate]:
+    """Runs for the same labels, on whatever base, each as it ended.
+
+    Raises:
+        InputError: one was trained for another task or other labels.
+        RunFolderError: one is missing or damaged.
+    """
+    others = [read_run(folder) for folder in folders]
+    for other in others:
+        check_same_answers(run, other, f"run {other.folder}")
+    bases = [base_name(one) for one in (run, *others)]
+    named = [
+        base if bases.count(base) == 1 else f"{base} ({other.folder.name})"
+        for base, other in zip(bases[1:], others, strict=True)
+    ]
+    return [
+        Candidate(f"other-{number}", "other", True, other, name=name)
+        for number, (name, other) in enumerate(zip(named, others, strict=True), 1)
+    ]
+
+
+def base_name(run: Run) -> str:
+    """What a run's base is called: its id on the hub, or its folder's own name."""
+    return run.info.base_id if run.info.base_revision else Path(run.info.base_id).name
+
+
+def other_notes(others: Sequence[Candidate]) -> list[str]:
+    """What other runs are, and what is not compared with them."""
+    notes = []
+    for candidate in others:
+        info = candidate.run.info
+        notes.append(
+            f"{candidate.name} is another run: {base_name(candidate.run)} ({info.family}), trained for {info.steps} "
+            f"steps on {info.data.get('train_rows')} rows. Its ratio is over the unpruned model too."
+        )
+    return notes
 
 
 def baseline_notes(run: Run, baseline: Run) -> list[str]:

@@ -23,6 +23,8 @@ class BenchOptions(Options):
     """The folder of the report."""
     baseline: Path | None = None
     """A run with layout none: the unpruned model. Default: the run's base, untrained, with all gates open."""
+    against: tuple[Path, ...] = ()
+    """Other runs for the same labels, measured along, on whatever base: a smaller pretrained model, for one."""
     base: str | None = None
     """Where the base model is now, if not where the run was trained."""
     what_if: tuple[float, ...] = ()
@@ -62,6 +64,8 @@ class BenchOptions(Options):
         object.__setattr__(self, "ckpt", Path(self.ckpt))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "baseline", Path(self.baseline) if self.baseline else None)
+        object.__setattr__(self, "against", tuple(Path(run) for run in self.against))
+        check(len(set(self.against)) == len(self.against), "against", "names a run twice")
         check(all(0 <= share < 1 for share in self.what_if), "what-if", f"must lie in [0, 1), got {self.what_if}")
         check(len(set(self.what_if)) == len(self.what_if), "what-if", f"names a share twice: {self.what_if}")
         check(bool(self.shapes), "shapes", "names no shape; write BATCHxSEQUENCE, as in 8x128")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from finegates_bench.plot_points import PRECISIONS, add_point, by_share, point_keys
 from finegates_bench.plot_style import PALETTE, Key
-from finegates_bench.results import BenchReport
+from finegates_bench.results import BenchReport, ModelResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,9 @@ def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
                 model.removed, timing.ratio_low, timing.ratio_high, linewidth=1.6, color=PALETTE[precision], zorder=3
             )
             add_point(axes, model, model.removed, timing.ratio)
+    for model in report.models:
+        if model.kind == "other":
+            _draw_level(axes, model, shape)
     axes.set_xlim(-0.03, max(0.5, max(model.removed for model in report.models) + 0.06))
     axes.set_ylim(0, max(1.1, 1.05 * max(model.timing(shape).ratio_high for model in report.models)))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -45,6 +48,16 @@ def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
     axes.set_title(shape)
 
 
+def _draw_level(axes: Axes, model: ModelResult, shape: str) -> None:
+    """Another run's model has no place among the shares: a line across all of them, with its name."""
+    ratio = model.timing(shape).ratio
+    axes.axhline(ratio, linestyle=(0, (1, 2)), linewidth=1.2, color=PALETTE[model.precision], zorder=2)
+    axes.annotate(
+        model.label, (1, ratio), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
+        ha="right", va="bottom", fontsize=7, color=PALETTE[model.precision],
+    )  # fmt: skip
+
+
 def latency_keys(report: BenchReport) -> tuple[Key, ...]:
     """What the marks mean."""
-    return (*point_keys(report.models), Key("dash", "muted", LIMIT))
+    return (*point_keys(report.of_one_base), Key("dash", "muted", LIMIT))

@@ -11,14 +11,15 @@ from finegates_bench.results import BenchReport, ModelResult, Precision
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MARKERS = {"unpruned": "s", "other": "^"}
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 
 def add_point(axes: Axes, model: ModelResult, x: float, y: float) -> None:
-    """Filled for a trained model, hollow for one that was not; the unpruned model is a square."""
+    """Filled for a trained model, hollow for one that was not; a square is unpruned, a triangle another run's."""
     colour = PALETTE[model.precision]
     axes.plot(
-        [x], [y], linestyle="none", marker="s" if model.kind == "unpruned" else "o", markersize=6,
+        [x], [y], linestyle="none", marker=MARKERS.get(model.kind, "o"), markersize=6,
         markerfacecolor=colour if model.trained else PALETTE["paper"], markeredgecolor=colour, markeredgewidth=1.5,
         zorder=4,
     )  # fmt: skip
@@ -31,10 +32,14 @@ def point_keys(models: tuple[ModelResult, ...]) -> Iterator[Key]:
             yield Key("dot", precision, precision)
     if any(model.kind == "unpruned" for model in models):
         yield Key("square", "muted", "unpruned")
+    if any(model.kind == "other" for model in models):
+        yield Key("triangle", "muted", "another run")
     if not all(model.trained for model in models):
         yield Key("ring", "muted", "not trained")
 
 
 def by_share(report: BenchReport, precision: Precision) -> list[ModelResult]:
-    """The models of one precision, by removed share."""
-    return sorted((model for model in report.models if model.precision == precision), key=lambda model: model.removed)
+    """The run's models of one precision, by removed share."""
+    return sorted(
+        (model for model in report.of_one_base if model.precision == precision), key=lambda model: model.removed
+    )

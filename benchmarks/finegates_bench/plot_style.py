@@ -69,7 +69,7 @@ STAMP_CHARACTERS_PER_INCH = 19
 KEY_LINE_INCHES = 0.17
 KEY_COLUMNS = 2
 
-Mark = Literal["dot", "ring", "diamond", "square", "dash", "block"]
+Mark = Literal["dot", "ring", "diamond", "square", "triangle", "dash", "block"]
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,11 @@ class Key:
         if self.mark == "dash":
             return Line2D([], [], linestyle=(0, (4, 3)), linewidth=1.2, color=colour, label=self.words)
         hollow = self.mark in ("ring", "diamond")
-        shape = {"dot": "o", "ring": "o", "diamond": "D", "square": "s", "block": "s"}[self.mark]
+        shapes = {"dot": "o", "ring": "o", "diamond": "D", "square": "s", "triangle": "^", "block": "s"}
         return Line2D(
-            [], [], linestyle="none", marker=shape, color=colour, markersize=8 if self.mark == "block" else 6,
-            markerfacecolor=PALETTE["paper"] if hollow else colour, markeredgewidth=1.5, label=self.words,
+            [], [], linestyle="none", marker=shapes[self.mark], color=colour,
+            markersize=8 if self.mark == "block" else 6, markerfacecolor=PALETTE["paper"] if hollow else colour,
+            markeredgewidth=1.5, label=self.words,
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +32,29 @@ class EvaluationRows:
     """Which rows, or why not, as the report says it."""
 
 
-def evaluation_rows(run: Run, names: tuple[str, ...], eval_data: str | None) -> EvaluationRows:
-    """The rows that every model's metric is computed on, prepared as the run did it.
+def evaluation_rows(
+    run: Run, names: tuple[str, ...], eval_data: str | None, reader: Run | None = None
+) -> EvaluationRows:
+    """The rows that a model's metric is computed on, prepared as its run did it.
 
     Args:
-        run: says where its rows came from, and carries the tokenizer or image processor.
+        run: says where its rows came from.
         names: the graphs' inputs.
         eval_data: other rows than the run's own.
+        reader: the run that prepares them, with its tokenizer or image processor; `run` itself by default.
 
     Raises:
         InputError: `eval_data` cannot be read or has labels the run does not know.
         RunFolderError: the run folder's tokenizer or image processor cannot be read.
     """
+    reader = reader or run
     if eval_data is not None:
-        return EvaluationRows(*_prepared(run, names, _other_rows(run, eval_data), eval_data))
+        return EvaluationRows(*_prepared(reader, names, _other_rows(run, eval_data), eval_data))
     try:
         rows = _own_rows(run)
     except InputError as error:
         return EvaluationRows(None, f"as recorded in training: {error}")
-    return EvaluationRows(*_prepared(run, names, rows, "the run's evaluation rows"))
+    return EvaluationRows(*_prepared(reader, names, rows, "the run's evaluation rows"))
 
 
 def metric_of(
@@ -59,9 +63,10 @@ def metric_of(
     """The run's metric for one exported graph, and where it comes from; None for what was not trained."""
     if not exported.candidate.trained:
         return None, None
-    if rows.examples is not None:
-        return graph_metric(exported.graph, rows.examples, run, threads, provider), "graph"
     theirs = exported.candidate.run.info
+    if rows.examples is not None:
+        answering = replace(exported.candidate.run, info=replace(theirs, metric=run.info.metric))
+        return graph_metric(exported.graph, rows.examples, answering, threads, provider), "graph"
     same_rows = theirs.data.get("eval_sha256") == run.info.data.get("eval_sha256")
     recorded = theirs.metrics.get(run.info.metric) if same_rows and exported.precision != "int8" else None
     return (recorded, "training") if recorded is not None else (None, None)

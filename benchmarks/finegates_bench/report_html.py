@@ -114,7 +114,7 @@ def _footer(report: BenchReport) -> Iterator[str]:
 
 def _lead(report: BenchReport) -> str:
     """What the trained level that removed most is worth, in one sentence; a what-if where no level removed anything."""
-    pruned = [model for model in report.models if model.precision != "int8" and model.kind != "unpruned"]
+    pruned = [model for model in report.of_one_base if model.precision != "int8" and model.kind != "unpruned"]
     levels = [model for model in pruned if model.kind == "level" and model.removed] or pruned
     model, unpruned = max(levels, key=lambda level: level.removed), report.models[0]
     ratios = [model.timing(shape).ratio for shape in report.shapes]

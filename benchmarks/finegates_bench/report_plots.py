@@ -64,7 +64,8 @@ def plots(report: BenchReport) -> Iterator[Plot]:
         "latency",
         "Latency across removed share",
         "Medians over the unpruned model's, with 95 % intervals. The dashed line is the arithmetic limit: the share of "
-        "floating-point operations that the plan kept, which float32 cannot be expected to go below.",
+        "floating-point operations that the plan kept, which float32 cannot be expected to go below."
+        + (" Dotted lines are other runs' models." if len(report.of_one_base) < len(report.models) else ""),
         report.shapes,
         latency_keys(report),
         draw_latency,

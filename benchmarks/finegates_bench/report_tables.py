@@ -64,7 +64,7 @@ def making_tables(report: BenchReport) -> Iterator[Table]:
 def planned_models(report: BenchReport) -> tuple[ModelResult, ...]:
     """One model per plan: those in floats, and the unpruned one only where there is no other."""
     single = tuple(model for model in report.models if model.precision != "int8")
-    return tuple(model for model in single if model.kind != "unpruned") or single
+    return tuple(model for model in single if model.kind not in ("unpruned", "other")) or single[:1]
 
 
 def models_table(report: BenchReport) -> Table:
@@ -96,7 +96,9 @@ def shape_table(report: BenchReport, shape: str) -> Table:
     rows = []
     for model in report.models:
         timing = model.timing(shape)
-        quotient = timing.ratio_over_kept_flops
+        # What is left of another model's work says nothing beside this one's time.
+        comparable = model.kind != "other"
+        quotient = timing.ratio_over_kept_flops if comparable else None
         cells = (
             model.label,
             f"{timing.p50_ms:.2f}",
@@ -104,7 +106,7 @@ def shape_table(report: BenchReport, shape: str) -> Table:
             f"{timing.rows_per_second:,.0f}",
             f"{timing.ratio:.2f}",
             f"{timing.ratio_low:.2f} to {timing.ratio_high:.2f}",
-            f"{timing.kept_flops:.2f}",
+            f"{timing.kept_flops:.2f}" if comparable else NOTHING,
             NOTHING if quotient is None else f"{quotient:.2f}",
             f"{timing.gflop_per_second:.1f}",
         )

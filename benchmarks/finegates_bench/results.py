@@ -11,8 +11,8 @@ from finegates_export.errors import InputError
 
 SCHEMA_VERSION = 2
 
-Kind = Literal["unpruned", "level", "what-if"]
-"""The unpruned model, a trained level, or one that was closed without training."""
+Kind = Literal["unpruned", "level", "what-if", "other"]
+"""The unpruned model, a trained level, one that was closed without training, or another run's, on whatever base."""
 Precision = Literal["float32", "float16", "int8"]
 MetricSource = Literal["graph", "training"]
 """The metric was computed on the exported graph, or is the one that training recorded."""
@@ -74,6 +74,8 @@ class ModelResult:
     timings: tuple[Timing, ...]
     difference: float | None = None
     """Of the outputs where they were measured from the processor's, the largest over their scale; None there itself."""
+    name: str = ""
+    """Of another run's model, what its base is called; empty where the run's own base is meant."""
 
     @property
     def label(self) -> str:
@@ -82,6 +84,8 @@ class ModelResult:
             name = "unpruned"
         elif self.kind == "what-if":
             name = f"what-if {100 * (self.asked or 0.0):g}%"
+        elif self.kind == "other":
+            name = f"{self.name}, {self.removed:.0%} removed" if self.removed else self.name
         else:
             name = f"{self.removed:.0%} removed"
         return f"{name}, int8" if self.precision == "int8" else name
@@ -146,7 +150,7 @@ class BenchReport:
     """What a reader must know before quoting a number."""
     options: dict[str, Any]
     models: tuple[ModelResult, ...]
-    """The unpruned model first, then by removed share; floats before int8."""
+    """The unpruned model first, then the run's by removed share, then other runs'; floats before int8."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -159,6 +163,11 @@ class BenchReport:
         """In how many processes each shape was measured, in words; reports of earlier versions had one."""
         count = int(self.options.get("processes", 1))
         return "a fresh process" if count == 1 else f"{count} fresh processes, one after the other,"
+
+    @property
+    def of_one_base(self) -> tuple[ModelResult, ...]:
+        """The models whose removed shares mean the same: all but other runs'."""
+        return tuple(model for model in self.models if model.kind != "other")
 
     @property
     def has_metric(self) -> bool:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from finegates_bench.exports import Exported, export_candidate
 from finegates_bench.latency import make_timing, summarize
-from finegates_bench.levels import Candidate, baseline_notes, own_levels, unpruned_of
+from finegates_bench.levels import (
+    Candidate,
+    base_name,
+    baseline_notes,
+    other_notes,
+    other_runs,
+    own_levels,
+    unpruned_of,
+)
 from finegates_bench.options import BenchOptions
 from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
 from finegates_bench.stamp import make_stamp
@@ -47,7 +55,8 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
 
     Raises:
         ChainError: a model could not be exported without changing what it computes, or a provider computes another.
-        InputError: the baseline is another model's, a shape is too long, or rows cannot be read.
+        InputError: the baseline is another model's, another run has other labels, a shape is too long, or rows cannot
+            be read.
         MeasurementError: the process that measures died.
         OutputError: the report could not be written at `options.out`.
         RunFolderError: a run folder cannot be used.
@@ -79,22 +88,27 @@ class _Sweep:
             )
         self.levels = own_levels(self.run)
         self.baseline = unpruned_of(self.run, options.baseline) if options.baseline else None
+        self.others = other_runs(self.run, options.against)
         self.base: BaseModel = SharedBase.of(base_of(self.run, options.base))
-        config = self.base.config()
-        family = self.base.family()
-        names = family.input_names(config)
-        _check_lengths(options.parsed_shapes(), family.max_length(config), images=names == (PIXELS,))
-        self.vocab_size: int = getattr(config, "vocab_size", 0)
-        self.rows: EvaluationRows = evaluation_rows(self.run, names, options.eval_data)
+        self.bases = {one.id: self._base_of(one.run) for one in self.others}
+        self.rows: EvaluationRows = evaluation_rows(self.run, _input_names(self.base), options.eval_data)
+        self.other_rows = {
+            one.id: evaluation_rows(self.run, _input_names(self.bases[one.id]), options.eval_data, one.run)
+            for one in self.others
+        }
+        for base in (self.base, *self.bases.values()):
+            _check_lengths(options.parsed_shapes(), base)
+        self.vocab_size = min(_vocab_size(base) for base in (self.base, *self.bases.values()))
         self.stamp: Stamp = make_stamp(options.threads, provider=options.provider)
 
     def export(self, scratch: Path) -> Iterator[Exported]:
         """The graphs of all models: the unpruned one first, then by removed share."""
         unpruned, *pruned = self._candidates(scratch)
         pruned.sort(key=lambda candidate: candidate.run.info.removed)
-        for candidate in (unpruned, *pruned):
+        for candidate in (unpruned, *pruned, *self.others):
             self.say(f"exporting {candidate.id}")
-            yield from export_candidate(candidate, self.base, self.options, scratch / candidate.id)
+            base = self.bases.get(candidate.id, self.base)
+            yield from export_candidate(candidate, base, self.options, scratch / candidate.id)
 
     def time(self, exported: list[Exported], shape: Shape, scratch: Path) -> list[Rounds]:
         """The rounds of all models at one shape, by process."""
@@ -118,7 +132,8 @@ class _Sweep:
         if self.rows.examples is not None:
             self.say(f"computing {self.run.info.metric} on {len(self.rows.examples)} rows")
         for model in exported:
-            metric, source = metric_of(model, self.rows, self.run, self.options.threads, self.options.provider)
+            rows = self.other_rows.get(model.candidate.id, self.rows)
+            metric, source = metric_of(model, rows, self.run, self.options.threads, self.options.provider)
             timings = tuple(self._timing(model, exported[0], shape, times[shape]) for shape in times)
             yield model.result(metric, source, timings, self._difference(model))
 
@@ -127,7 +142,7 @@ class _Sweep:
         info = self.run.info
         return BenchReport(
             stamp=self.stamp,
-            base=_base_name(self.run),
+            base=base_name(self.run),
             family=info.family,
             task=info.task,
             metric_name=info.metric,
@@ -149,11 +164,21 @@ class _Sweep:
         from finegates_bench.devices import check_difference, difference_from_processor
         from finegates_export.verification.batches import inputs_for
 
-        batches = inputs_for(self.run, self.base.family(), self.base.config(), self.options.seed)
+        base = self.bases.get(model.candidate.id, self.base)
+        batches = inputs_for(model.candidate.run, base.family(), base.config(), self.options.seed)
         found = difference_from_processor(model.graph, batches, self.options.threads, self.options.provider)
         if model.precision != "int8":
             check_difference(model.id, found, self.options.provider)
         return found
+
+    def _base_of(self, run: Run) -> BaseModel:
+        """Another run's base, which may be the run's own."""
+        from finegates_export.families.shared_base import SharedBase
+        from finegates_export.gates.assemble import base_of
+
+        if run.info.base_tensors == self.run.info.base_tensors:
+            return self.base
+        return SharedBase.of(base_of(run))
 
     def _candidates(self, scratch: Path) -> list[Candidate]:
         from finegates_bench.what_if import WhatIf
@@ -177,6 +202,7 @@ class _Sweep:
             yield from baseline_notes(self.run, self.baseline.run)
         else:
             yield NO_BASELINE
+        yield from other_notes(self.others)
         if self.rows.examples is None:
             yield f"Metrics are {self.rows.words}."
         if any(model.kind == "what-if" for model in models):
@@ -200,7 +226,16 @@ class _Sweep:
             yield f"{self.stamp.threads} threads a model were asked for on {self.stamp.cores} available cores."
 
 
-def _check_lengths(shapes: tuple[Shape, ...], longest: int, *, images: bool) -> None:
+def _input_names(base: BaseModel) -> tuple[str, ...]:
+    return base.family().input_names(base.config())
+
+
+def _vocab_size(base: BaseModel) -> int:
+    return getattr(base.config(), "vocab_size", 0)
+
+
+def _check_lengths(shapes: tuple[Shape, ...], base: BaseModel) -> None:
+    longest, images = base.family().max_length(base.config()), _input_names(base) == (PIXELS,)
     for shape in shapes:
         if images and shape.sequence != longest:
             raise InputError(
@@ -209,11 +244,6 @@ def _check_lengths(shapes: tuple[Shape, ...], longest: int, *, images: bool) -> 
             )
         if shape.sequence > longest:
             raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose other --shapes")
-
-
-def _base_name(run: Run) -> str:
-    """The hub id, or the folder's own name."""
-    return run.info.base_id if run.info.base_revision else Path(run.info.base_id).name
 
 
 def _silent(_line: str) -> None:

@@ -25,13 +25,13 @@ WHAT_IF = 0.3
 @pytest.fixture(scope="session")
 def gated_run(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path) -> Path:
     """Coupled gates at two levels."""
-    return _trained(tmp_path_factory.mktemp("runs") / "gated", base, rows, layout="coupled", levels=(0.2, 0.4))
+    return train_tiny(tmp_path_factory.mktemp("runs") / "gated", base, rows, layout="coupled", levels=(0.2, 0.4))
 
 
 @pytest.fixture(scope="session")
 def unpruned_run(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path) -> Path:
     """The same base and rows without gates."""
-    return _trained(tmp_path_factory.mktemp("runs") / "unpruned", base, rows, layout="none")
+    return train_tiny(tmp_path_factory.mktemp("runs") / "unpruned", base, rows, layout="none")
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,8 @@ def report_folder(tmp_path_factory: pytest.TempPathFactory, measured: BenchRepor
     return out
 
 
-def _trained(out: Path, base: Path, rows: Path, **settings: Any) -> Path:
+def train_tiny(out: Path, base: Path, rows: Path, **settings: Any) -> Path:
+    """A dozen steps."""
     from finegates_trainer import TrainOptions, train
 
     train(
