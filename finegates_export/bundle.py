@@ -49,7 +49,7 @@ def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
         "task": info.task,
         "labels": json.dumps(list(info.labels)),
         "max_length": str(info.max_length),
-        "base": info.base_id if info.base_revision else Path(info.base_id).name,
+        "base": info.base_name,
         "removed": f"{plan.removed:.6f}",
     }
     if info.pooling is not None:
@@ -136,7 +136,7 @@ def write_bundle(
             "graphs": [(place / graph.name).relative_to(folder).as_posix() for graph in graphs],
             "target": report.target,
             "base": {
-                "name": info.base_id if info.base_revision else Path(info.base_id).name,
+                "name": info.base_name,
                 "revision": info.base_revision,
                 "licence": info.licence,
             },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.export_report import MIB, ExportReport
@@ -25,7 +24,6 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
         graphs: names of the graphs' files.
     """
     after = report.after or report.before
-    name = info.base_id if info.base_revision else Path(info.base_id).name
     metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
     answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
     licence = f"license: {info.licence}\n" if info.licence else ""
@@ -34,9 +32,9 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
 tags: [onnx, finegates, pruned]
 ---
 
-# {name}, {report.plan.removed:.0%} of the layers' linear weights removed
+# {info.base_name}, {report.plan.removed:.0%} of the layers' linear weights removed
 
-Task: {info.task}, {answer}. Made with FineGates Export from `{name}` \
+Task: {info.task}, {answer}. Made with FineGates Export from `{info.base_name}` \
 ({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
 
 | metric on the run's evaluation rows | |

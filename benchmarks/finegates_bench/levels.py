@@ -56,7 +56,7 @@ def other_runs(run: Run, folders: Sequence[Path]) -> list[Candidate]:
     others = [read_run(folder) for folder in folders]
     for other in others:
         check_same_answers(run, other, f"run {other.folder}")
-    bases = [base_name(one) for one in (run, *others)]
+    bases = [one.info.base_name for one in (run, *others)]
     named = [
         base if bases.count(base) == 1 else f"{base} ({other.folder.name})"
         for base, other in zip(bases[1:], others, strict=True)
@@ -67,18 +67,13 @@ def other_runs(run: Run, folders: Sequence[Path]) -> list[Candidate]:
     ]
 
 
-def base_name(run: Run) -> str:
-    """What a run's base is called: its id on the hub, or its folder's own name."""
-    return run.info.base_id if run.info.base_revision else Path(run.info.base_id).name
-
-
 def other_notes(others: Sequence[Candidate]) -> list[str]:
     """What other runs are, and what is not compared with them."""
     notes = []
     for candidate in others:
         info = candidate.run.info
         notes.append(
-            f"{candidate.name} is another run: {base_name(candidate.run)} ({info.family}), trained for {info.steps} "
+            f"{candidate.name} is another run: {info.base_name} ({info.family}), trained for {info.steps} "
             f"steps on {info.data.get('train_rows')} rows. Its ratio is over the unpruned model too."
         )
     return notes

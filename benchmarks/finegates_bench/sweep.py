@@ -10,7 +10,6 @@ from finegates_bench.exports import Exported, export_candidate
 from finegates_bench.latency import make_timing, summarize
 from finegates_bench.levels import (
     Candidate,
-    base_name,
     baseline_notes,
     other_notes,
     other_runs,
@@ -142,7 +141,7 @@ class _Sweep:
         info = self.run.info
         return BenchReport(
             stamp=self.stamp,
-            base=base_name(self.run),
+            base=info.base_name,
             family=info.family,
             task=info.task,
             metric_name=info.metric,

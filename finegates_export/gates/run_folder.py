@@ -93,6 +93,11 @@ class RunInfo(Options):
         nominal = self.removed if self.nominal is None else self.nominal
         check(0 <= nominal <= 1, "nominal", f"must lie in [0, 1], got {nominal}")
 
+    @property
+    def base_name(self) -> str:
+        """What the base is called: its id on the hub, or its folder's own name."""
+        return self.base_id if self.base_revision else Path(self.base_id).name
+
     def pooled_by(self) -> Pooling | None:
         """How embeddings are made; None for other tasks."""
         return None if self.pooling is None else Pooling(self.pooling, self.normalize)
