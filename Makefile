@@ -29,7 +29,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,8 +75,8 @@ bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontie
 
 bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows (an hour and a half, nothing beside it)
 	$(MAKE) bench-frontier STUDY=minilm-sst2-speed DATA=$(DATA)
-	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-0 --baseline $(UNPRUNED) --shapes 8x128 --threads 2 \
-		--processes 30 --seconds 600 \
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-0 --baseline $(UNPRUNED) \
+		--against runs/frontier/minilm-sst2/small-0 --shapes 8x128 --threads 2 --processes 30 --seconds 600 \
 		--out benchmarks/results/speeds --overwrite
 
 bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (over an hour on one core)
@@ -145,6 +145,11 @@ bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
 	$(BIN)/finegates-bench --ckpt $(STRAIGHT) --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128 --int8 --out benchmarks/results/minilm-40 --overwrite
+
+bench-smaller: $(READY) ## MPNet closed to 88 % beside the unpruned MiniLM-L6: what bench-frontier STUDY=mpnet-sst2 trained (nothing beside it)
+	$(BIN)/finegates-bench --ckpt runs/frontier/mpnet-sst2/started-88-0 --baseline runs/frontier/mpnet-sst2/unpruned-0 \
+		--against runs/frontier/mpnet-sst2/smaller-0 --shapes 1x32,1x128,8x128 \
+		--processes 10 --seconds 100 --out benchmarks/results/mpnet-88 --overwrite
 
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
 	$(BIN)/python benchmarks/goals.py
