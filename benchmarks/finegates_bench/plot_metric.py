@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LINE = 0.065
 """Height of a label over the panel's."""
-CHARACTER = 0.022
+CHARACTER = 0.026
 """Width of a label's character over the panel's."""
 MARK = 0.03
 """Width of a point over the panel's."""
