@@ -148,8 +148,8 @@ bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm
 
 bench-smaller: $(READY) ## MPNet closed to 88 % beside the unpruned MiniLM-L6: what bench-frontier STUDY=mpnet-sst2 trained (nothing beside it)
 	$(BIN)/finegates-bench --ckpt runs/frontier/mpnet-sst2/started-88-0 --baseline runs/frontier/mpnet-sst2/unpruned-0 \
-		--against runs/frontier/mpnet-sst2/smaller-0 --shapes 1x32,1x128,8x128 \
-		--processes 10 --seconds 100 --out benchmarks/results/mpnet-88 --overwrite
+		--against runs/frontier/mpnet-sst2/smaller-0 --shapes 1x32,8x128 \
+		--processes 8 --seconds 60 --out benchmarks/results/mpnet-88 --overwrite
 
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
 	$(BIN)/python benchmarks/goals.py
