@@ -11,6 +11,8 @@ from finegates_bench.results import BenchReport, ModelResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MIDDLE = 0.6
+"""Ratio below which another run's name stands at the left of its line."""
 LIMIT = "arithmetic limit (kept FLOPs)"
 
 
@@ -51,10 +53,12 @@ def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
 def _draw_level(axes: Axes, model: ModelResult, shape: str) -> None:
     """Another run's model has no place among the shares: a line across all of them, with its name."""
     ratio = model.timing(shape).ratio
+    # Where the run's own line, which falls from 1 at the left, does not pass.
+    side, towards, align = (0, 2, "left") if ratio < MIDDLE else (1, -2, "right")
     axes.axhline(ratio, linestyle=(0, (1, 2)), linewidth=1.2, color=PALETTE[model.precision], zorder=2)
     axes.annotate(
-        model.label, (1, ratio), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-        ha="right", va="bottom", fontsize=7, color=PALETTE[model.precision],
+        model.label, (side, ratio), xycoords=("axes fraction", "data"), xytext=(towards, 3), textcoords="offset points",
+        ha=align, va="bottom", fontsize=7, color=PALETTE[model.precision],
     )  # fmt: skip
 
 
