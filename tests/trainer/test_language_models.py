@@ -267,7 +267,7 @@ def test_a_decoder_without_a_padding_token_is_a_base_for_classification(
 def test_a_run_reaches_a_speed_of_reading_or_of_writing(
     phase: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def clock(probe: SpeedProbe, keep: dict[UnitKey, Mask]) -> list[Rounds]:
+    def clock(probe: SpeedProbe, keep: dict[UnitKey, Mask], *, anew: bool = False) -> list[Rounds]:
         """A machine on which nothing but bytes, or operations, takes time; a third of it beside the layers."""
         costs = counted_costs(probe.structure, probe.shape, phase)  # type: ignore[arg-type]  # one of the two
         whole, pruned = (
