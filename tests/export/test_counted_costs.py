@@ -83,7 +83,7 @@ def test_milliseconds_make_both_measured_models_come_out_right(run, monkeypatch)
     structure, _ = masks(run)
     with SpeedProbe(find_base(read_run(run).info.base_id), TASK, (), shape=SHAPE, phase="decode") as probe:
         process = {"unpruned": [8_000_000] * 20, "pruned": [2_000_000] * 20}
-        monkeypatch.setattr(probe, "_measured", lambda _keep: [process])
+        monkeypatch.setattr(probe, "_measured", lambda _keep, **_how: [process])
         costs = probe.timed(counted_costs(structure, SHAPE, "decode"))
         anchor = probe.anchor(costs)
         whole, least = probe._halves(costs)
