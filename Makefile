@@ -73,7 +73,7 @@ bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DA
 bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontier
 	$(BIN)/python benchmarks/frontier/curves.py --results benchmarks/results/frontier --out benchmarks/results/frontier/curves
 
-bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows (an hour and a half, nothing beside it)
+bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows (two hours, nothing beside it)
 	$(MAKE) bench-frontier STUDY=minilm-sst2-speed DATA=$(DATA)
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-0 --baseline $(UNPRUNED) \
 		--against runs/frontier/minilm-sst2/small-0 --shapes 8x128 --threads 2 --processes 30 --seconds 600 \

@@ -85,7 +85,7 @@ def anchored(unpruned: float, least_speedup: float, whole_ms: float, least_ms: f
 
 
 class SpeedProbe:
-    """Writes and times models of one base. What it was asked before it answers from memory.
+    """Writes and times models of one base. Unless asked anew, it answers from memory.
 
     Args:
         base: the base.

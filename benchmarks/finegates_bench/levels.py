@@ -67,16 +67,21 @@ def other_runs(run: Run, folders: Sequence[Path]) -> list[Candidate]:
     ]
 
 
-def other_notes(others: Sequence[Candidate]) -> list[str]:
-    """What other runs are, and what is not compared with them."""
+def other_notes(run: Run, others: Sequence[Candidate]) -> list[str]:
+    """What other runs are, and how they differ from the run."""
     notes = []
     for candidate in others:
         info = candidate.run.info
         notes.append(
             f"{candidate.name} is another run: {info.base_name} ({info.family}), trained for {info.steps} "
             f"steps on {info.data.get('train_rows')} rows. Its ratio is over the unpruned model too."
+            + ("" if _same_rows(run, candidate.run) else " It was trained beside other evaluation rows than the run.")
         )
     return notes
+
+
+def _same_rows(run: Run, other: Run) -> bool:
+    return run.info.data.get("eval_sha256") == other.info.data.get("eval_sha256")
 
 
 def baseline_notes(run: Run, baseline: Run) -> list[str]:

@@ -65,7 +65,11 @@ class BenchOptions(Options):
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "baseline", Path(self.baseline) if self.baseline else None)
         object.__setattr__(self, "against", tuple(Path(run) for run in self.against))
-        check(len(set(self.against)) == len(self.against), "against", "names a run twice")
+        check(
+            len(set(self.against)) == len(self.against),
+            "against",
+            f"names a run twice: {', '.join(map(str, self.against))}",
+        )
         check(all(0 <= share < 1 for share in self.what_if), "what-if", f"must lie in [0, 1), got {self.what_if}")
         check(len(set(self.what_if)) == len(self.what_if), "what-if", f"names a share twice: {self.what_if}")
         check(bool(self.shapes), "shapes", "names no shape; write BATCHxSEQUENCE, as in 8x128")

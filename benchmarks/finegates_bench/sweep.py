@@ -173,11 +173,20 @@ class _Sweep:
     def _base_of(self, run: Run) -> BaseModel:
         """Another run's base, which may be the run's own."""
         from finegates_export.families.shared_base import SharedBase
-        from finegates_export.gates.assemble import base_of
+        from finegates_export.gates.assemble import check_base
 
-        if run.info.base_tensors == self.run.info.base_tensors:
+        info = run.info
+        if info.base_tensors == self.run.info.base_tensors:
             return self.base
-        return SharedBase.of(base_of(run))
+        try:
+            base = SharedBase.find(info.base_id, info.base_revision)
+        except InputError as error:
+            raise InputError(
+                f"against {run.folder}: {error}. It was trained on {info.base_id}: put that back; --base says "
+                "where the base of --ckpt is"
+            ) from error
+        check_base(run, base)
+        return base
 
     def _candidates(self, scratch: Path) -> list[Candidate]:
         from finegates_bench.what_if import WhatIf
@@ -201,7 +210,7 @@ class _Sweep:
             yield from baseline_notes(self.run, self.baseline.run)
         else:
             yield NO_BASELINE
-        yield from other_notes(self.others)
+        yield from other_notes(self.run, self.others)
         if self.rows.examples is None:
             yield f"Metrics are {self.rows.words}."
         if any(model.kind == "what-if" for model in models):

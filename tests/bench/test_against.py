@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finegates_bench import BenchOptions, BenchReport, measure, report
+from finegates_bench.levels import other_notes, other_runs
 from finegates_bench.report_html import html_page
 from finegates_bench.report_markdown import markdown
 from finegates_bench.report_tables import NOTHING, planned_models, shape_table
@@ -107,8 +108,25 @@ def test_a_run_with_other_labels_is_refused(gated_run: Path, smaller_run: Path, 
         measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", against=(other,), **QUICK))
 
 
+def test_rows_that_another_run_did_not_have_are_noted(gated_run: Path, smaller_run: Path, tmp_path: Path) -> None:
+    run, same = read_run(gated_run), read_run(smaller_run)
+    data = {**same.info.data, "eval_sha256": "0" * 64}
+    other = changed_run(smaller_run, tmp_path / "run", data=data)
+    assert not any("other evaluation rows" in note for note in other_notes(run, other_runs(run, [smaller_run])))
+    assert all("other evaluation rows" in note for note in other_notes(run, other_runs(run, [other])))
+
+
+def test_a_base_that_moved_is_not_looked_for_under_the_run_s_option(
+    gated_run: Path, smaller_run: Path, tmp_path: Path
+) -> None:
+    other = changed_run(smaller_run, tmp_path / "run", base_id=str(tmp_path / "gone"))
+    with pytest.raises(InputError, match=r"against .*run: .*gone.* put that back") as error:
+        measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", against=(other,), **QUICK))
+    assert "pass --base" not in str(error.value)
+
+
 def test_a_run_given_twice_is_refused(gated_run: Path, smaller_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="against: names a run twice"):
+    with pytest.raises(ValueError, match=r"against: names a run twice: .*run, .*run"):
         BenchOptions(ckpt=gated_run, out=tmp_path, against=(smaller_run, smaller_run))
 
 
