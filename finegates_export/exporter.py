@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from finegates_export.errors import OutputError
 from finegates_export.files import check_destination, scratch_folder, staged_file, staged_folder
 from finegates_export.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
+from finegates_export.runtime.bundle_files import EXPORT_MARKS
 from finegates_export.targets import PACKAGES, web
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     from finegates_export.serving.triton.served import check_task
     from finegates_export.web.site import plan_site
 
-    if options.out is not None and not options.plan_only:
-        check_destination(options.out, overwrite=options.overwrite)
+    check_place(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     run, found = _source(options, base)
@@ -61,6 +61,19 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         report = job.report()
         _deliver(options.out, job, scratch, report, site)
     return report
+
+
+def check_place(options: ExportOptions) -> None:
+    """Fail before any work if the export could not be put where it is asked for.
+
+    Raises:
+        OutputError: see `check_destination`; what an export reads is never replaced by it, nor a folder that is none.
+    """
+    if options.out is None or options.plan_only:
+        return
+    marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
+    reads = (options.ckpt, options.base, options.baseline, options.vocabulary_of, options.web_libraries)
+    check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
 
 
 def _source(options: ExportOptions, base: BaseModel | None) -> tuple[Run, BaseModel | None]:
@@ -98,7 +111,7 @@ def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport, sit
         threads, overwrite = options.threads, options.overwrite
         write_repository(TritonOptions(bundle=bundle, out=out, form=forms[-1], threads=threads, overwrite=overwrite))
     else:
-        with staged_folder(out, overwrite=options.overwrite) as folder:
+        with staged_folder(out, overwrite=options.overwrite, marks=EXPORT_MARKS) as folder:
             _fill(folder, job, graphs, report, site)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,30 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_destination(path: Path, *, overwrite: bool) -> None:
+def check_destination(
+    path: Path, *, overwrite: bool, marks: tuple[str, ...] = (), reads: Iterable[str | Path | None] = ()
+) -> None:
     """Fail before any work is done if the result could not be put at `path`.
 
+    Args:
+        path: the file or folder to be.
+        overwrite: replace what is there.
+        marks: of a folder, patterns of files by which an earlier result of the same command is known: a folder that
+            holds other things is never replaced.
+        reads: what the work reads; None and what is no path are left out.
+
     Raises:
-        OutputError: it exists and `overwrite` is off, or its folder cannot be made or written.
+        OutputError: it exists and may not be replaced, or its folder cannot be made or written.
     """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
+    if path.exists() and not _is_empty(path):
+        if not overwrite:
+            raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
+        _check_replaceable(path, marks)
+    elif path.exists() and os.path.ismount(path):
+        raise OutputError(f"{path} is a mount point, and a result is swapped in as a whole; name a folder inside it")
+    for source in (Path(one) for one in reads if one):
+        if source.exists() and source.resolve().is_relative_to(path.resolve()):
+            raise OutputError(f"{path} is or holds {source}, which is read; choose another --out")
     with _as_output_error(path):
         parent = path.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +72,13 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `path` to write into; it is swapped in as a whole when the block ends without an error."""
-    check_destination(path, overwrite=overwrite)
+def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A folder beside `path` to write into; it is swapped in as a whole when the block ends without an error.
+
+    Raises:
+        OutputError: see `check_destination`.
+    """
+    check_destination(path, overwrite=overwrite, marks=marks)
     stage = _stage(path)
     with _as_output_error(path), _cleared(stage):
         stage.mkdir()
@@ -94,6 +114,24 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     with _as_output_error(path), _cleared(scratch):
         scratch.mkdir()
         yield scratch
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _check_replaceable(path: Path, marks: tuple[str, ...]) -> None:
+    if not marks:
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path} is a file, and a folder is to be written; choose another --out")
+    if os.path.ismount(path) or path.resolve() == Path.cwd():
+        raise OutputError(f"{path} cannot be swapped for another folder; name one inside it")
+    if not any(True for mark in marks for _ in path.glob(mark)):
+        raise OutputError(
+            f"{path} is not replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
+            "another --out, or remove it yourself"
+        )
 
 
 def _stage(path: Path) -> Path:

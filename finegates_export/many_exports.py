@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.errors import FineGatesError
 from finegates_export.export_options import ExportOptions
 from finegates_export.export_report import MIB, ExportReport
-from finegates_export.exporter import export
-from finegates_export.files import check_destination
+from finegates_export.exporter import check_place, export
 from finegates_export.memory import collect, peak_bytes
 from finegates_export.options import check
 
@@ -116,8 +115,7 @@ def _check_places(options: Sequence[ExportOptions]) -> None:
         other = taken.setdefault(place, one.ckpt)
         check(other is one.ckpt, "out", f"{other} and {one.ckpt} would both be written to {one.out}; name them apart")
     for one in options:
-        if one.out is not None and not one.plan_only:
-            check_destination(one.out, overwrite=one.overwrite)
+        check_place(one)
 
 
 class _Many:
@@ -165,7 +163,7 @@ class _Many:
             self.say(f"exporting {one.ckpt} ({len(self._results) + 1} of {len(self.options)})")
             try:
                 self._results[number] = RunExport(one, export(one, base), None)
-            except (FineGatesError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever stops one run, the others are still wanted
                 self._fail(number, error)
 
     def _find_base(self, number: int, info: RunInfo | None) -> SharedBase | None:
@@ -179,7 +177,8 @@ class _Many:
         return base
 
     def _fail(self, number: int, error: Exception) -> None:
-        self._results[number] = RunExport(self.options[number], None, " ".join(str(error).split()))
+        told = "" if isinstance(error, (FineGatesError, ValueError)) else f"{type(error).__name__}: "
+        self._results[number] = RunExport(self.options[number], None, told + " ".join(str(error).split()))
 
 
 def _info(options: ExportOptions) -> RunInfo | None:

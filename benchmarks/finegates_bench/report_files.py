@@ -34,7 +34,7 @@ def report(measured: BenchReport, out: Path, *, overwrite: bool = False) -> None
         MissingExtraError: matplotlib is not installed.
         OutputError: `out` exists and `overwrite` is off, or it cannot be written.
     """
-    with staged_folder(Path(out), overwrite=overwrite) as folder:
+    with staged_folder(Path(out), overwrite=overwrite, marks=(REPORT_JSON,)) as folder:
         write_json(folder / REPORT_JSON, measured.to_json())
         (folder / REPORT_MARKDOWN).write_text(markdown(measured), encoding="utf-8")
         for plot in plots(measured):

@@ -17,6 +17,7 @@ from finegates_bench.levels import (
     unpruned_of,
 )
 from finegates_bench.options import BenchOptions
+from finegates_bench.report_reading import REPORT_JSON
 from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
 from finegates_bench.stamp import make_stamp
 from finegates_export.errors import InputError, UnsupportedError
@@ -61,7 +62,8 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
         RunFolderError: a run folder cannot be used.
         UnsupportedError: the provider is not there, or does not start.
     """
-    check_destination(options.out, overwrite=options.overwrite)
+    reads = (options.ckpt, options.baseline, options.base, options.eval_data, *options.against)
+    check_destination(options.out, overwrite=options.overwrite, marks=(REPORT_JSON,), reads=reads)
     sweep = _Sweep(options, say or _silent)
     with scratch_folder(options.out) as scratch:
         exported = list(sweep.export(scratch))

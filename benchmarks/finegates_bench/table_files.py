@@ -29,7 +29,7 @@ def save_table(table: CostReport | KeptCosts, out: Path, *, overwrite: bool = Fa
         MissingExtraError: matplotlib is not installed.
         OutputError: `out` exists and `overwrite` is off, or it cannot be written.
     """
-    with staged_folder(Path(out), overwrite=overwrite) as folder:
+    with staged_folder(Path(out), overwrite=overwrite, marks=(TABLE_JSON,)) as folder:
         write_json(folder / TABLE_JSON, table.to_json())
         (folder / TABLE_MARKDOWN).write_text(str(table), encoding="utf-8")
         if isinstance(table, CostReport):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finegates_bench.kept_costs import KeptCosts
 from finegates_bench.stamp import make_stamp
+from finegates_bench.table_files import TABLE_JSON
 from finegates_bench.table_options import TableOptions
 from finegates_bench.table_results import CostLine, CostReport, FormCosts, WidthCost
 from finegates_bench.table_widths import WidthLine, width_lines
@@ -47,7 +48,9 @@ def cost_table(
         UnsupportedError: the layers have something that the blocks do not model.
     """
     if options.out is not None:
-        check_destination(options.out, overwrite=options.overwrite)
+        check_destination(
+            options.out, overwrite=options.overwrite, marks=(TABLE_JSON,), reads=(options.base, options.file)
+        )
     if options.file is not None and options.base is None and not options.file.is_file():
         raise InputError(f"file of costs {options.file} does not exist; give --base to measure one")
     table = CostTable(options.threads, options.target, options.precision(), measurer, options.file)

@@ -60,13 +60,13 @@ def build_engines(options: EngineOptions) -> EngineReport:
         OutputError: the folder cannot be written.
         ValueError: the smallest, usual and largest inputs do not ascend.
     """
-    check_destination(options.out, overwrite=options.overwrite)
+    check_destination(options.out, overwrite=options.overwrite, marks=(ENGINE_JSON,), reads=(options.model,))
     source = find_source(options.model, quantized=options.quantized)
     profile = _profile(options, source)
     name, trt = find_builder(options.builder)
     built: dict[str, str] = {}
     inputs: dict[str, Any] = {}
-    with staged_folder(options.out, overwrite=options.overwrite) as folder:
+    with staged_folder(options.out, overwrite=options.overwrite, marks=(ENGINE_JSON,)) as folder:
         for wanted in options.compute_capability or ("",):
             file = f"{source.graph.stem}{'-' if wanted else ''}{wanted}.engine"
             inputs = _Build(trt, options, source.graph, profile).write(wanted, folder / file)

@@ -12,6 +12,8 @@ from finegates_export.graph_forms import GRAPH_FILES, Form
 
 BUNDLE_JSON = "bundle.json"
 TOKENIZER_JSON = "tokenizer.json"
+EXPORT_MARKS = (BUNDLE_JSON, f"*/1/{BUNDLE_JSON}")
+"""By these files a folder is known for an earlier export: a bundle, or the bundle's record in a model repository."""
 FIELDS = ("files", "graphs", "labels", "max_length", "target", "task")
 """What every `bundle.json` says that is read here or by those who ask."""
 

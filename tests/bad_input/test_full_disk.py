@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from finegates_export import ExportOptions, export
 from finegates_export.errors import OutputError
+from finegates_export.shrunk import load_torch, save_torch
 from tests.tiny import tiny_run
 
 
@@ -20,20 +23,32 @@ def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_run(tmp_path_factory.mktemp("disk") / "run", base, "coupled", samples=4)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "bundle"])
-def test_writing_that_fails_half_way_leaves_nothing(
-    run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def _full_after(count: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
     try:
-        with pytest.raises(OutputError, match=r"cannot write .*nothing was left there"):
-            export(ExportOptions(ckpt=run, out=tmp_path / name))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle"])
+def test_writing_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, name: str) -> None:
+    with _full_after(20_000), pytest.raises(OutputError, match=r"cannot write .*nothing was left there"):
+        export(ExportOptions(ckpt=run, out=tmp_path / name))
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_that_do_not_fit_are_told_the_same_way(run: Path, tmp_path: Path) -> None:
+    export(ExportOptions(ckpt=run, out=tmp_path / "bundle", torch=True))
+    model = load_torch(tmp_path / "bundle" / "torch")
+    with _full_after(20_000), pytest.raises(OutputError, match=r"cannot write .*model\.safetensors.*Free space"):
+        save_torch(model, tmp_path / "tuned")
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
 def test_a_folder_that_a_killed_process_had_moved_aside_goes_with_the_next_run(run: Path, tmp_path: Path) -> None:

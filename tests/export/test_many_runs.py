@@ -227,6 +227,18 @@ def test_a_failed_run_stops_no_other_and_is_told_at_the_end(exported, runs):
     assert err.count("finegates-export: ") == 1
 
 
+def test_an_error_that_nobody_foresaw_stops_no_other_run(runs, tmp_path, monkeypatch):
+    def spoiled(options, base=None):
+        if options.ckpt == runs["two"]:
+            raise RuntimeError("out of luck")
+        return export(options, base)
+
+    monkeypatch.setattr("finegates_export.many_exports.export", spoiled)
+    many = export_many([ExportOptions(ckpt=runs[name], out=tmp_path / name, threads=1) for name in ("two", "score")])
+    assert many.failures == (f"{runs['two']}: RuntimeError: out of luck",)
+    assert [path.name for path in tmp_path.iterdir()] == ["score"]
+
+
 def test_one_run_is_told_as_ever(runs):
     status, out, err = command("--ckpt", runs["two"], "--plan-only", "--json")
     assert (status, err) == (0, "")
@@ -258,13 +270,16 @@ def test_a_comma_in_a_folder_is_no_list():
         (["a", "b", "--out", "x.onnx"], "out: x.onnx is a file, and 2 runs need a folder"),
         (["one/a", "two/a/", "--out", "x"], "ckpt: one/a and two/a are both called a, and bundles are named after"),
         (["a", "b"], "out: is needed, unless --plan-only is given"),
-        (["a", "taken", "--out", "."], "taken exists already; pass --overwrite"),
+        (["a", "elsewhere/taken", "--out", "."], "taken exists already; pass --overwrite"),
+        (["a", "taken", "--out", "."], "taken is or holds taken, which is read; choose another --out"),
         (["--out", "x"], "ckpt: names no run folder"),
     ],
 )
 def test_what_cannot_go_together_is_refused_before_anything_runs(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
+    if "elsewhere/taken" in words:
+        (tmp_path / "taken" / "bundle.json").write_text("{}")
     status, out, err = command("--ckpt", *words)
     assert (status, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
@@ -277,6 +292,7 @@ def test_from_python_two_exports_may_not_meet_in_one_place(runs, tmp_path):
     with pytest.raises(ValueError, match=r"^out: .* would both be written to"):
         export_many(each)
     (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "bundle.json").write_text("{}")
     with pytest.raises(OutputError, match="exists already"):
         export_many(each[:1])
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from finegates_export.errors import RunFolderError
+from finegates_export.errors import OutputError, RunFolderError
+from finegates_export.files import sha256_tree
 from finegates_trainer import train
 from finegates_trainer.reporter import Silent, StepReport
 from tests.trainer.test_train import options
@@ -26,6 +27,17 @@ class KillAt(Silent):
     def stepped(self, report: StepReport) -> None:
         if report.step == self.at:
             raise Killed
+
+
+class Steps(Silent):
+    """Remembers which steps were taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def stepped(self, report: StepReport) -> None:
+        self.steps.append(report.step)
 
 
 @pytest.mark.parametrize("killed_at", [4, 13, 22])
@@ -65,3 +77,41 @@ def test_resuming_a_finished_run_changes_nothing(base: Path, rows: Path, tmp_pat
     before = (tmp_path / "run" / "run.json").read_bytes()
     train(options(base, rows, tmp_path / "run", resume=True))
     assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_what_stands_at_out_is_given_back_only_where_it_was_asked_for(base: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(options(base, rows, out))
+    with pytest.raises(RunFolderError, match=r"stands already, trained with target_removed 0\.\d+ and not 0\.5"):
+        train(options(base, rows, out, resume=True, target_removed=0.5))
+    with pytest.raises(Killed):
+        train(options(base, rows, out, overwrite=True, target_removed=0.5), KillAt(13))
+    seen = Steps()
+    resumed = train(options(base, rows, out, resume=True, overwrite=True, target_removed=0.5), seen)
+    assert min(seen.steps) > 1, "it went on where it was killed"
+    assert resumed.info.options["target_removed"] == 0.5
+    assert not (tmp_path / "run.training").exists()
+
+
+def test_an_interrupted_run_is_not_thrown_away_unasked(base: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(options(base, rows, out), KillAt(8))
+    before = sha256_tree(tmp_path / "run.training")
+    with pytest.raises(OutputError, match=r"holds an interrupted run; pass --resume .* or --overwrite"):
+        train(options(base, rows, out))
+    with pytest.raises(ValueError, match="class-weights"):
+        train(options(base, rows, out, overwrite=True, class_weights="a,b"))
+    assert sha256_tree(tmp_path / "run.training") == before
+    train(options(base, rows, out, overwrite=True))
+    assert not (tmp_path / "run.training").exists()
+
+
+def test_a_folder_of_the_same_name_that_is_no_run_s_is_left_alone(base: Path, rows: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "run.training" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="holds other files; move them away"):
+            train(options(base, rows, tmp_path / "run", overwrite=overwrite))
+    assert notes.read_text() == "mine"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+import onnxruntime
 import pytest
 
+from finegates_export import ExportOptions, export
 from finegates_export.cli import main
 from finegates_export.engines.profile import PROFILES_JSON
 from finegates_export.errors import InputError, OutputError, UnsupportedError
@@ -65,6 +67,14 @@ def test_a_repository_holds_the_bundle_s_graph_and_tokenizer_as_they_are(bundle,
     assert (out / "classification" / "1" / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
     labels = json.loads((bundle / "bundle.json").read_text())["labels"]
     assert (out / "classification_graph" / "labels.txt").read_text().split() == labels
+
+
+def test_weights_beside_a_large_graph_go_with_it(workshop, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("finegates_export.onnx.write.INSIDE_LIMIT", 0)
+    export(ExportOptions(ckpt=run, out=tmp_path / "repository", target="triton", threads=1))
+    (graph,) = (tmp_path / "repository").rglob("model.onnx")
+    assert graph.with_name("model.onnx.data").is_file()
+    onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
 def test_configs_say_what_was_asked_for_in_triton_s_schema(bundle, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 from finegates_export.encoder_model import EncoderModel
 from finegates_export.errors import RunFolderError
 from finegates_export.families.base import BaseModel
-from finegates_export.files import check_destination, staged_folder
+from finegates_export.files import staged_folder
 from finegates_export.gates.adapter import save_adapter
 from finegates_export.gates.run_folder import (
     ADAPTER_FOLDER,
@@ -30,6 +30,7 @@ from finegates_trainer.metrics import LESS_IS_BETTER
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.processes import join_processes
 from finegates_trainer.reporter import Reporter, Silent
+from finegates_trainer.run_places import check_places, finished_run, working_folder
 from finegates_trainer.setup import Training, prepare
 
 IMAGE_SAMPLES = 64
@@ -60,16 +61,17 @@ def train(options: TrainOptions, reporter: Reporter | None = None, base: BaseMod
     processes = join_processes()
     reporter = reporter if reporter and processes.is_main else Silent()
     out = Path(options.out)
-    check_destination(out, overwrite=options.overwrite or options.resume)
-    if options.resume and out.exists():
-        return read_run(out)
+    work = working_folder(out)
+    check_places(options, out, work)
+    finished = finished_run(options, out, work) if options.resume else None
+    if finished:
+        return finished
     if options.threads:
         torch.set_num_threads(options.threads)
     training = prepare(options, base)
-    work = out.absolute().parent / f"{out.name}.training"
+    loop = Loop(training, work, reporter)
     if processes.is_main and not options.resume and work.exists():
         shutil.rmtree(work)
-    loop = Loop(training, work, reporter)
     resumed = options.resume and loop.resume()
     reporter.started(_facts(training, loop, resumed))
 

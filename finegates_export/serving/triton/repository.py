@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from finegates_export.files import check_destination, sha256_file, staged_folder
-from finegates_export.runtime.bundle_files import BUNDLE_JSON, TOKENIZER_JSON
+from finegates_export.graph_forms import graph_files
+from finegates_export.runtime.bundle_files import BUNDLE_JSON, EXPORT_MARKS, TOKENIZER_JSON
 from finegates_export.serving.triton import configs
 from finegates_export.serving.triton.options import TritonOptions
 from finegates_export.serving.triton.pbtxt import pbtxt
@@ -58,9 +59,9 @@ def write_repository(options: TritonOptions) -> RepositoryReport:
         OutputError: the folder cannot be written.
         UnsupportedError: its task has answers that are no tensors, or the device does not run its graph.
     """
-    check_destination(options.out, overwrite=options.overwrite)
+    check_destination(options.out, overwrite=options.overwrite, marks=EXPORT_MARKS, reads=(options.bundle,))
     served = read_served(options)
-    with staged_folder(options.out, overwrite=options.overwrite) as folder:
+    with staged_folder(options.out, overwrite=options.overwrite, marks=EXPORT_MARKS) as folder:
         return fill_repository(folder, served)
 
 
@@ -91,7 +92,8 @@ def _models(served: Served) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _put_graph(served: Served, model: Path) -> None:
-    shutil.copyfile(served.graph, model / VERSION / served.graph.name)
+    for part in graph_files(served.graph):
+        shutil.copyfile(part, model / VERSION / part.name)
     if served.labels:
         _put_labels(served, model)
     if served.task.images:
