@@ -29,7 +29,7 @@ from finegates_export.plan import ShrinkPlan
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
 from finegates_export.stamp import versions
 from finegates_export.tasks import graph_outputs, image_shape, task_of
-from finegates_export.tokenizer_files import copy_tokenizer_file
+from finegates_export.tokenizer_files import companions, copy_tokenizer_file
 
 if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run, RunInfo
@@ -40,7 +40,6 @@ SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 METADATA_PREFIX = "finegates."
-NOT_TOKENIZER = ("run.json", "shrunk.json", "config.json", "README.md")
 
 
 def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
@@ -87,9 +86,8 @@ def write_bundle(
     for graph in graphs:
         for part in graph_files(graph):
             shutil.move(part, place / part.name)
-    for file in sorted(run.folder.iterdir()):
-        if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_TOKENIZER:
-            copy_tokenizer_file(file, folder, run.info.max_length)
+    for file in companions(run.folder):
+        copy_tokenizer_file(file, folder, run.info.max_length)
     write_json(folder / "config.json", _config(run.info, config))
     from finegates_export.families import family_of
     from finegates_export.transformers_manifest import write_manifest

@@ -22,6 +22,8 @@ from finegates_export.plan import ShrinkPlan
 from finegates_export.pooling import Pooling
 from finegates_export.stamp import versions
 from finegates_export.tasks import task_of
+from finegates_export.tensor_files import save_tensors
+from finegates_export.tokenizer_files import companions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SHRUNK_JSON = "shrunk.json"
 WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-OWN_FILES = (SHRUNK_JSON, WEIGHTS_FILE, CONFIG_FILE)
 ATTRIBUTE = "finegates"
 """Where a loaded model carries its `ShrunkInfo`."""
 
@@ -67,23 +67,20 @@ def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False)
     adapters = [name for name, _ in model.named_parameters() if "lora_" in name]
     if adapters:
         raise InputError(f"the model still carries an adapter ({adapters[0]}); merge it first: merge_and_unload()")
-    with staged_folder(Path(folder), overwrite=overwrite) as stage:
+    with staged_folder(Path(folder), overwrite=overwrite, marks=(SHRUNK_JSON,)) as stage:
         write_shrunk(model, info, stage)
 
 
 def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     """Fill an empty folder; see `save_torch`."""
-    from safetensors.torch import save_file
-
     config: Any = model.config
     tied = _tied(model)
-    state = model.state_dict()
-    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items() if name not in tied}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     config.save_pretrained(folder)
-    for file in sorted(info.companions.iterdir()):
-        if file.is_file() and file.name not in (*OWN_FILES, "README.md", "run.json") and _goes_along(file):
-            shutil.copyfile(file, folder / file.name)
+    samples = info.companions / SAMPLES_FILE
+    for file in (*companions(info.companions), *([samples] if samples.is_file() else [])):
+        shutil.copyfile(file, folder / file.name)
     write_json(
         folder / SHRUNK_JSON,
         {
@@ -213,8 +210,3 @@ def _tied(model: nn.Module) -> dict[str, str]:
 def _set_parameter(model: nn.Module, path: str, parameter: nn.Parameter) -> None:
     owner, _, name = path.rpartition(".")
     setattr(model.get_submodule(owner), name, parameter)
-
-
-def _goes_along(file: Path) -> bool:
-    """Tokenizer files and samples do; other weights do not."""
-    return file.suffix != ".safetensors" or file.name == SAMPLES_FILE

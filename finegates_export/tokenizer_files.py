@@ -15,8 +15,20 @@ GENERIC_CLASS = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 """Names of transformers 5 that its version 4 does not know, and the ones that both know."""
 EXTRA_TOKENS = ("extra_special_tokens", "additional_special_tokens")
 """A list of special tokens in transformers 5, and in both: the first has to be a mapping in version 4."""
+OTHER_FILES = ("run.json", "shrunk.json", "bundle.json", "config.json", "README.md")
+SUFFIXES = (".json", ".txt", ".model", ".jinja", ".codes")
+"""Of tokenizers, image processors and their settings, as transformers writes them."""
 OF_THE_LOAD = ("is_local", "local_files_only", "name_or_path")
 """How the base was once loaded, which says nothing of the tokenizer."""
+
+
+def companions(folder: Path) -> list[Path]:
+    """The files of a run or shrunk folder that go wherever its model goes: tokenizer or image processor.
+
+    Whatever else lies there stays, an earlier export's graph for one.
+    """
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in SUFFIXES]
+    return [file for file in files if file.name not in OTHER_FILES]
 
 
 def copy_tokenizer_file(source: Path, folder: Path, max_length: int) -> None:

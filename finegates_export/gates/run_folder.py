@@ -24,6 +24,7 @@ from finegates_export.gates.layout import LAYOUTS
 from finegates_export.options import Options, check
 from finegates_export.pooling import Pooling
 from finegates_export.tasks import POOLINGS, TASKS
+from finegates_export.tensor_files import save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,14 +175,12 @@ def write_run(
     samples: dict[str, Tensor] | None,
 ) -> None:
     """Write a run's own files into a folder that already holds its adapter and tokenizer files, `run.json` last."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     if gates:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in gates.items()}, folder / GATES_FILE)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, folder / HEAD_FILE)
+        save_tensors(gates, folder / GATES_FILE)
+    save_tensors(head, folder / HEAD_FILE)
     if samples:
-        save_file(samples, folder / SAMPLES_FILE)
+        save_tensors(samples, folder / SAMPLES_FILE)
     hashes = {name: digest for name, digest in sha256_tree(folder).items() if not name.startswith(f"{LEVELS_FOLDER}/")}
     hashes.pop(RUN_JSON, None)
     write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())

@@ -22,7 +22,7 @@ from finegates_export.cache_layout import IDS, MASK
 from finegates_export.errors import InputError
 from finegates_export.files import write_json
 from finegates_export.tasks import LOGITS
-from finegates_export.tokenizer_files import TOKENIZER_CONFIG
+from finegates_export.tokenizer_files import TOKENIZER_CONFIG, companions
 from finegates_export.vocabulary.needed import Content, cut_content, needed_tokens
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class VocabularyCut:
         return {name: self._renumbered(name, value) for name, value in values.items()}
 
     def write_tokenizer(self, source: Path, folder: Path) -> None:
-        """Copy a tokenizer's files, and whatever else lies in their folder, with the new ids.
+        """Copy a tokenizer's files with the new ids.
 
         Args:
             source: a run folder.
@@ -117,8 +117,8 @@ class VocabularyCut:
         """
         import shutil
 
-        for file in source.iterdir():
-            if file.is_file() and file.name not in OLDER_FILES and file.suffix != ".safetensors":
+        for file in companions(source):
+            if file.name not in OLDER_FILES:
                 shutil.copyfile(file, folder / file.name)
         write_json(folder / TOKENIZER, self.content)
         settings = folder / TOKENIZER_CONFIG

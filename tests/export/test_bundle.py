@@ -52,6 +52,16 @@ def exported(run, out, **options):
     return export(ExportOptions(ckpt=run, out=out, threads=1, **options))
 
 
+def test_an_earlier_graph_in_the_run_folder_stays_there(small, tmp_path):
+    run = shutil.copytree(small, tmp_path / "run")
+    for name in ("model.onnx", "model.onnx.data", "index.html"):
+        (run / name).write_bytes(b"of another day")
+    exported(run, tmp_path / "bundle", torch=True)
+    assert (tmp_path / "bundle" / "tokenizer.json").is_file()
+    files = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.read_bytes() == b"of another day"]
+
+
 def test_every_file_is_listed_with_its_hash(bundle):
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     del files["bundle.json"]

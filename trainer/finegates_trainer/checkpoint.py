@@ -15,6 +15,7 @@ from torch import Tensor
 
 from finegates_export.errors import RunFolderError
 from finegates_export.files import staged_file
+from finegates_export.tensor_files import save_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -27,12 +28,10 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], scalars: dict[str,
         tensors: parameters, optimizer state, best state, by names that say which.
         scalars: the rest, as JSON types.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     with staged_file(folder / CHECKPOINT, overwrite=True) as stage:
-        contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(contiguous, stage, metadata={"scalars": json.dumps(scalars)})
+        apart = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        save_tensors(apart, stage, {"scalars": json.dumps(scalars)})
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
