@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finegates_export.errors import missing_extra
 from finegates_export.onnx.quantize import quiet_quantizer
+from finegates_export.onnx.write import save_graph
 
 FLOAT_STEPS, INTEGER_STEPS = 0, 4
 """The operator's `accuracy_level`: how a processor multiplies. In float, or with activations rounded to int8 block by
@@ -39,6 +40,7 @@ def quantize_int4(
         accuracy_level: `FLOAT_STEPS` or `INTEGER_STEPS`.
     """
     import onnx
+    import onnx_ir
 
     chosen = set(products) - set(exclude)
     if not chosen:
@@ -60,4 +62,4 @@ def quantize_int4(
             nodes_to_exclude=others,
         )
         quantizer.process()
-    onnx.save(quantizer.model.model, target)
+    save_graph(onnx_ir.from_proto(quantizer.model.model), target)
