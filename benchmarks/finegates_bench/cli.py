@@ -31,18 +31,23 @@ def main() -> None:
 
 
 def _bench(options: BenchOptions, output: Output) -> None:
+    from finegates_bench.plot_style import check_plots
     from finegates_bench.report_files import report
     from finegates_bench.sweep import measure
 
+    check_plots()
     measured = measure(options, output.say)
     report(measured, options.out, overwrite=options.overwrite)
     output.result(f"{measured}\nwrote {options.out}", measured.to_json())
 
 
 def _table(options: TableOptions, output: Output) -> None:
+    from finegates_bench.plot_style import check_plots
     from finegates_bench.table_files import save_table
     from finegates_bench.table_sweep import cost_table
 
+    if options.out is not None and options.base is not None:
+        check_plots()
     table = cost_table(options, output.say)
     if options.out is not None:
         save_table(table, options.out, overwrite=options.overwrite)

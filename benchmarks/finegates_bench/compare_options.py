@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finegates_export.measure.shapes import Shape
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class CompareOptions(Options):
     """Judge --fail-above on milliseconds instead; the same machine must have made both reports."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "before", Path(self.before))
-        object.__setattr__(self, "after", Path(self.after))
+        object.__setattr__(self, "before", as_path(self.before))
+        object.__setattr__(self, "after", as_path(self.after))
         try:
             shapes = tuple(str(Shape.parse(shape)) for shape in self.shapes)
         except ValueError as error:

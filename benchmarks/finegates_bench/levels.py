@@ -58,12 +58,22 @@ def other_runs(run: Run, folders: Sequence[Path]) -> list[Candidate]:
         check_same_answers(run, other, f"run {other.folder}")
     bases = [one.info.base_name for one in (run, *others)]
     named = [
-        base if bases.count(base) == 1 else f"{base} ({other.folder.name})"
-        for base, other in zip(bases[1:], others, strict=True)
+        base if bases.count(base) == 1 else f"{base} ({folder})"
+        for base, folder in zip(bases[1:], _short_names(others), strict=True)
     ]
     return [
         Candidate(f"other-{number}", "other", True, other, name=name)
         for number, (name, other) in enumerate(zip(named, others, strict=True), 1)
+    ]
+
+
+def _short_names(runs: Sequence[Run]) -> list[str]:
+    """What the runs' folders are called, with the folder above where two are called the same."""
+    folders = [run.folder.resolve() for run in runs]
+    names = [folder.name for folder in folders]
+    return [
+        name if names.count(name) == 1 else f"{folder.parent.name}/{name}"
+        for name, folder in zip(names, folders, strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 from finegates_export.runtime.session import PROVIDERS
 from finegates_export.targets import TARGETS
 
@@ -61,17 +61,18 @@ class BenchOptions(Options):
     """Processor threads of every model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ckpt", Path(self.ckpt))
-        object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "baseline", Path(self.baseline) if self.baseline else None)
-        object.__setattr__(self, "against", tuple(Path(run) for run in self.against))
+        object.__setattr__(self, "ckpt", as_path(self.ckpt))
+        object.__setattr__(self, "out", as_path(self.out))
+        object.__setattr__(self, "baseline", as_path(self.baseline) if self.baseline else None)
+        object.__setattr__(self, "against", tuple(as_path(run) for run in self.against))
         check(
             len(set(self.against)) == len(self.against),
             "against",
             f"names a run twice: {', '.join(map(str, self.against))}",
         )
         check(all(0 <= share < 1 for share in self.what_if), "what-if", f"must lie in [0, 1), got {self.what_if}")
-        check(len(set(self.what_if)) == len(self.what_if), "what-if", f"names a share twice: {self.what_if}")
+        told_apart = len({f"{share:g}" for share in self.what_if}) == len(self.what_if)
+        check(told_apart, "what-if", f"names a share twice: {self.what_if}")
         check(bool(self.shapes), "shapes", "names no shape; write BATCHxSEQUENCE, as in 8x128")
         try:
             parsed = self.parsed_shapes()

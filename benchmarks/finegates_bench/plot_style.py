@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,16 +98,27 @@ class Key:
         )  # fmt: skip
 
 
+def check_plots() -> None:
+    """Fail before a measurement whose plots could not be drawn.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import_module("matplotlib")
+    except ImportError as error:
+        raise missing_extra("matplotlib", "bench") from error
+
+
 def styled() -> Any:
     """A context in which figures are drawn in this style.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-    except ImportError as error:
-        raise missing_extra("matplotlib", "bench") from error
+    check_plots()
+    from matplotlib import rc_context
+
     return rc_context(STYLE)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from finegates_export.measure.block_times import Precision
 from finegates_export.measure.shapes import Shape
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 from finegates_export.targets import MEASURED_TARGETS
 
 
@@ -39,8 +39,8 @@ class TableOptions(Options):
     """Replace what is at --out."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "file", Path(self.file) if self.file else None)
-        object.__setattr__(self, "out", Path(self.out) if self.out else None)
+        object.__setattr__(self, "file", as_path(self.file) if self.file else None)
+        object.__setattr__(self, "out", as_path(self.out) if self.out else None)
         try:
             self.parsed_shape()
         except ValueError as error:

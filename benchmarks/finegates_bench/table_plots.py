@@ -40,11 +40,11 @@ def save_staircase(report: CostReport, folder: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
     panels = list(_panels(report))
     rows = math.ceil(len(panels) / COLUMNS)
     with styled():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(PANEL_INCHES[0] * COLUMNS, PANEL_INCHES[1] * rows), layout="constrained")
         places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes, panel in zip(places, panels, strict=False):

@@ -24,7 +24,8 @@ import yaml
 from study_report import markdown
 
 from finegates_export.errors import FineGatesError, InputError
-from finegates_export.files import write_json
+from finegates_export.files import sha256_file, write_json
+from finegates_export.gates.run_folder import RUN_JSON
 from finegates_export.options import Options, check
 
 RECIPES = Path(__file__).resolve().parents[2] / "trainer" / "recipes"
@@ -161,10 +162,13 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
 
     Args:
         level: a run folder.
-        remembered: the file that keeps the answer.
+        remembered: the file that keeps the answer, for this very run.
     """
+    record = sha256_file(level / RUN_JSON)
     if remembered.is_file():
-        return dict(json.loads(remembered.read_text(encoding="utf-8")))
+        known = dict(json.loads(remembered.read_text(encoding="utf-8")))
+        if known.get("run_sha256") == record:
+            return known
     from finegates_bench.quality import evaluation_rows, graph_metric
     from finegates_export import ExportOptions, export
     from finegates_export.gates.assemble import base_of
@@ -193,6 +197,7 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
         "settled": run.info.settled,
         "largest_difference": max(max(link.relative, link.hidden_relative or 0.0) for link in exact),
         "command": run.info.command,
+        "run_sha256": record,
     }
     write_json(remembered, result)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_other_runs_come_last_under_their_base_s_name(against: BenchReport, unpr
     assert any(SMALLER in note and "mpnet" in note for note in against.notes)
     pruned = dataclasses.replace(smaller, removed=0.3)
     assert pruned.label == f"{SMALLER}, 30% removed"
+
+
+def test_runs_of_one_name_are_told_apart_by_the_folder_above(
+    gated_run: Path, smaller_run: Path, tmp_path: Path
+) -> None:
+    copies = [Path(shutil.copytree(smaller_run, tmp_path / place / "run")) for place in ("one", "two")]
+    found = other_runs(read_run(gated_run), copies)
+    assert [other.name for other in found] == [f"{SMALLER} (one/run)", f"{SMALLER} (two/run)"]
 
 
 def test_each_is_scored_as_its_own_training_scored_it(against: BenchReport, smaller_run: Path) -> None:

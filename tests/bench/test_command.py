@@ -75,3 +75,18 @@ def test_bad_input_is_one_line_and_status_2(
     assert said.count("\n") == 1
     assert message in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--ckpt", "run", "--out", "out"), ("table", "--base", "base", "--shape", "1x8", "--out", "out")]
+)
+def test_plots_that_could_not_be_drawn_stop_a_measurement_before_it_begins(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        bench(monkeypatch, *words)
+    assert ended.value.code == 2
+    assert "matplotlib is not installed. Run: pip install 'finegates-export[bench]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from finegates_export.measure.shapes import Shape
         ({"what_if": (1.0,)}, "what-if"),
         ({"what_if": (-0.1,)}, "what-if"),
         ({"what_if": (0.3, 0.3)}, "what-if"),
+        ({"what_if": (0.3, 0.30000001)}, "what-if"),
         ({"rounds": 0}, "rounds"),
         ({"seconds": -1.0}, "seconds"),
         ({"warmup": -1}, "warmup"),

@@ -60,6 +60,12 @@ def test_a_study_runs_and_a_second_time_trains_nothing(
     study.main()
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
 
+    score = tmp_path / "work" / "unpruned-0.score.json"
+    known = json.loads(score.read_text(encoding="utf-8"))
+    score.write_text(json.dumps({**known, "metric": 2.0, "run_sha256": "another run's"}), encoding="utf-8")
+    study.main()
+    assert json.loads(score.read_text(encoding="utf-8")) == known, "a score counts for the run that it was made of"
+
     monkeypatch.setattr(
         sys, "argv", [*words, "--work", str(tmp_path / "elsewhere"), "--seeds", "1", "--only", "unpruned"]
     )
