@@ -9,7 +9,7 @@ from typing import Literal  # noqa: F401  # in the inherited fields' types, whic
 
 from finegates_export.commands import Command, Output, run_command
 from finegates_export.export_options import ExportOptions
-from finegates_export.options import check
+from finegates_export.options import as_path, check
 from finegates_export.serving.triton.options import TritonOptions
 
 SUMMARY = """Fold a trained run, cut away what its gates closed, prove that nothing changed, and write ONNX.
@@ -31,7 +31,7 @@ class CommandOptions(ExportOptions):
     """Run folders, levels of runs, or saved shrunk models; one or several."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ckpt", tuple(Path(folder) for folder in self.ckpt))
+        object.__setattr__(self, "ckpt", tuple(as_path(folder) for folder in self.ckpt))
         check(len(self.ckpt) > 0, "ckpt", "names no run folder")
         if len(self.ckpt) > 1:
             single_file = self.out is not None and Path(self.out).suffix == ".onnx"

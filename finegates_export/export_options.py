@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 from finegates_export.targets import PACKAGES, TARGETS, web
 from finegates_export.verification.chain import Tolerances
 
@@ -73,10 +73,10 @@ class ExportOptions(Options):
     """Processor threads; default: the libraries' choice."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ckpt", Path(self.ckpt))
+        object.__setattr__(self, "ckpt", as_path(self.ckpt))
         for name in ("out", "baseline", "web_libraries", "vocabulary_of"):
             given = getattr(self, name)
-            object.__setattr__(self, name, Path(given) if given else None)
+            object.__setattr__(self, name, as_path(given) if given else None)
         check(self.out is not None or self.plan_only, "out", "is needed, unless --plan-only is given")
         targets = (*TARGETS, *PACKAGES)
         check(self.target in targets, "target", f"{self.target!r} is not one of {', '.join(targets)}")
@@ -89,6 +89,9 @@ class ExportOptions(Options):
         told = "goes with --quantize int8 or int4 on targets in float32"
         check(wanted or not self.quantize_head, "quantize-head", told)
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
+        scales = self.quantize == "int8-static" and TARGETS[self.graph_target].FLOAT == "float16"
+        told = f"{self.opset} has no float16 scales, which int8-static needs on {self.target}; take 19 or 20"
+        check(not scales or self.opset is None or self.opset >= 19, "opset", told)
         check(self.tokens > 0, "tokens", f"must be positive, got {self.tokens}")
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
         for name in ("onnx_folder", "torch", "baseline", "web_libraries", "vocabulary_of"):

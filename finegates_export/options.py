@@ -6,6 +6,7 @@ A subclass checks its fields in `__post_init__` and raises `ValueError` whose me
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, TypeVar
 
 OptionsT = TypeVar("OptionsT", bound="Options")
@@ -30,6 +31,11 @@ class Options:
         if unknown:
             raise ValueError(f"{unknown[0]}: not an option of {cls.__name__}; it has {sorted(known)}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def as_path(value: str | Path) -> Path:
+    """A path as a user writes it, `~` and all."""
+    return Path(value).expanduser()
 
 
 def check(condition: bool, field: str, message: str) -> None:

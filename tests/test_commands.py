@@ -135,3 +135,9 @@ def test_ctrl_c_ends_a_command_with_a_line(monkeypatch: pytest.MonkeyPatch, caps
     arguments = ["--ckpt", "run/", "--out", "bundle/"]
     assert run(partial(run_command, "finegates-wait", command), arguments, monkeypatch) == INTERRUPTED_STATUS
     assert capsys.readouterr().err == "finegates-wait: interrupted\n"
+
+
+def test_a_home_folder_in_yaml_is_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = ExportOptions.from_json({"ckpt": "~/run", "out": "~/bundle"})
+    assert (options.ckpt, options.out) == (tmp_path / "run", tmp_path / "bundle")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finegates_export.measure.shapes import Shape
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class EngineOptions(Options):
     """Replace what is at --out."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", Path(self.model))
-        object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "timing_cache", Path(self.timing_cache) if self.timing_cache else None)
+        object.__setattr__(self, "model", as_path(self.model))
+        object.__setattr__(self, "out", as_path(self.out))
+        object.__setattr__(self, "timing_cache", as_path(self.timing_cache) if self.timing_cache else None)
         object.__setattr__(self, "compute_capability", tuple(name.lower() for name in self.compute_capability))
         for name in self.compute_capability:
             known = re.fullmatch(r"sm\d{2,3}", name) is not None

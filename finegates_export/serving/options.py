@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finegates_export.graph_forms import GRAPH_FILES
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 from finegates_export.runtime.session import PROVIDERS
 
 COUNTS = ("replicas", "threads", "batch", "rows", "max_body", "max_texts", "max_characters", "queue")
@@ -61,7 +61,7 @@ class ServeOptions(Options):
     """Seconds that a server that is told to stop takes to answer what it has."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bundle", Path(self.bundle))
+        object.__setattr__(self, "bundle", as_path(self.bundle))
         written = self.address in ("", AUTO) or re.fullmatch(r".+:\d{1,5}", self.address) is not None
         check(written, "address", f"{self.address!r} is not HOST:PORT or {AUTO}")
         named = re.fullmatch(r"[A-Za-z0-9_.-]*", self.name) is not None

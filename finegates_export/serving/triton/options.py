@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finegates_export.graph_forms import GRAPH_FILES, Form
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
@@ -45,8 +45,8 @@ class TritonOptions(Options):
     """Replace what is at --out."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bundle", Path(self.bundle))
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "bundle", as_path(self.bundle))
+        object.__setattr__(self, "out", as_path(self.out))
         object.__setattr__(self, "preferred_batches", tuple(self.preferred_batches))
         named = re.fullmatch(r"[A-Za-z0-9_.-]*", self.name) is not None
         check(named, "name", f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone")
