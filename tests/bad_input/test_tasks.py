@@ -23,6 +23,8 @@ from tests.tiny import tiny_base, tiny_run
 
 WORDS = {"tokens": ["a", "film"], "tags": ["O", "B"]}
 QUESTION = {"question": "so ?", "context": "the film was great", "answer": "great", "answer_start": 13}
+TEXT = {"text": "a film", "label": "1"}
+SEVERAL = {"text": "a film", "labels": ["a", "b"]}
 PAIR = {"sentence1": "a film", "sentence2": "a play", "score": 1.0}
 
 
@@ -43,6 +45,18 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "words as a string": ("token-classification", [{"tokens": "a film", "tags": ["O", "B"]}], {}, "reads a list"),
     "no tags": ("token-classification", [{"tokens": ["a"]}], {}, r"no column label \(one of tags.*--label-column"),
     "one tag": ("token-classification", [{**WORDS, "tags": ["O", "O"]}], {}, "1 labels.*needs 2 or more"),
+    "no label": ("classification", [TEXT, {**TEXT, "label": None}], {}, "line 2 has no label in column 'label'"),
+    "a blank label": ("classification", [TEXT, {**TEXT, "label": " "}], {}, "line 2 has no label"),
+    "no text": ("classification", [TEXT, {"text": None, "label": "0"}], {}, "line 2 has no text in column 'text'"),
+    "no key for the text": ("classification", [TEXT, {"label": "0"}], {}, "line 2 has no text in column 'text'"),
+    "no second text": ("embedding", [PAIR, {**PAIR, "sentence2": None}], {"pooling": "cls"}, "line 2 has no text in"),
+    "null among labels": (
+        "multi-label", [SEVERAL, {**SEVERAL, "labels": ["a", None]}], {}, "line 2 has None among the values in",
+    ),
+    "a blank among labels": ("multi-label", [{**SEVERAL, "labels": ["a", ""]}], {}, "line 1 has '' among the values"),
+    "labels in an object": ("multi-label", [{**SEVERAL, "labels": {"a": 1}}], {}, "line 1 has {'a': 1} among"),
+    "null among tags": ("token-classification", [{**WORDS, "tags": ["O", None]}], {}, "line 1 has None among the val"),
+    "null among words": ("token-classification", [{**WORDS, "tokens": ["a", None]}], {}, "None .* column 'tokens'"),
     "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "line 1 has no answer"),
     "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' does not stand at 2"),
     "empty SQuAD answer": (

@@ -77,6 +77,19 @@ def test_what_is_missing_is_named(tmp_path: Path, source: DataSource, message: s
         read_data(DataSource(place, None, source.text_column, source.pair_column, source.label_column))
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize(
+    ("name", "last"), [("rows.csv", "lovely thing,"), ("rows.tsv", "lovely thing\t "), ("rows.tsv", "lovely thing")]
+)
+def test_a_row_without_a_label_is_named_and_makes_no_class(tmp_path: Path, name: str, last: str, task: str) -> None:
+    lines = ["sentence,label", "a film,1", "a play,0", "a song,1"]
+    separator = "\t" if name.endswith(".tsv") else ","
+    path = tmp_path / name
+    path.write_text("\n".join([line.replace(",", separator) for line in lines] + [last]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{name} row 4 has no label in column 'label' \(1 of 4 rows have none\)"):
+        read_data(DataSource(str(path), eval_data=str(path), task=task))
+
+
 def test_labels_keep_their_names_and_a_natural_order() -> None:
     assert label_names(Rows(["a"] * 4, None, ["10", "9", "2", "10"])) == ("2", "9", "10")
     assert label_names(Rows(["a"] * 2, None, [1.0, 0.0])) == ("0", "1")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from finegates_export.errors import InputError
 from finegates_export.tasks import task_of
+from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing
 from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
 from finegates_trainer.data.tables import place
@@ -43,7 +43,7 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     """The rows of a table.
 
     Raises:
-        InputError: a column is missing, a row has no label, or a value is not what the task reads.
+        InputError: a column is missing, a row has no text or no label, or a value is not what the task reads.
     """
     unit = task_of(source.task).unit
     if unit == "next":
@@ -52,17 +52,18 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     label = _column(table, source.label_column, usual.label, "label", where)
     text = _column(table, source.text_column, usual.text, "text", where)
     pair = _pair_column(table, source, usual, where)
-    empty = table[label].isna()
-    if empty.any():
-        raise InputError(f"{where}: {int(empty.sum())} rows have no label in column {label!r}")
-    pairs = [str(value) for value in table[pair]] if pair is not None else None
+    refuse_missing(table, label, "label", where, blank=unit not in ("label", "span"))
     if unit == "token":
-        return _tagged_words(table, _lists(table, text, where), _lists(table, label, where), where)
-    texts = [str(value) for value in table[text]]
+        return _tagged_words(table, text, label, where)
+    pairs = _texts(table, pair, where) if pair is not None else None
+    texts = _texts(table, text, where)
     if unit == "span":
         return Rows(texts, pairs, _answers(table, label, pairs or [], where))
-    read: Callable[[Any], Any] = _several if unit == "label" else _as_is
-    return Rows(texts, pairs, [read(value) for value in table[label].tolist()])
+    labels = table[label].tolist()
+    if unit == "label":
+        labels = [_several(value) for value in labels]
+        refuse_gaps(table, label, labels, where, blank=True)
+    return Rows(texts, pairs, labels)
 
 
 def _pair_column(table: Any, source: DataSource, usual: UsualColumns, where: str) -> str | None:
@@ -85,14 +86,15 @@ def _column(table: Any, named: str | None, usual: tuple[str, ...], kind: str, wh
     return str(found[0])
 
 
-def _as_is(value: Any) -> Any:
-    return value
+def _texts(table: Any, column: str, where: str) -> list[str]:
+    refuse_missing(table, column, "text", where)
+    return [str(value) for value in table[column]]
 
 
 def _several(value: Any) -> list[Any]:
     """The labels of a row: a list, the same written as JSON, or words between commas."""
     if not isinstance(value, str):
-        return list(value) if hasattr(value, "__iter__") else [value]
+        return list(value) if isinstance(value, LISTS) else [value]
     if value.strip().startswith("["):
         try:
             return list(json.loads(value))
@@ -113,7 +115,10 @@ def _lists(table: Any, column: str, where: str) -> list[list[Any]]:
     return lists
 
 
-def _tagged_words(table: Any, words: list[list[Any]], tags: list[list[Any]], where: str) -> Rows:
+def _tagged_words(table: Any, text: str, label: str, where: str) -> Rows:
+    words, tags = _lists(table, text, where), _lists(table, label, where)
+    refuse_gaps(table, text, words, where)
+    refuse_gaps(table, label, tags, where, blank=True)
     for number, (some, others) in enumerate(zip(words, tags, strict=True)):
         if len(some) != len(others):
             raise InputError(

@@ -1,0 +1,69 @@
+"""Rows that lack what a task reads are refused by their places: made into words, nothing would be trained as "nan"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finegates_export.errors import InputError
+from finegates_trainer.data.tables import place
+
+LISTS = (list, np.ndarray)
+"""What JSON and Parquet make of a list."""
+
+
+def refuse_missing(table: Any, column: str, kind: str, where: str, *, blank: bool = False) -> None:
+    """Refuse a table in which a row has nothing in a column.
+
+    Args:
+        table: of `read_tables`.
+        column: the column's name.
+        kind: what is read there, as messages call it.
+        where: what the user named.
+        blank: whether spaces alone are nothing too; a file of separated values has no other way to say so.
+
+    Raises:
+        InputError: there is such a row; the message names the first and counts them.
+    """
+    gaps = [
+        number
+        for number, (missing, value) in enumerate(zip(table[column].isna(), table[column], strict=True))
+        if missing or (blank and _is_blank(value))
+    ]
+    if gaps:
+        raise InputError(
+            f"{place(table, gaps[0], where)} has no {kind} in column {column!r} ({len(gaps)} of {len(table)} rows "
+            "have none); give one or remove it"
+        )
+
+
+def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, blank: bool = False) -> None:
+    """Refuse a column in whose lists something is missing, or something that is neither a name nor a number.
+
+    Args:
+        table: of `read_tables`.
+        column: the column's name.
+        lists: its values, read.
+        where: what the user named.
+        blank: whether spaces alone are nothing too.
+
+    Raises:
+        InputError: there is such a row; the message names it.
+    """
+    for number, entries in enumerate(lists):
+        for one in entries:
+            if isinstance(one, (dict, *LISTS)) or is_nothing(one) or (blank and _is_blank(one)):
+                raise InputError(
+                    f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, names or "
+                    "numbers are read there; correct or remove it"
+                )
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a single value is one that files have for nothing: null, or not a number."""
+    return value is None or value != value  # noqa: PLR0124  # NaN alone differs from itself
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
