@@ -50,6 +50,12 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "no text": ("classification", [TEXT, {"text": None, "label": "0"}], {}, "line 2 has no text in column 'text'"),
     "no key for the text": ("classification", [TEXT, {"label": "0"}], {}, "line 2 has no text in column 'text'"),
     "no second text": ("embedding", [PAIR, {**PAIR, "sentence2": None}], {"pooling": "cls"}, "line 2 has no text in"),
+    "labels for one": (
+        "classification", [TEXT, {**TEXT, "label": ["a"]}], {}, r"line 2 has the list \['a'\] .*--task multi-label",
+    ),
+    "an object for a label": (
+        "classification", [TEXT, {**TEXT, "label": {"a": "0"}}], {}, "line 2 has the object {'a': '0'} in column",
+    ),
     "null among labels": (
         "multi-label", [SEVERAL, {**SEVERAL, "labels": ["a", None]}], {}, "line 2 has None among the values in",
     ),

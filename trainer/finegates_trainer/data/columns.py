@@ -8,7 +8,7 @@ from typing import Any
 
 from finegates_export.errors import InputError
 from finegates_export.tasks import task_of
-from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing
+from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing, refuse_several
 from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
 from finegates_trainer.data.tables import place
@@ -63,6 +63,8 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     if unit == "label":
         labels = [_several(value) for value in labels]
         refuse_gaps(table, label, labels, where, blank=True)
+    elif unit == "row":
+        refuse_several(table, label, where)
     return Rows(texts, pairs, labels)
 
 

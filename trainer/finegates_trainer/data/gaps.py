@@ -60,6 +60,25 @@ def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, 
                 )
 
 
+def refuse_several(table: Any, column: str, where: str) -> None:
+    """Refuse a column that holds anything but one label a row.
+
+    Raises:
+        InputError: a row has a list or an object there; the message names it.
+    """
+    for number, value in enumerate(table[column]):
+        if isinstance(value, LISTS):
+            raise InputError(
+                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, one label is "
+                "read there; give one, or train with --task multi-label"
+            )
+        if isinstance(value, dict):
+            raise InputError(
+                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, one label is read "
+                "there; give a name or a number"
+            )
+
+
 def is_nothing(value: Any) -> bool:
     """Whether a single value is one that files have for nothing: null, or not a number."""
     return value is None or value != value  # noqa: PLR0124  # NaN alone differs from itself
