@@ -65,6 +65,15 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "null among words": ("token-classification", [{**WORDS, "tokens": ["a", None]}], {}, "None .* column 'tokens'"),
     "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "line 1 has no answer"),
     "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' does not stand at 2"),
+    "answer nowhere": (
+        "question-answering", [{**QUESTION, "answer": "odd", "answer_start": None}], {}, "'odd' does not stand in its",
+    ),
+    "a word for a start": (
+        "question-answering", [QUESTION, {**QUESTION, "answer_start": "x"}], {}, "line 2 has the start 'x' of an answ",
+    ),
+    "null in SQuAD's answer": (
+        "question-answering", [{"question": "so ?", "context": "None", "answers": {"text": None}}], {}, "has no answer",
+    ),
     "empty SQuAD answer": (
         "question-answering",
         [{"question": "so ?", "context": "a film", "answers": {"text": [], "answer_start": []}}],

@@ -126,6 +126,19 @@ def test_a_missing_start_is_found_and_an_answer_at_the_edge_is_kept(tmp_path: Pa
         make_examples("question-answering", tiny_tokenizer(), rows, rows.labels, 7, NAMES)
 
 
+@pytest.mark.parametrize("start", [None, float("nan"), "", " ", 8, 8.0, "8"])
+@pytest.mark.parametrize("form", ["columns", "SQuAD", "SQuAD without lists"])
+def test_an_answers_start_may_be_missing_in_some_rows(tmp_path: Path, form: str, start: Any) -> None:
+    def row(given: Any) -> dict[str, Any]:
+        answer = {"answer": "film", "answer_start": given}
+        if form != "columns":
+            text, first = (["film"], [given]) if form == "SQuAD" else ("film", given)
+            answer = {"answers": {"text": text, "answer_start": first}}
+        return {"question": "so ?", "context": "a great film", **answer}
+
+    assert read(tmp_path, "question-answering", [row(8), row(start)]).labels == [("film", 8)] * 2
+
+
 def test_questions_about_one_text_are_held_out_together(tmp_path: Path) -> None:
     rows = [
         {"question": f"so {word} ?", "context": f"text {i} was great", "answer": "great"}

@@ -8,6 +8,7 @@ from typing import Any
 
 from finegates_export.errors import InputError
 from finegates_export.tasks import task_of
+from finegates_trainer.data.answers import answers_of
 from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing, refuse_several
 from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
@@ -16,7 +17,6 @@ from finegates_trainer.data.tables import place
 TEXT_COLUMNS = ("sentence", "text", "sentence1", "premise", "question1", "question", "content", "review")
 PAIR_COLUMNS = ("sentence2", "hypothesis", "question2", "text2", "text_pair")
 LABEL_COLUMNS = ("label", "labels", "score", "target", "class", "stars", "similarity")
-START_COLUMNS = ("answer_start", "start")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     pairs = _texts(table, pair, where) if pair is not None else None
     texts = _texts(table, text, where)
     if unit == "span":
-        return Rows(texts, pairs, _answers(table, label, pairs or [], where))
+        return Rows(texts, pairs, answers_of(table, label, pairs or [], where))
     labels = table[label].tolist()
     if unit == "label":
         labels = [_several(value) for value in labels]
@@ -127,26 +127,3 @@ def _tagged_words(table: Any, text: str, label: str, where: str) -> Rows:
                 f"{place(table, number, where)} has {len(some)} words and {len(others)} tags; give one each"
             )
     return Rows([[str(word) for word in some] for some in words], None, tags)
-
-
-def _answers(table: Any, column: str, contexts: list[str], where: str) -> list[tuple[str, int]]:
-    """Text and place of every row's first answer, from a text beside a start or from SQuAD's dictionaries."""
-    start = next((name for name in START_COLUMNS if name in table.columns), None)
-    starts = table[start].tolist() if start is not None else [None] * len(table)
-    answers = []
-    for number, (value, given, context) in enumerate(zip(table[column], starts, contexts, strict=True)):
-        text, first = value, given
-        if isinstance(value, dict):
-            texts, places = value.get("text", ()), value.get("answer_start", ())
-            text, first = (texts[0] if len(texts) else ""), (places[0] if len(places) else None)
-        answers.append(_placed(str(text), first, context, place(table, number, where)))
-    return answers
-
-
-def _placed(text: str, start: Any, context: str, where: str) -> tuple[str, int]:
-    if not text:
-        raise InputError(f"{where} has no answer; every question needs one in its text, remove those without")
-    first = context.find(text) if start is None else int(start)
-    if first < 0 or context[first : first + len(text)] != text:
-        raise InputError(f"{where}: the answer {text!r} does not stand at {first} in its text; correct its start")
-    return text, first

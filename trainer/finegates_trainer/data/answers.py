@@ -1,0 +1,72 @@
+"""Answers that stand in their texts: from a text beside a start, or from SQuAD's dictionaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finegates_export.errors import InputError
+from finegates_trainer.data.gaps import is_nothing
+from finegates_trainer.data.tables import place
+
+START_COLUMNS = ("answer_start", "start")
+
+
+def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list[tuple[str, int]]:
+    """Text and place of every row's first answer.
+
+    Args:
+        table: of `read_tables`.
+        column: the answers' column.
+        contexts: the texts that they stand in.
+        where: what the user named.
+
+    Raises:
+        InputError: a row has no answer, or one that does not stand where it says; the message names it.
+    """
+    answers = []
+    for number, (value, given, context) in enumerate(zip(table[column], _starts(table), contexts, strict=True)):
+        text, first = value, given
+        if isinstance(value, dict):
+            text, first = _first(value.get("text")), _first(value.get("answer_start"))
+        at = place(table, number, where)
+        answers.append(_placed("" if is_nothing(text) else str(text), _start(first, at), context, at))
+    return answers
+
+
+def _starts(table: Any) -> list[Any]:
+    """The column of starts, None where it has nothing or is not there."""
+    column = next((name for name in START_COLUMNS if name in table.columns), None)
+    if column is None:
+        return [None] * len(table)
+    return [None if missing else value for missing, value in zip(table[column].isna(), table[column], strict=True)]
+
+
+def _first(value: Any) -> Any:
+    """The first of a list, None of an empty one; a single answer may stand there without a list."""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return value
+    return next(iter(value), None)
+
+
+def _start(value: Any, at: str) -> int | None:
+    """Where an answer is said to start; None where it is to be searched for."""
+    if is_nothing(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{at} has the start {value!r:.60} of an answer, a whole number is read there; correct it, or leave it "
+            "away to have the answer searched for"
+        ) from error
+
+
+def _placed(text: str, start: int | None, context: str, at: str) -> tuple[str, int]:
+    if not text:
+        raise InputError(f"{at} has no answer; every question needs one in its text, remove those without")
+    first = context.find(text) if start is None else start
+    if start is None and first < 0:
+        raise InputError(f"{at}: the answer {text!r} does not stand in its text; correct or remove it")
+    if first < 0 or context[first : first + len(text)] != text:
+        raise InputError(f"{at}: the answer {text!r} does not stand at {first} in its text; correct its start")
+    return text, first
