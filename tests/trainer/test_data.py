@@ -90,6 +90,40 @@ def test_a_row_without_a_label_is_named_and_makes_no_class(tmp_path: Path, name:
         read_data(DataSource(str(path), eval_data=str(path), task=task))
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+@pytest.mark.parametrize("header", ["sentence,label", "sentence,label,index", "index,sentence,label"])
+@pytest.mark.parametrize(("behind", "last"), [(",", ","), (", ,", ","), (",", ""), ("", "")])
+def test_separators_behind_the_last_value_shift_no_columns(
+    tmp_path: Path, name: str, header: str, behind: str, last: str
+) -> None:
+    values = {"sentence": "007", "label": "1", "index": "web"}
+    row = ",".join(values[column] for column in header.split(","))
+    written = "\n".join([header, row + behind, "", row + behind, row + last, ""])
+    path = tmp_path / name
+    path.write_text(written.replace(",", "\t" if name.endswith(".tsv") else ","), encoding="utf-8")
+    rows = read_data(DataSource(str(path), eval_data=str(path))).train
+    assert (rows.texts, rows.labels) == (["007"] * 3, ["1"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["sentence,label", "a film,1,", "fine, really,0"], r"row 2 has more values than the header's 2 names"),
+        (
+            ["sentence,label", "fine, really,0"],
+            r"row 1 has more values .*\(sentence, label\); name every column, or put",
+        ),
+        (["sentence,label", "a, film,so,0", "a play,1"], "row 1 has more values"),
+        (["sentence,label", "a film,1", "fine, really,0"], r"cannot be read: .*line 3"),
+    ],
+)
+def test_values_that_no_column_names_are_not_dropped(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"rows\.csv {message}"):
+        read_data(DataSource(str(path)))
+
+
 def test_labels_keep_their_names_and_a_natural_order() -> None:
     assert label_names(Rows(["a"] * 4, None, ["10", "9", "2", "10"])) == ("2", "9", "10")
     assert label_names(Rows(["a"] * 2, None, [1.0, 0.0])) == ("0", "1")

@@ -71,9 +71,9 @@ def _parse(path: Path) -> Any:
     try:
         if path.suffix == ".tsv":
             # Tab-separated corpora do not quote: a quote character is data.
-            return pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False)
+            return _separated(path, sep="\t", quoting=csv.QUOTE_NONE)
         if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
+            return _separated(path, sep=",")
         if path.suffix == ".json":
             return pd.read_json(path, dtype=False)
         if path.suffix in (".jsonl", ".txt"):
@@ -85,6 +85,30 @@ def _parse(path: Path) -> Any:
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
+
+
+def _separated(path: Path, **form: Any) -> Any:
+    """A table of separated values as strings; a separator behind every row's last value is nothing.
+
+    Raises:
+        InputError: the rows have more values than the header has names; the message names one.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, **form)
+    if isinstance(table.index, pd.RangeIndex):
+        return table
+    # pandas takes the first values of rows that are longer than the header for their names, and shifts the others.
+    values = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
+    named = len(table.columns)
+    nameless = (values.iloc[:, named:].apply(lambda column: column.str.strip()) != "").any(axis=1)
+    if nameless.any():
+        at = place(values, int(nameless.to_numpy().argmax()), str(path))
+        raise InputError(
+            f"{at} has more values than the header's {named} names ({', '.join(table.columns)}); name every column, "
+            "or put a text with commas in quotes (CSV)"
+        )
+    return values.iloc[:, :named].set_axis(table.columns, axis=1)
 
 
 def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
