@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from safetensors.torch import load_file
 
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.base import find_base
+from finegates_export.files import write_json
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import read_run
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.reporter import Silent
+from finegates_trainer.setup import prepare
 from tests.tiny import tiny_base
+from tests.trainer.conftest import write_rows
 
 STEPS = 24
 
@@ -45,6 +49,27 @@ def test_a_run_ends_at_its_removed_share_with_heads_equally_wide(
         if kind != "ffn":
             widths = {int(width) for width in (units.view(4, -1) > 0).sum(1)} - {0}
             assert len(widths) <= 1, f"heads of layer {layer} differ in {kind}: {widths}"
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"2": "sad", "0": "so", "1": "fine"}, ("so", "fine", "sad")),
+        ({"0": 2, "1": 0, "2": 1.0}, ("2", "0", "1")),
+        ({"1": "so", "2": "sad", "3": "fine"}, ("fine", "sad", "so")),
+        ({"0": "so", "1": "sad", "7": "fine"}, ("fine", "sad", "so")),
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, ("fine", "sad", "so")),
+    ],
+)
+def test_labels_stand_as_the_base_has_them_where_it_names_each_of_its_outputs(
+    base: Path, tmp_path: Path, named: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    write_json(tmp_path / "base" / "config.json", {**config, "id2label": named, "label2id": None})
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": f"a {one}", "label": one} for one in expected * 2])
+    training = prepare(options(tmp_path / "base", rows, tmp_path / "run", eval_data=str(rows), layout="none"))
+    assert training.labels == expected
 
 
 def test_the_base_stays_as_it_was_and_is_not_in_the_run_folder(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.gates.run_folder import read_run
 from finegates_export.pooling import Pooling, find_pooling
 from finegates_export.tasks import PIXELS, Task, image_shape, task_of
-from finegates_trainer.data import DataSource, LabelledData, encode_labels, label_names, limit_rows, read_data
+from finegates_trainer.data import (
+    DataSource,
+    LabelledData,
+    encode_labels,
+    label_name,
+    label_names,
+    limit_rows,
+    read_data,
+)
 from finegates_trainer.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.examples import Examples
 from finegates_trainer.next_tokens import postpone_head
@@ -221,7 +229,9 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:
-    names = [config.id2label[i] for i in range(len(config.id2label or {}))]
-    if all(name.startswith(HUB_LABEL) for name in names):
+    """The base's labels in the order of its outputs; none where nobody named them, or not one for each output."""
+    named = {int(output): label_name(label) for output, label in (config.id2label or {}).items()}
+    unnamed = all(name.startswith(HUB_LABEL) for name in named.values())
+    if unnamed or set(named) != set(range(len(named))):
         return ()
-    return tuple(names)
+    return tuple(named[output] for output in range(len(named)))
