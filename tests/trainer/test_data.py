@@ -37,6 +37,25 @@ def test_every_format_gives_the_same_rows_and_quotes_are_data(tmp_path: Path, su
         assert len(data.evaluation) == 2
 
 
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        ("sentence\nso\n", r"test\.csv has no column label"),
+        ("sentence,label\nso,\n", r"test\.csv row 1 has no label"),
+    ],
+)
+def test_a_folders_unlabelled_rows_are_refused_by_their_file_and_not_read_beside_evaluation_data(
+    tmp_path: Path, held_out: str, message: str
+) -> None:
+    _write(tmp_path / "train.csv", QUOTED)
+    (tmp_path / "test.csv").write_text(held_out, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_data(DataSource(str(tmp_path)))
+    labelled = _write(tmp_path / "mine.csv", QUOTED[:2])
+    data = read_data(DataSource(str(tmp_path), eval_data=str(labelled)))
+    assert (len(data.train), len(data.evaluation)) == (4, 2)
+
+
 def test_without_evaluation_rows_a_tenth_is_held_out_by_the_text_alone(tmp_path: Path) -> None:
     rows = [(f"sentence number {i}", str(i % 2)) for i in range(400)]
     first = read_data(DataSource(str(_write(tmp_path / "a.tsv", rows))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import RobertaTokenizer
 
+from finegates_export.errors import InputError
 from finegates_export.families.base import find_base
 from finegates_export.pooling import Pooling
 from finegates_export.tasks import NO_LABEL
@@ -170,6 +172,18 @@ def test_images_are_read_from_folders_named_by_their_class(task_rows: dict[str, 
     assert len(data.train) + len(data.evaluation) == (96 if split else 72)
     assert all(path.parent.name == label for path, label in zip(data.train.texts, data.train.labels, strict=True))
     assert not set(data.train.texts) & set(data.evaluation.texts)
+
+
+def test_images_that_are_held_out_are_not_read_beside_evaluation_data(
+    task_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = task_rows["image-classification"]
+    (tmp_path / "train").symlink_to(folder / "train")
+    (tmp_path / "test").mkdir()
+    source = DataSource(str(tmp_path), task="image-classification")
+    with pytest.raises(InputError, match=r"test holds no images"):
+        read_data(source)
+    assert len(read_data(replace(source, eval_data=str(folder))).evaluation) == 24
 
 
 def test_the_metric_of_tokens_leaves_out_what_has_no_label() -> None:

@@ -46,6 +46,7 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
         InputError: a column is missing, a row has no text or no label, or a value is not what the task reads.
     """
     unit = task_of(source.task).unit
+    where = table.attrs.get("file", where)  # a folder has several
     if unit == "next":
         return generation_rows(table, source, where)
     usual = USUAL.get(source.task, PLAIN)

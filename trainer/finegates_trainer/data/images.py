@@ -11,10 +11,14 @@ from finegates_trainer.data.tables import EVAL_NAMES
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
-def read_image_folders(source: str) -> tuple[Rows, Rows | None]:
+def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Rows | None]:
     """Rows to train on and rows to evaluate on (None where there is one set alone).
 
     `source/cat/1.png` or `source/train/cat/1.png` beside `source/dev/cat/2.png`.
+
+    Args:
+        source: the folder.
+        held_out: whether to read rows to evaluate on.
 
     Raises:
         InputError: no folder, or no images in it.
@@ -25,8 +29,8 @@ def read_image_folders(source: str) -> tuple[Rows, Rows | None]:
     train = folder / "train"
     if not train.is_dir():
         return _classes(folder), None
-    held_out = next((folder / name for name in EVAL_NAMES if (folder / name).is_dir()), None)
-    return _classes(train), _classes(held_out) if held_out else None
+    others = next((folder / name for name in EVAL_NAMES if (folder / name).is_dir()), None) if held_out else None
+    return _classes(train), _classes(others) if others else None
 
 
 def _classes(folder: Path) -> Rows:

@@ -13,11 +13,13 @@ from finegates_trainer.data.tables import read_tables
 def read_data(source: DataSource) -> LabelledData:
     """Read both splits; without evaluation rows a tenth is held out.
 
+    With `eval_data` what is held out beside the training rows is not read: it may be unlabelled.
+
     Raises:
         InputError: nothing found, a column is missing, or no rows.
         MissingExtraError: a `datasets` name without the `train` extra.
     """
-    train, evaluation = _splits(source.data, source)
+    train, evaluation = _splits(source.data, source, held_out=not source.eval_data)
     if source.eval_data:
         only, held_out = _splits(source.eval_data, source)
         evaluation = held_out if held_out is not None else only
@@ -29,8 +31,8 @@ def read_data(source: DataSource) -> LabelledData:
     return LabelledData(train, evaluation)
 
 
-def _splits(place: str, source: DataSource) -> tuple[Rows, Rows | None]:
+def _splits(place: str, source: DataSource, *, held_out: bool = True) -> tuple[Rows, Rows | None]:
     if task_of(source.task).images:
-        return read_image_folders(place)
-    train, evaluation = read_tables(place)
+        return read_image_folders(place, held_out=held_out)
+    train, evaluation = read_tables(place, held_out=held_out)
     return rows_of(train, source, place), None if evaluation is None else rows_of(evaluation, source, place)

@@ -19,8 +19,12 @@ BETWEEN_DOCUMENTS = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 """Two empty lines or more part the documents of a text file; one empty line parts the paragraphs of a document."""
 
 
-def read_tables(source: str) -> tuple[Any, Any]:
+def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
     """The training table and the evaluation table (None where there is only one), as pandas has them.
+
+    Args:
+        source: a file, a folder or the name of a data set.
+        held_out: whether to read the evaluation table.
 
     Raises:
         InputError: nothing found, or a file cannot be read.
@@ -33,11 +37,11 @@ def read_tables(source: str) -> tuple[Any, Any]:
         train = _find_file(path, ("train",))
         if train is None:
             raise InputError(f"folder {source} holds no train file; expected train with one of {', '.join(SUFFIXES)}")
-        held_out = _find_file(path, EVAL_NAMES)
-        return _read_table(train), _read_table(held_out) if held_out else None
+        others = _find_file(path, EVAL_NAMES) if held_out else None
+        return _read_table(train), _read_table(others) if others else None
     if path.suffix in SUFFIXES or path.is_absolute() or source.startswith("."):
         raise InputError(f"data {source} does not exist")
-    return _hub_tables(source)
+    return _hub_tables(source, held_out)
 
 
 def place(table: Any, number: int, source: str) -> str:
@@ -145,7 +149,7 @@ def _documents(text: str) -> dict[int, dict[str, str]]:
     return rows
 
 
-def _hub_tables(name: str) -> tuple[Any, Any]:
+def _hub_tables(name: str, held_out: bool) -> tuple[Any, Any]:
     try:
         import datasets
     except ImportError as error:
@@ -161,8 +165,8 @@ def _hub_tables(name: str) -> tuple[Any, Any]:
         ) from error
     if "train" not in splits:
         raise InputError(f"data set {name} has no train split, only {sorted(splits)}")
-    held_out = next((splits[split] for split in ("validation", *EVAL_NAMES) if split in splits), None)
-    return _named_labels(splits["train"]), _named_labels(held_out) if held_out is not None else None
+    others = next((splits[split] for split in ("validation", *EVAL_NAMES) if held_out and split in splits), None)
+    return _named_labels(splits["train"]), _named_labels(others) if others is not None else None
 
 
 def _named_labels(split: Any) -> Any:
