@@ -30,6 +30,10 @@ class FusionError(FineGatesError):
     """The target fused fewer nodes than the family promises; the message names the shortfall."""
 
 
+class DivergedError(FineGatesError):
+    """Training left the finite numbers; the message says at which step, and no run folder was written."""
+
+
 class EngineError(FineGatesError):
     """TensorRT refuses a graph, or builds no engine of it; the message names the node."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finegates_export.errors import InputError, RunFolderError
+from finegates_export.errors import DivergedError, InputError, RunFolderError
 from finegates_export.families.base import find_base
 from finegates_export.files import write_json
 from finegates_export.gates.assemble import assemble, base_of
@@ -125,13 +125,28 @@ def test_biases_train_by_option_and_live_in_the_head_file(base: Path, rows: Path
 
 
 def test_regression_keeps_floats_and_reports_correlations(base: Path, tmp_path: Path) -> None:
-    rows = tmp_path / "scores.jsonl"
-    lines = [json.dumps({"text": f"{'very ' * (i % 5)}great film {i}", "score": (i % 5) / 2}) for i in range(60)]
-    rows.write_text("\n".join(lines), encoding="utf-8")
-    run = train(options(base, rows, tmp_path / "run", task="regression"))
+    run = train(options(base, _scores(tmp_path / "scores.jsonl"), tmp_path / "run", task="regression"))
     assert run.info.labels == ()
     assert set(run.info.metrics) == {"spearman", "pearson", "negative_rmse"}
     assert run.head["classifier.weight"].shape[0] == 1
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"learning_rate": 1e8}, r"the loss of step \d+ is (nan|inf) \(learning rate 1e\+08, precision float32\); .*"),
+        ({"learning_rate": 1e30, "max_steps": 1}, "what the model answers after step 1 is not finite .*"),
+    ],
+    ids=["loss", "last step"],
+)
+def test_a_run_that_diverges_ends_at_once_and_writes_nothing(
+    base: Path, tmp_path: Path, task: str, changes: dict[str, Any], says: str
+) -> None:
+    rows = _scores(tmp_path / "scores.jsonl")
+    with pytest.raises(DivergedError, match=f"{says}lower --learning-rate"):
+        train(options(base, rows, tmp_path / "run", **{"task": task, "layout": "none", **changes}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_adapter_can_be_the_start(base: Path, rows: Path, tmp_path: Path) -> None:
@@ -205,6 +220,12 @@ def test_class_weights_change_what_is_learned(base: Path, rows: Path, tmp_path: 
     assert not torch.equal(plain.head["classifier.weight"], weighted.head["classifier.weight"])
     with pytest.raises(ValueError, match="class-weights: 2 given for 3 labels"):
         train(options(base, rows, tmp_path / "wrong", class_weights="5,1"))
+
+
+def _scores(path: Path) -> Path:
+    lines = [json.dumps({"text": f"{'very ' * (i % 5)}great film {i}", "score": (i % 5) / 2}) for i in range(60)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def _accuracy_of(run: Any, rows: Path) -> float:

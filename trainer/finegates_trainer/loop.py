@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finegates_export.errors import RunFolderError
+from finegates_export.errors import DivergedError, RunFolderError
 from finegates_export.tasks import SENTENCE, task_of
 from finegates_trainer.batches import EpochBatches, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -93,7 +93,11 @@ class Loop:
         return self.training.gated.gates
 
     def run(self, on_level: OnLevel) -> None:
-        """Train to the end, handing every finished level to `on_level`."""
+        """Train to the end, handing every finished level to `on_level`.
+
+        Raises:
+            DivergedError: the loss of a step, or what the model answers in evaluation, is not finite.
+        """
         for _ in self.steps(on_level):
             pass
 
@@ -155,10 +159,18 @@ class Loop:
 
     def _predictions(self, result: Any, inputs: dict[str, Tensor], labels: Tensor) -> list[Any]:
         if isinstance(result, NextTokens):
-            return result.predictions(labels.to(self.accelerator.device))
+            answers = result.predictions(labels.to(self.accelerator.device))
+            self._check_finite(answers)
+            return answers
         outputs = {name: getattr(result, name).float().cpu().numpy() for name in self.outputs}
+        self._check_finite(outputs.values())
         mask = inputs["attention_mask"].numpy() if "attention_mask" in inputs else None
         return predictions_of(self.task.name, outputs, mask)
+
+    def _check_finite(self, answers: Iterable[Any]) -> None:
+        """A step's loss is that of the weights before it; labels chosen among NaN would look like any others."""
+        if not all(np.isfinite(values).all() for values in answers):
+            raise self._diverged(f"what the model answers after step {self.step} is not finite")
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()
@@ -181,13 +193,23 @@ class Loop:
             self.accelerator.clip_grad_norm_([parameter for _, parameter in self.named], self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        # Of all processes, so that all of them go on or none.
+        value, whole = self.processes.average(torch.stack([task_loss.detach(), loss.detach()])).tolist()
+        if not math.isfinite(whole):
+            raise self._diverged(f"the loss of step {self.step + 1} is {whole}")
         if phase.name == "settled" and self.schedule.levels:
             self.objective.hold()
         if pressed:
             self.objective.correct(phase.aim)
-        value = float(self.processes.average(task_loss.detach()))
         self.mean_loss = value if self.step == 0 else LOSS_MEMORY * self.mean_loss + (1 - LOSS_MEMORY) * value
         self.step += 1
+
+    def _diverged(self, what: str) -> DivergedError:
+        options = self.options
+        return DivergedError(
+            f"{what} (learning rate {options.learning_rate:g}, precision {options.precision}); train again with a "
+            "lower --learning-rate, or with --precision float32"
+        )
 
     def _after_step(self, phase: Phase, on_level: OnLevel) -> None:
         ends = self.step == self.schedule.end(phase.level)
