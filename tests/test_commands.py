@@ -54,6 +54,9 @@ def test_help_names_every_option_with_its_words(
     [
         (["--lora-rank", "-1"], "lora-rank: must not be negative, got -1"),
         (["--levels", "0.4,0.2"], "levels: must ascend, got 0.4,0.2"),
+        (["--levels", "0.301,0.304,0.5"], "levels: more than one would be saved as 0.30; ask for levels 0.01 apart"),
+        (["--target-speedup", "1.501,1.504"], "target-speedup: more than one would be saved as 1.50x"),
+        (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, each of which needs one"),
         (["--levels", "0.4,much"], "much"),
         (["--layout", "spiral"], "spiral"),
         (["--metric", "bleu"], "metric: 'bleu'"),

@@ -211,6 +211,9 @@ class TrainOptions(Options):
             ascending = all(low < high for low, high in pairwise(values))
             check(ascending, flag, f"must ascend, got {','.join(map(str, values))}")
             check(not (values and self.layout == "none"), flag, "needs gates; the layout none has none")
+            if values:
+                alike = ", ".join(name for name, after in pairwise(self.level_names) if name == after)
+                check(not alike, flag, f"more than one would be saved as {alike}; ask for levels 0.01 apart")
         check(not (self.levels and self.target_speedup), "target-speedup", "is one way to ask, --levels another")
 
     def _check_objective(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from finegates_export.options import check
+
 PhaseName = Literal["free", "close", "settled"]
 
 
@@ -33,6 +35,9 @@ class Schedule:
         free_fraction: share of the first stretch before the gates are pressed.
         settle_fraction: share of each stretch with the structure settled.
         warmup: share of each stretch over which the learning rate rises.
+
+    Raises:
+        ValueError: fewer steps than levels.
     """
 
     levels: tuple[float, ...]
@@ -40,6 +45,10 @@ class Schedule:
     free_fraction: float
     settle_fraction: float
     warmup: float
+
+    def __post_init__(self) -> None:
+        wanted = f"{self.steps} steps for {self.stretches} levels, each of which needs one"
+        check(self.steps >= self.stretches, "max-steps", f"{wanted}; train for more steps, or for fewer levels")
 
     @property
     def stretches(self) -> int:
