@@ -303,10 +303,7 @@ class Loop:
             rows = np.bincount(labels, minlength=count)
             weights = len(labels) / (count * rows)
         else:
-            try:
-                weights = np.array([float(part) for part in self.options.class_weights.split(",")])
-            except ValueError as error:
-                raise ValueError(f"class-weights: {self.options.class_weights!r} is not a list of numbers") from error
+            weights = np.array(self.options.label_weights)
             if len(weights) != count:
                 raise ValueError(f"class-weights: {len(weights)} given for {count} labels {list(self.training.labels)}")
         return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -261,9 +262,26 @@ class TrainOptions(Options):
         check(0 <= self.warmup < 1, "warmup", f"must lie in [0, 1), got {self.warmup}")
         for name in ("epochs", "batch_size", "learning_rate", "gate_learning_rate", "penalty_sigma", "save_steps"):
             check(getattr(self, name) > 0, name.replace("_", "-"), f"must be positive, got {getattr(self, name)}")
+        check(self.max_grad_norm >= 0, "max-grad-norm", f"must not be negative, got {self.max_grad_norm}")
+        weights = self.label_weights
+        check(
+            all(0 <= weight < math.inf for weight in weights) and (not weights or any(weights)),
+            "class-weights",
+            f"must be finite, none negative and not all 0, got {self.class_weights}",
+        )
         for name in ("max_steps", "max_train_rows", "threads", "eval_steps"):
             value = getattr(self, name)
             check(value is None or value > 0, name.replace("_", "-"), f"must be positive, got {value}")
+
+    @property
+    def label_weights(self) -> tuple[float, ...]:
+        """The weights that `class_weights` lists, in label order; empty where it lists none."""
+        if self.class_weights in ("none", "balanced"):
+            return ()
+        try:
+            return tuple(float(part) for part in self.class_weights.split(","))
+        except ValueError as error:
+            raise ValueError(f"class-weights: {self.class_weights!r} is not a list of numbers") from error
 
     @property
     def presses(self) -> bool:
