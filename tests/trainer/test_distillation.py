@@ -14,10 +14,12 @@ from finegates_trainer import train
 from finegates_trainer.distillation import DistillationWeights, Teacher
 from finegates_trainer.reporter import Silent
 from finegates_trainer.setup import prepare
-from tests.tiny import tiny_base, tiny_rows
+from tests.tiny import labelled_texts, tiny_base, tiny_rows
+from tests.trainer.conftest import write_rows
 from tests.trainer.test_train import options
 
 TASKS = ["multi-label", "token-classification", "question-answering", "embedding"]
+TEXTS = labelled_texts(48)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,45 @@ def test_a_teacher_for_something_else_is_refused(base: Path, rows: Path, tmp_pat
     prepare(options(deeper, rows, tmp_path / "run", teacher=teacher))
     with pytest.raises(InputError, match=r"distill-hidden: teacher .* has 1 layers"):
         prepare(options(deeper, rows, tmp_path / "run", teacher=teacher, distill_hidden=1.0))
+
+
+def test_a_teacher_whose_embeddings_have_another_width_is_refused(
+    base: Path, task_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"task": "embedding", "pooling": "mean", "max_steps": 1}
+    wider = tiny_base(tmp_path / "wider", layers=1, hidden=64)
+    rows = task_rows["embedding"]
+    train(options(wider, rows, tmp_path / "teacher", layout="none", **settings))
+    with pytest.raises(InputError, match="makes embeddings of 64 dims, the student of 32; take"):
+        train(options(base, rows, tmp_path / "run", teacher=tmp_path / "teacher", **settings))
+
+
+@pytest.fixture(scope="module")
+def bases(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {"bert": base, "distilbert": tiny_base(tmp_path_factory.mktemp("distilbert") / "base", "distilbert")}
+
+
+@pytest.mark.parametrize(
+    ("teaches", "learns", "paired", "refused"),
+    [
+        ("bert", "distilbert", True, True),
+        ("bert", "distilbert", False, False),
+        ("distilbert", "bert", True, False),
+        ("bert", "bert", True, False),
+    ],
+)
+def test_a_teacher_that_tells_two_texts_apart_needs_a_student_that_does(
+    bases: dict[str, Path], tmp_path: Path, teaches: str, learns: str, paired: bool, refused: bool
+) -> None:
+    more = {"sentence2": "the film was told"} if paired else {}
+    rows = write_rows(tmp_path / "rows.jsonl", [{"sentence": text, **more, "label": kind} for text, kind in TEXTS])
+    train(options(bases[teaches], rows, tmp_path / "teacher", layout="none", max_steps=1))
+    taught = options(bases[learns], rows, tmp_path / "run", teacher=tmp_path / "teacher", max_steps=1)
+    if not refused:
+        assert train(taught).info.steps == 1
+        return
+    with pytest.raises(InputError, match=r"apart by token_type_ids, which .* not read \(input_ids, attention_mask\)"):
+        train(taught)
 
 
 def test_all_weights_train_by_option_and_the_run_is_exported_from_them(base: Path, rows: Path, tmp_path: Path) -> None:

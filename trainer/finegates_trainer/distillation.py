@@ -5,7 +5,7 @@ Shapes: B rows, S tokens, C labels, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from finegates_export.tasks import NO_LABEL, task_of
 from finegates_trainer.losses import LEAST_COUNT
 from finegates_trainer.next_tokens import NextTokens, postpone_head
 from finegates_trainer.processes import Average, alone
+
+SEGMENTS = "token_type_ids"
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,43 @@ class Teacher:
         run: the teacher's run folder.
         student: the model that learns.
         weights: what each part weighs.
+
+    Raises:
+        InputError: what is to be compared has other widths, or the teacher does not fit its base.
+        RunFolderError: the teacher's base is another one than it was trained on.
     """
 
     def __init__(self, run: Run, student: GatedModel, weights: DistillationWeights) -> None:
-        self.weights, self.unit = weights, task_of(run.info.task).unit
+        self.run, self.weights, self.unit = run, weights, task_of(run.info.task).unit
         assembled = assemble(run, base_of(run))
+        self.input_names = assembled.family.input_names(assembled.config)
         self.gated = assembled.gated.eval().requires_grad_(False)
         if self.unit == "next":
             postpone_head(self.gated)
         self._mine: Recorder | None = None
         self._theirs: Recorder | None = None
+        plain, other = plain_model(student.model), plain_model(self.gated.model)
+        if weights.logits and self.unit == "vector":
+            _check_same_embedding(run, plain, other)
         if weights.hidden:
-            plain, other = plain_model(student.model), plain_model(self.gated.model)
             paths = assembled.family.layer_paths(assembled.config)
             _check_same_layers(run, plain, other, paths)
             self._mine, self._theirs = Recorder(plain, paths), Recorder(other, paths)
+
+    def check_reads(self, input_names: Collection[str]) -> None:
+        """Refuse rows of two texts, read as one, that a student's inputs do not tell apart as the teacher's would.
+
+        Args:
+            input_names: of the student's inputs, which the teacher is given.
+
+        Raises:
+            InputError: the teacher would take both texts for one.
+        """
+        if SEGMENTS in self.input_names and SEGMENTS not in input_names:
+            raise InputError(
+                f"teacher {self.run.folder} tells the two texts of a row apart by {SEGMENTS}, which the student's base "
+                f"does not read ({', '.join(input_names)}); take a teacher whose base reads the same"
+            )
 
     def loss(self, inputs: dict[str, Tensor], labels: Tensor, outputs: Any, average: Average = alone) -> Tensor:
         """What is added to the task loss; call it right after the student's forward pass.
@@ -169,6 +193,15 @@ def check_teacher(run: Run, *, task: str, labels: tuple[str, ...], vocabulary: d
     if AutoTokenizer.from_pretrained(run.folder).get_vocab() != vocabulary:
         raise InputError(
             f"teacher {run.folder} reads other tokens than the student's base; take one with the same tokenizer"
+        )
+
+
+def _check_same_embedding(run: Run, mine: Any, theirs: Any) -> None:
+    widths = [model.config.hidden_size for model in (mine, theirs)]
+    if widths[0] != widths[1]:
+        raise InputError(
+            f"teacher {run.folder} makes embeddings of {widths[1]} dims, the student of {widths[0]}; take a teacher of "
+            "the same width"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from finegates_export.errors import DivergedError, RunFolderError
-from finegates_export.tasks import SENTENCE, task_of
+from finegates_export.tasks import SENTENCE, Unit, task_of
 from finegates_trainer.batches import EpochBatches, evaluation_batches
 from finegates_trainer.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from finegates_trainer.examples import Examples
@@ -31,6 +31,8 @@ SETTLED_GATE_RATE = 0.1
 """Gates of a settled structure learn at this share of their rate, decaying with everything else."""
 CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
 """Options that may differ between a run and the one that resumes it."""
+PAIRED_UNITS: tuple[Unit, ...] = ("row", "label", "score", "span")
+"""Whose rows may be two texts that are read as one."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
@@ -56,6 +58,9 @@ class Loop:
 
         options = training.options
         self.training, self.options, self.work, self.reporter = training, options, work, reporter
+        self.task = task_of(options.task)
+        if training.teacher is not None and self.task.unit in PAIRED_UNITS and training.data.train.pairs is not None:
+            training.teacher.check_reads(training.family.input_names(training.base.config()))
         self.metric = options.metric or default_metric(options.task)
         self.processes = join_processes()
         self.accelerator = Accelerator(
@@ -78,7 +83,6 @@ class Loop:
         self.objective = make_objective(training, self._on_main_process)
         self.settled: dict[str, Any] = {}
         """What the latest settling recorded."""
-        self.task = task_of(options.task)
         self.outputs = self.task.outputs if training.pooling is None else (SENTENCE,)
         self.loss = self._loss_function()
         self.step = 0
