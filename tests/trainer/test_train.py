@@ -160,6 +160,31 @@ def test_an_adapter_can_be_the_start(base: Path, rows: Path, tmp_path: Path) -> 
     assert any(float(tensor.abs().max()) > 0 for name, tensor in before.items() if "lora_B" in name)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"lora_rank": 16}, "lora-rank: 16 was asked for, and the adapter .* has 2, .*leave --lora-rank away"),
+        ({"lora_rank": 0}, "lora-rank: 0 was asked for, and the adapter .* has 2"),
+        ({"lora_alpha": 3.0}, "lora-alpha: 3.0 was asked for, and the adapter .* has 5.0"),
+        ({"lora_dropout": 0.1}, "lora-dropout: 0.1 was asked for"),
+        ({"rslora": True}, "rslora: True was asked for, and the adapter .* has False"),
+        ({"dora": True}, "dora: True was asked for"),
+        ({"lora_rank": TrainOptions.lora_rank}, None),
+        ({"lora_rank": 2, "lora_alpha": 5.0}, None),
+    ],
+)
+def test_an_adapter_keeps_its_rank_and_alpha(
+    base: Path, rows: Path, tmp_path: Path, changes: dict[str, Any], says: str | None
+) -> None:
+    first = train(options(base, rows, tmp_path / "first", layout="none", max_steps=1, lora_alpha=5.0))
+    asked = options(base, rows, tmp_path / "second", adapter=first.folder, max_steps=1, **changes)
+    if says is None:
+        assert train(asked).info.steps == 1
+        return
+    with pytest.raises(InputError, match=says):
+        train(asked)
+
+
 def test_an_unpruned_run_can_be_the_start_with_its_head(base: Path, rows: Path, tmp_path: Path) -> None:
     first = train(options(base, rows, tmp_path / "first", layout="none"))
     assert first.adapter is not None

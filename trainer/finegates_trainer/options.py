@@ -109,7 +109,8 @@ class TrainOptions(Options):
     dora: bool = False
     """Weight-decomposed LoRA."""
     adapter: Path | None = None
-    """Start from this peft LoRA adapter, or from LoRA and head of this unpruned run, instead of a new one."""
+    """Start from this peft LoRA adapter, or from LoRA and head of this unpruned run, instead of a new one; rank and
+    alpha are its own."""
     train_biases: bool = False
     """Train the biases of the gated linears as well."""
     train_head: bool = False

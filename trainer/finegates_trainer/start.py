@@ -10,10 +10,16 @@ from torch import nn
 from finegates_export.errors import InputError
 from finegates_export.families.base import BaseModel
 from finegates_export.families.structure import Structure
-from finegates_export.gates.adapter import LoraSettings, add_lora, load_adapter, read_adapter
+from finegates_export.gates.adapter import LoraSettings, StoredAdapter, add_lora, load_adapter, read_adapter
 from finegates_export.gates.assemble import check_base, load_head
 from finegates_export.gates.run_folder import RUN_JSON, Run, read_run
 from finegates_trainer.options import TrainOptions
+
+SHAPE_OPTIONS = {
+    "lora_rank": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "rslora": "use_rslora",
+    "dora": "use_dora",
+}  # fmt: skip
+"""Options that an adapter has answered already, and what peft's config calls them."""
 
 
 def with_lora(
@@ -32,7 +38,7 @@ def with_lora(
         The model, and the names of the plain model's tensors that came with the adapter; see `check_kept`.
 
     Raises:
-        InputError: what `options.adapter` names does not fit the base, the task or the labels.
+        InputError: what `options.adapter` names does not fit the base, the task, the labels or other options.
         RunFolderError: it is a run on another base, or broken.
         UnsupportedError: it is not plain LoRA.
     """
@@ -45,6 +51,7 @@ def with_lora(
     else:
         stored = read_adapter(options.adapter)
         brought = stored.other
+    _check_same_lora(stored, options)
     load_head(model, brought)
     return load_adapter(model, stored, trainable=True), tuple(brought)
 
@@ -67,6 +74,18 @@ def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions
             f"adapter: {options.adapter} brings {len(lost)} tensors that this run neither trains nor keeps (first: "
             f"{lost[0]}); train them here too, biases with --train-biases, a language model's head with --train-head"
         )
+
+
+def _check_same_lora(stored: StoredAdapter, options: TrainOptions) -> None:
+    """Refuse LoRA of another kind than the adapter's; a default asks for none."""
+    for name, peft_name in SHAPE_OPTIONS.items():
+        asked, own = getattr(options, name), getattr(stored.config, peft_name)
+        if asked not in (own, getattr(TrainOptions, name)):
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"{flag}: {asked} was asked for, and the adapter {options.adapter} has {own}, which it keeps; leave "
+                f"--{flag} away, or start without --adapter"
+            )
 
 
 def _with_new_lora(model: Any, structure: Structure, options: TrainOptions) -> Any:
