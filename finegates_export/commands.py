@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finegates_export.errors import FineGatesError, missing_extra
+from finegates_export.recipe_options import Alternatives, flag_of, from_yaml, whole_numbers
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
@@ -30,6 +31,8 @@ class Command:
     options: type[Any]
     """A frozen dataclass; its fields become flags and their docstrings the help."""
     act: Callable[[Any, Output], None]
+    alternatives: Alternatives = ()
+    """Options that answer one question, by group: a flag of a group wins over all that YAML says there."""
 
 
 def run_command(name: str, command: Command, others: Mapping[str, Command] | None = None) -> None:
@@ -60,7 +63,7 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
     for file in config_files:
         if not Path(file).is_file():
             sys.exit(_told(name, f"--config {file} does not exist", USAGE_STATUS))
-    app.config = [cyclopts.config.Yaml(file, must_exist=True, use_commands_as_keys=False) for file in config_files]
+    app.config = [*(from_yaml(file, command.alternatives) for file in config_files), whole_numbers(options)]
 
     def main(
         chosen: options,  # type: ignore[valid-type]  # the dataclass is handed in as a value
@@ -165,7 +168,7 @@ def _list_flags(options: type[Any]) -> set[str]:
     """Flags of tuple fields: they take `--levels 0.2,0.4`. Paths may hold commas: theirs take one word each."""
     types = {field.name: str(field.type) for field in dataclasses.fields(options)}
     lists = {name for name, told in types.items() if told.startswith("tuple[") and not told.startswith("tuple[Path")}
-    return {"--" + name.replace("_", "-") for name in lists}
+    return {flag_of(name) for name in lists}
 
 
 def _split_lists(arguments: Sequence[str], flags: set[str]) -> list[str]:

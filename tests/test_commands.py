@@ -13,7 +13,9 @@ import pytest
 from finegates_export.cli import main as export_main
 from finegates_export.commands import INTERRUPTED_STATUS, Command, Output, run_command
 from finegates_export.export_options import ExportOptions
+from finegates_trainer.cli import ALTERNATIVES
 from finegates_trainer.cli import main as train_main
+from finegates_trainer.options import TrainOptions
 from tests.tiny import tiny_run
 
 TINY = ["--max-steps=20", "--batch-size", "8", "--lora-rank", "2", "--quiet"]
@@ -59,6 +61,7 @@ def test_help_names_every_option_with_its_words(
         (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, each of which needs one"),
         (["--levels", "0.4,much"], "much"),
         (["--layout", "spiral"], "spiral"),
+        (["--max-steps", "2.5"], "max-steps: must be a whole number, got 2.5"),
         (["--max-grad-norm", "-1"], "max-grad-norm: must not be negative, got -1.0"),
         (["--class-weights", "much,more"], "class-weights: 'much,more' is not a list of numbers"),
         (["--class-weights", "1,inf,1"], "class-weights: must be finite, none negative and not all 0, got 1,inf,1"),
@@ -107,6 +110,47 @@ def test_yaml_gives_options_and_flags_win(
     recipe.write_text("target-remved: 0.2\n", encoding="utf-8")
     assert run(train_main, words, monkeypatch) == 2
     assert "target-remved" in capsys.readouterr().err
+
+
+YAML_AND_FLAGS: dict[str, tuple[list[str], list[str], dict[str, object]]] = {
+    "one share": (["levels: [0.2, 0.4]"], ["--target-removed", "0.3"], {"levels": (), "target_removed": 0.3}),
+    "a speed": (
+        ["levels: [0.2, 0.4]\ntarget-removed: 0.1"],
+        ["--target-speedup", "1.5"],
+        {"levels": (), "target_removed": 0.4, "target_speedup": (1.5,)},
+    ),
+    "levels": (["target-speedup: [1.5]"], ["--levels", "0.2,0.4"], {"levels": (0.2, 0.4), "target_speedup": ()}),
+    "epochs": (["max_steps: 60\nseed: 3"], ["--epochs", "4"], {"max_steps": None, "epochs": 4.0, "seed": 3}),
+    "steps": (["epochs: 2"], ["--max-steps", "60"], {"max_steps": 60, "epochs": 5.0}),
+    "no flag": (["levels: [0.2]\nmax-steps: 6.0"], [], {"levels": (0.2,), "max_steps": 6, "target_removed": 0.4}),
+    "both in one file": (["levels: [0.2]\ntarget-removed: 0.3"], [], {"levels": (0.2,), "target_removed": 0.3}),
+    "two files": (["target-removed: 0.3", "levels: [0.2]\nseed: 3"], [], {"levels": (), "seed": 3}),
+}
+
+
+@pytest.mark.parametrize("case", YAML_AND_FLAGS)
+def test_a_flag_wins_over_what_yaml_says_in_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    recipes, words, expected = YAML_AND_FLAGS[case]
+    words = ["--base", "b", "--data", "d", "--out", "o", *words]
+    for number, text in enumerate(recipes):
+        recipe = tmp_path / f"{number}.yaml"
+        recipe.write_text(text, encoding="utf-8")
+        words += ["--config", str(recipe)]
+    seen: list[TrainOptions] = []
+    command = Command("Read.", TrainOptions, lambda options, _output: seen.append(options), ALTERNATIVES)
+    assert run(partial(run_command, "finegates-train", command), words, monkeypatch) == 0
+    assert {name: getattr(seen[0], name) for name in expected} == expected
+
+
+def test_a_fraction_of_a_step_in_yaml_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("max_steps: 2.5", encoding="utf-8")
+    words = ["--base", "b", "--data", "d", "--out", "o", "--config", str(tmp_path / "recipe.yaml")]
+    assert run(train_main, words, monkeypatch) == 2
+    assert capsys.readouterr().err == "finegates-train: max-steps: must be a whole number, got 2.5\n"
 
 
 def test_export_prints_its_tables_or_json(

@@ -7,14 +7,16 @@ from finegates_trainer.options import TrainOptions
 
 SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
 
---config FILE.yaml reads options from YAML; flags win."""
+--config FILE.yaml reads options from YAML; flags win, over other ways to say the same too."""
+ALTERNATIVES = (("--target-removed", "--levels", "--target-speedup"), ("--epochs", "--max-steps"))
+"""How much is to go; how long the run takes."""
 TOLD_APART = 0.001
 """A nominal share is told where it is that much more than what is removed."""
 
 
 def main() -> None:
     """Entry point."""
-    run_command("finegates-train", Command(SUMMARY, TrainOptions, _train))
+    run_command("finegates-train", Command(SUMMARY, TrainOptions, _train, ALTERNATIVES))
 
 
 def _train(options: TrainOptions, output: Output) -> None:

@@ -1,0 +1,69 @@
+"""Where a command's options come from besides flags: YAML fills in what no flag has answered.
+
+Some options are other answers to one question, as steps and epochs are. A flag that gives one of them has answered it:
+what YAML says of the others would beat it, or contradict it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Alternatives = Sequence[Sequence[str]]
+"""Groups of options, by their flags, each of which answers one question."""
+Source = Callable[[Any, Any, Any], None]
+"""Fills the parser's arguments; see `cyclopts.App.config`."""
+
+
+def from_yaml(file: str, alternatives: Alternatives) -> Source:
+    """Options of a YAML file that flags, or files before it, have not answered.
+
+    Args:
+        file: the file.
+        alternatives: see `Alternatives`.
+    """
+    import cyclopts
+
+    read = cyclopts.config.Yaml(file, must_exist=True, use_commands_as_keys=False)
+
+    def fill(app: Any, commands: Any, arguments: Any) -> None:
+        answered = []
+        for flags in alternatives:
+            group = [argument for argument in arguments if argument.name in flags]
+            if any(argument.tokens for argument in group):
+                answered += [argument for argument in group if not argument.tokens]
+        read(app, commands, arguments)
+        for argument in answered:
+            argument.tokens.clear()
+
+    return fill
+
+
+def whole_numbers(options: type[Any]) -> Source:
+    """Refuses a fraction where a whole number is asked for; the parser would round it.
+
+    Args:
+        options: a dataclass.
+    """
+    whole = {flag_of(field.name) for field in dataclasses.fields(options) if str(field.type).startswith("int")}
+
+    def refuse(_app: Any, _commands: Any, arguments: Any) -> None:
+        for argument in arguments:
+            for token in argument.tokens if argument.name in whole else ():
+                if "." in token.value and not _is_whole(token.value):
+                    raise ValueError(f"{argument.name.removeprefix('--')}: must be a whole number, got {token.value}")
+
+    return refuse
+
+
+def flag_of(option: str) -> str:
+    """The flag of a field."""
+    return "--" + option.replace("_", "-")
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        return float(text).is_integer()
+    except ValueError:
+        return True  # the parser has its own words for what is no number
