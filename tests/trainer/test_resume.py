@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,22 @@ def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path
         train(options(base, rows, tmp_path / "run"), KillAt(8))
     with pytest.raises(RunFolderError, match="other target_removed"):
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
+
+
+@pytest.mark.parametrize(("changed", "says"), [("data", "other rows;"), ("eval_data", "other evaluation rows;")])
+def test_resuming_with_other_rows_in_the_same_files_is_refused(
+    base: Path, rows: Path, tmp_path: Path, changed: str, says: str
+) -> None:
+    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
+    files = {name: tmp_path / f"{name}.tsv" for name in ("data", "eval_data")}
+    for file in files.values():
+        file.write_text("".join(lines), encoding="utf-8")
+    asked = options(base, files["data"], tmp_path / "run", eval_data=str(files["eval_data"]))
+    with pytest.raises(Killed):
+        train(asked, KillAt(8))
+    files[changed].write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=f"was started with {says}"):
+        train(replace(asked, resume=True))
 
 
 def test_resuming_a_finished_run_changes_nothing(base: Path, rows: Path, tmp_path: Path) -> None:

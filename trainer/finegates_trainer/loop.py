@@ -341,7 +341,9 @@ class Loop:
 
     def _fingerprint(self) -> dict[str, Any]:
         options = {name: value for name, value in self.options.to_json().items() if name not in CHECKPOINT_KEYS}
-        return {**options, "rows": self.training.data.train.digest()}
+        data = self.training.data
+        # Other evaluation rows would compare a checkpoint's score with scores on the rows before.
+        return {**options, "rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.named}
