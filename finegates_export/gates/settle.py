@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ HIGHEST_PRICE = 2.0**100
 ROUNDING = 1e-6
 """Weights that a budget may be off by because shares are floating-point numbers."""
 LEAST_WORTH = 1e-6
-"""Of the highest score; the score of a unit that has none."""
+"""Of the highest score, where there is one; the score of a unit that has none."""
 
 
 def settle(
@@ -79,7 +80,8 @@ def settle_within(
     if budget < 0:
         raise InputError(f"a budget of {budget:g} cannot be met: layers without a single unit cost nothing, not less")
     # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
-    floor = LEAST_WORTH * max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
+    highest = max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
+    floor = LEAST_WORTH * (highest or 1.0)
     scores = {key: np.where(values < 0, values, np.maximum(values, floor)) for key, values in scores.items()}
     layers = [LayerOptions(structure, index, scores, widths, costs) for index in range(len(structure.layers))]
     choices = _choose(layers, budget)
@@ -118,7 +120,24 @@ def _choose(layers: list[LayerOptions], budget: float) -> list[Choice]:
             low = price
         else:
             high = price
-    return [layer.choose(high) for layer in layers]
+    choices = [layer.choose(high) for layer in layers]
+    _keep_ties(layers, choices, [layer.choose(low) for layer in layers], budget)
+    return choices
+
+
+def _keep_ties(layers: list[LayerOptions], choices: list[Choice], dearer: list[Choice], budget: float) -> None:
+    """Take back the heads that still fit, of the options just below the price: neither side of it is the better one.
+
+    Units of one worth, as those of gates that are all open, all go at one price, and heads would go with neurons whose
+    place they could keep.
+    """
+    rest = budget - _cost(layers, choices)
+    for layer, choice, more in zip(layers, choices, dearer, strict=True):
+        wider = replace(choice, heads=more.heads, qk=more.qk, vo=more.vo)
+        cost = layer.cost(wider) - layer.cost(choice)
+        if 0 < cost <= rest:
+            choice.heads, choice.qk, choice.vo = more.heads, more.qk, more.vo
+            rest -= cost
 
 
 def _cost(layers: list[LayerOptions], choices: list[Choice]) -> float:

@@ -33,6 +33,7 @@ DRAWS = {
     "mostly closed": lambda generator, size: generator.random(size) * (generator.random(size) > 0.6),
     "few values": lambda generator, size: generator.integers(0, 4, size) / 4.0,
     "equal": lambda generator, size: np.ones(size),
+    "worthless": lambda generator, size: np.zeros(size),
 }
 
 
@@ -96,6 +97,16 @@ def test_without_heads_to_equalise_exactly_the_best_units_stay(seed, removed):
 def test_nothing_removed_keeps_everything():
     keep = settle(drawn_scores(FINE, "uniform", 0), FINE, 0.0, Widths())
     assert all(mask.all() for mask in keep.values())
+
+
+@pytest.mark.parametrize(("removed", "attentions"), [(0.1, 3), (0.2, 3), (0.4, 3), (0.7, 2)])
+@pytest.mark.parametrize("widths", [Widths(), Widths(head_multiple=8)], ids=["any width", "in steps of 8"])
+@pytest.mark.parametrize("draw", ["equal", "worthless"])
+def test_units_of_one_worth_do_not_all_go_at_once(draw, widths, removed, attentions):
+    structure = bert(3, 48, 4, 192)
+    keep = settle(drawn_scores(structure, draw, 0), structure, removed, widths)
+    assert removed - 1e-9 <= removed_share(structure, keep) <= removed + 0.01
+    assert sum(bool(keep[layer, "vo"].any()) for layer in range(3)) >= attentions
 
 
 @pytest.mark.parametrize("removed", [-0.1, 1.0, float("nan")])
