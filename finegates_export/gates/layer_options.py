@@ -23,6 +23,8 @@ Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Sizes = npt.NDArray[np.int64]
 
+TIE = 1e-9
+"""Of an attention's value: gains that differ by less differ by rounding."""
 WHOLE_HEADS = 2**31
 """A multiple that no head has: a head stays as wide as it is, or goes."""
 
@@ -128,6 +130,24 @@ class LayerOptions:
         if gain_nqv[n, q, v] <= 0:
             return Choice(0, 0, 0, ffn)
         return Choice(int(n) + 1, int(self.qk_widths[q]), int(self.vo_widths[v]), ffn)
+
+    def dearest_tie(self, choice: Choice, price: float, rest: float) -> Choice:
+        """Of the options that gain as much as the chosen one: that whose heads cost most, and fit.
+
+        Args:
+            choice: what was chosen.
+            price: at this price.
+            rest: what another option may cost more.
+        """
+        gain_nqv = self._head_value_nqv - price * self._head_cost_nqv
+        least = max(0.0, float(gain_nqv.max())) - TIE * float(self._head_value_nqv.max(initial=0.0))
+        own = self._attention_cost(choice.heads, choice.qk, choice.vo)
+        fits_nqv = (gain_nqv >= least) & (self._head_cost_nqv <= own + rest)
+        cost_nqv = np.where(fits_nqv, self._head_cost_nqv, -np.inf)
+        n, q, v = np.unravel_index(int(cost_nqv.argmax()), cost_nqv.shape)
+        if cost_nqv[n, q, v] <= own:
+            return choice
+        return Choice(int(n) + 1, int(self.qk_widths[q]), int(self.vo_widths[v]), choice.ffn)
 
     def cost(self, choice: Choice) -> float:
         """What the option costs."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -121,23 +120,13 @@ def _choose(layers: list[LayerOptions], budget: float) -> list[Choice]:
         else:
             high = price
     choices = [layer.choose(high) for layer in layers]
-    _keep_ties(layers, choices, [layer.choose(low) for layer in layers], budget)
-    return choices
-
-
-def _keep_ties(layers: list[LayerOptions], choices: list[Choice], dearer: list[Choice], budget: float) -> None:
-    """Take back the heads that still fit, of the options just below the price: neither side of it is the better one.
-
-    Units of one worth, as those of gates that are all open, all go at one price, and heads would go with neurons whose
-    place they could keep.
-    """
+    # Units of one worth, as those of gates that are all open, would all go at that price, heads that fit among them.
     rest = budget - _cost(layers, choices)
-    for layer, choice, more in zip(layers, choices, dearer, strict=True):
-        wider = replace(choice, heads=more.heads, qk=more.qk, vo=more.vo)
-        cost = layer.cost(wider) - layer.cost(choice)
-        if 0 < cost <= rest:
-            choice.heads, choice.qk, choice.vo = more.heads, more.qk, more.vo
-            rest -= cost
+    for number, layer in enumerate(layers):
+        taken_back = layer.dearest_tie(choices[number], high, rest)
+        rest -= layer.cost(taken_back) - layer.cost(choices[number])
+        choices[number] = taken_back
+    return choices
 
 
 def _cost(layers: list[LayerOptions], choices: list[Choice]) -> float:

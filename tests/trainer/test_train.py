@@ -72,6 +72,17 @@ def test_labels_stand_as_the_base_has_them_where_it_names_each_of_its_outputs(
     assert training.labels == expected
 
 
+@pytest.mark.parametrize("objective", ["share", "sensitivity", "target"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_gates_that_have_hardly_learned_are_settled_at_the_share_too(
+    rows: Path, tmp_path: Path, steps: int, objective: str
+) -> None:
+    base = tiny_base(tmp_path / "base")
+    for wanted in (0.2, 0.4):
+        asked = options(base, rows, tmp_path / f"{wanted}", max_steps=steps, target_removed=wanted, objective=objective)
+        assert train(asked).info.removed == pytest.approx(wanted, abs=0.01)
+
+
 def test_the_base_stays_as_it_was_and_is_not_in_the_run_folder(base: Path, rows: Path, tmp_path: Path) -> None:
     before = find_base(str(base)).tensor_hashes()
     run = train(options(base, rows, tmp_path / "run"))
