@@ -68,7 +68,7 @@ def _example(info: RunInfo) -> str:
     """What a loaded bundle is asked, as Python."""
     task = task_of(info.task)
     if task.generates:
-        return 'generate("a text that goes on")'
+        return 'generate(["a text that goes on"])'
     if task.images:
         return "predict([pixel_values])"
     text = '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -58,7 +59,14 @@ def test_its_files_are_those_that_clients_look_for(bundle):
     names = genai["decoder"]["inputs"]
     form = cached_onnx_form(bundle / "model.onnx", threads=1)
     assert names["past_key_names"] % 1 in form.layout.past_names
-    assert 'generate("' in (bundle / "README.md").read_text()
+
+
+def test_the_example_of_the_model_card_runs(bundle, capsys):
+    card = (bundle / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "this/folder" in example
+    exec(compile(example.replace("this/folder", str(bundle)), "README.md", "exec"), {})  # noqa: S102  # our own page
+    assert capsys.readouterr().out.startswith("[Generation(text=")
 
 
 @pytest.mark.parametrize(
