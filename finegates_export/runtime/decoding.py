@@ -82,10 +82,15 @@ def _words(decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[Resu
         probabilities_SC, given = _softmax(logits_SC), row.given
         words = []
         for number, first in _first_tokens(row.tokens).items():
-            start, end = (0, len(given[number])) if not isinstance(given, str) else row.tokens.word_to_chars(number)
-            text = given[start:end] if isinstance(given, str) else given[number]
+            if isinstance(given, str):
+                text, start, end = _stripped(given, *row.tokens.word_to_chars(number))
+                if not text:  # to bytes, a space in front of a space is a word of its own
+                    continue
+                place = len(words)
+            else:
+                text, start, end, place = given[number], 0, len(given[number]), number
             best = int(probabilities_SC[first].argmax())
-            words.append(Word(text, decoder.labels[best], float(probabilities_SC[first, best]), start, end))
+            words.append(Word(text, decoder.labels[best], float(probabilities_SC[first, best]), start, end, place))
         results.append(tuple(words))
     return results
 
@@ -114,8 +119,17 @@ def _answers(_decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[t
         first, last = (int(i) for i in np.unravel_index(together_SS.argmax(), together_SS.shape))
         start, end = row.tokens.offsets[first][0], row.tokens.offsets[last][1]
         score = float(_softmax(start_S)[first] * _softmax(end_S)[last])
-        found.append((float(together_SS[first, last]), Answer(row.given[1][start:end], score, start, end)))
+        text, start, end = _stripped(row.given[1], start, end)
+        found.append((float(together_SS[first, last]), Answer(text, score, start, end)))
     return found
+
+
+def _stripped(given: str, start: int, end: int) -> tuple[str, int, int]:
+    """A part of a text without the whitespace around it, which some tokenizers count to a word, and its place."""
+    text = given[start:end].rstrip()
+    end = start + len(text)
+    text = text.lstrip()
+    return text, end - len(text), end
 
 
 def _in_order(length: int) -> npt.NDArray[np.bool_]:

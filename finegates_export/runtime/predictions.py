@@ -42,6 +42,9 @@ class Word:
     """Where the word starts, in characters of the text; 0 where the text was given as a list of words."""
     end: int
     """Where it ends."""
+    number: int
+    """Which word of the text it is, from 0; of a list, which of the words given. Those of which the tokenizer makes no
+    token, and those behind the longest length that the model reads, have no answer."""
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,9 @@ class Predictor:
 
         Returns:
             A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
-            tuple of `Word` for token classification, an `Answer` for question answering, a vector for an embedding,
-            a matrix with a row for every token for feature extraction.
+            tuple of `Word` for token classification (fewer than the words given where some have no token or are cut
+            off: each has its `number`), an `Answer` for question answering, a vector for an embedding, a matrix with a
+            row for every token for feature extraction.
 
         Raises:
             InputError: an input is not what the task reads.
