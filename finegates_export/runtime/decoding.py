@@ -144,8 +144,7 @@ def _vectors(decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[Re
     hidden_BSD = outputs[HIDDEN]
     attended_BS = np.ones(hidden_BSD.shape[:2], bool)
     for number, row in enumerate(rows):
-        if row.length:
-            attended_BS[number, row.length :] = False
+        attended_BS[number, row.length :] = False
     if decoder.pooling is not None:
         return list(pool(hidden_BSD, attended_BS, decoder.pooling))
     return [tokens_SD[mask_S] for tokens_SD, mask_S in zip(hidden_BSD, attended_BS, strict=True)]

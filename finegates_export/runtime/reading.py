@@ -21,6 +21,9 @@ CONTEXT = 1
 """The second of the two texts that a question's tokens are numbered by."""
 FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
 """Where an encoding holds an input, if not under its name."""
+MASK = "attention_mask"
+ONE_ANSWER: tuple[Unit, ...] = ("row", "label", "score")
+"""Units of which a text without a token has one too."""
 WINDOW_SHARE = 4
 """Windows of a text that is too long overlap by this part of their room."""
 
@@ -87,11 +90,14 @@ class TextReader:
             rows: what it reads.
             length: tokens to pad every row to.
         """
-        fillers = {"input_ids": self._pad_id, "attention_mask": 0, "token_type_ids": 0}
-        return {
-            name: _padded([getattr(row.tokens, FIELDS.get(name, name)) for row in rows], length, fillers[name])
-            for name in self._names
-        }
+        fillers = {"input_ids": self._pad_id, MASK: 0, "token_type_ids": 0}
+        return {name: _padded([self._values(row, name) for row in rows], length, fillers[name]) for name in self._names}
+
+    def _values(self, row: Row, name: str) -> list[int]:
+        if name == MASK and not row.length and self._unit in ONE_ANSWER:
+            return [1]  # where nothing is attended, all padding is, and its length is the company's
+        values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
+        return values
 
     def _encode(self, given: list[Any]) -> list[Any]:
         texts = [read_text(item, number, self._unit) for number, item in enumerate(given)]

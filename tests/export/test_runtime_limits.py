@@ -173,12 +173,22 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(bundle, run, tmp_path):
     assert finegates_export.load(same).labels
 
 
-def test_a_text_without_a_token_has_an_answer(bundle, tmp_path):
-    bare = json.loads((bundle / "tokenizer.json").read_text())
+@pytest.mark.parametrize("variant", ["bert", "gpt2", "qwen3"])
+@pytest.mark.parametrize("task", ["classification", "multi-label", "embedding", "feature-extraction"])
+def test_a_text_without_a_token_has_the_same_answer_in_any_company(workshop, tmp_path, task, variant):
+    made = workshop.bundle(workshop.run("coupled", task=task, variant=variant, layers=1))
+    bare = json.loads((made / "tokenizer.json").read_text())
     bare["post_processor"] = None
-    copied = changed(bundle, tmp_path / "copied", tokenizer=json.dumps(bare).encode())
-    answer = finegates_export.load(copied, threads=1).predict([""])[0]
-    assert np.isfinite(list(answer.scores.values())).all()
+    copied = changed(made, tmp_path / "copied", tokenizer=json.dumps(bare).encode())
+    predictor = finegates_export.load(copied, threads=1)
+    alone, beside = predictor.predict([""])[0], predictor.predict(["", *TEXTS[:6]])[0]
+    if task in ("embedding", "feature-extraction"):
+        assert alone.shape == beside.shape == ((32,) if task == "embedding" else (0, 32))
+        assert not alone.any()
+        assert not beside.any()
+    else:
+        assert np.isfinite(scores_of([alone])).all()
+        np.testing.assert_allclose(*scores_of([alone, beside]), atol=1e-6)
 
 
 def test_operators_that_are_not_ours_are_named(bundle, tmp_path):
