@@ -63,7 +63,7 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
     try:
         session = onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # onnxruntime's errors have no root but this one
-        raise _not_read(graph, error, onnxruntime.__version__) from error
+        raise not_read(graph, error, onnxruntime.__version__) from error
     check_started(session, providers[0])
     return session
 
@@ -102,7 +102,14 @@ def check_started(session: Any, wanted: str) -> None:
         )
 
 
-def _not_read(graph: Path, error: Exception, version: str) -> InputError:
+def not_read(graph: Path, error: Exception, version: str) -> InputError:
+    """The error for a graph that onnxruntime does not open.
+
+    Args:
+        graph: the file.
+        error: what onnxruntime says.
+        version: onnxruntime's.
+    """
     unknown = UNKNOWN_OPERATOR.search(str(error))
     if unknown:
         domain = unknown["domain"] or "ai.onnx"

@@ -11,7 +11,7 @@ from torch import nn
 
 from finegates_export.errors import missing_extra
 from finegates_export.onnx.write import WithHiddenState
-from finegates_export.runtime.session import check_started, chosen_providers
+from finegates_export.runtime.session import check_started, chosen_providers, not_read
 from finegates_export.tasks import LOGITS, VECTORS
 from finegates_export.verification.chain import Forward
 from finegates_export.verification.judge import Array, Outputs
@@ -72,6 +72,7 @@ def open_session(path: Path, *, threads: int | None = None, optimize: bool = Tru
     """An onnxruntime session, weights shared with nobody.
 
     Raises:
+        InputError: onnxruntime does not read the file.
         MissingExtraError: onnxruntime is not installed.
         UnsupportedError: the provider is not there, or does not start.
     """
@@ -85,6 +86,9 @@ def open_session(path: Path, *, threads: int | None = None, optimize: bool = Tru
     if not optimize:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = chosen_providers(provider)
-    session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    try:
+        session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    except Exception as error:  # onnxruntime's errors have no root but this one
+        raise not_read(path, error, onnxruntime.__version__) from error
     check_started(session, providers[0])
     return session

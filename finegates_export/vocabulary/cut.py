@@ -154,16 +154,7 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
             tokenizer.
         UnsupportedError: the vocabulary is not made by byte pairs.
     """
-    from tokenizers import Tokenizer
-
-    place = folder / TOKENIZER
-    try:
-        content: Content = json.loads(place.read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_file(str(place))
-    except Exception as error:  # the tokenizers library has no error class of its own
-        raise InputError(
-            f"vocabulary-of: {place} cannot be read ({error}); copy the base's tokenizer.json there"
-        ) from error
+    content, tokenizer = _tokenizer(folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     read = {number for entry in tokenizer.encode_batch(list(_texts(text))) for number in entry.ids}
@@ -180,6 +171,43 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
             "--vocabulary-of away, or take the tokenizer that the model was trained with"
         )
     return VocabularyCut(np.asarray(kept, np.int64), vocabulary, cut_content(content, kept))
+
+
+def cut_again(whole: Path, short: Path, vocabulary: int, size: int) -> VocabularyCut:
+    """The cut that a bundle was made with, from the tokens of its tokenizer.
+
+    Args:
+        whole: folder of the tokenizer that was cut.
+        short: the bundle.
+        vocabulary: tokens that the model had.
+        size: tokens that it has in the bundle.
+
+    Raises:
+        InputError: a tokenizer cannot be read, or they do not say which tokens the bundle's are.
+    """
+    (_, before), (content, after) = map(_tokenizer, (whole, short))
+    old, new = before.get_vocab(with_added_tokens=True), after.get_vocab(with_added_tokens=True)
+    kept = [old.get(token, vocabulary) for token in sorted(new, key=new.__getitem__)]
+    if sorted(new.values()) != list(range(size)) or kept != sorted({number for number in kept if number < vocabulary}):
+        raise InputError(
+            f"vocabulary-of: {whole / TOKENIZER} does not say which of its tokens are the {size} of {short}; name the "
+            "run that was exported"
+        )
+    return VocabularyCut(np.asarray(kept, np.int64), vocabulary, content)
+
+
+def _tokenizer(folder: Path) -> tuple[Content, Any]:
+    """A tokenizer.json, as it is written and as it works."""
+    from tokenizers import Tokenizer
+
+    place = folder / TOKENIZER
+    try:
+        content: Content = json.loads(place.read_text(encoding="utf-8"))
+        return content, Tokenizer.from_file(str(place))
+    except Exception as error:  # the tokenizers library has no error class of its own
+        raise InputError(
+            f"vocabulary-of: {place} cannot be read ({error}); copy the base's tokenizer.json there"
+        ) from error
 
 
 def _named(settings: dict[str, Any]) -> Iterator[int]:

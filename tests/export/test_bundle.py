@@ -201,11 +201,43 @@ def test_verify_refuses_the_graph_of_another_run(workshop, bundle):
         verify(workshop.run("matrix", LORA), bundle, threads=1)
 
 
-@pytest.mark.parametrize("what", ["nowhere", "folder"])
+@pytest.mark.parametrize("what", ["nowhere", "folder", "page.md", "empty.onnx"])
 def test_verify_refuses_what_is_neither_bundle_nor_graph(run, tmp_path, what):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match=r"neither a bundle nor an ONNX file|is not a bundle"):
+    (tmp_path / "page.md").write_text("no graph")
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(InputError, match=r"neither a bundle nor an ONNX file|is not a bundle|does not read"):
         verify(run, tmp_path / what)
+
+
+OTHERS = {
+    "task": ({"task": "token-classification"}, "is for the task token-classification, not classification"),
+    "a decoder's": (
+        {"task": "text-generation", "variant": "llama", "generator": True},
+        "is for the task text-generation, not classification",
+    ),
+    "labels": ({"labels": 2}, "has the labels bad, medium, not bad, medium, nice"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_verify_refuses_an_export_of_another_task_or_other_labels_by_name(workshop, run, case):
+    options, told = OTHERS[case]
+    made = workshop.bundle(workshop.run("coupled", **{"layers": 1, **options}))
+    for exported in (made, made / "model.onnx"):
+        with pytest.raises(InputError, match=rf"model\.onnx {told}, and .* is not what it was made from"):
+            verify(run, exported, threads=1)
+
+
+def test_verify_refuses_a_graph_of_unknown_origin_that_reads_something_else(run, bundle, tmp_path):
+    graph = onnx.load(bundle / "model.onnx")
+    del graph.metadata_props[:]
+    graph.graph.input[0].name = "words"
+    for node in graph.graph.node:
+        node.input[:] = ["words" if name == NAMES[0] else name for name in node.input]
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="reads words, not input_ids, attention_mask, token_type_ids"):
+        verify(run, tmp_path / "model.onnx", threads=1)
 
 
 def test_the_model_card_tells_what_was_done_and_no_licence_that_nobody_stated(bundle):

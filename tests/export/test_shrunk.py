@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finegates_export import export, load, load_torch, save_torch
-from finegates_export.errors import InputError, RunFolderError
+from finegates_export import export, load, load_torch, save_torch, verify
+from finegates_export.errors import ChainError, InputError, RunFolderError
 from finegates_export.export_options import ExportOptions
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
@@ -87,6 +87,10 @@ def test_lora_trains_on_a_loaded_model_and_the_result_is_exported_again(saved, t
     assert report.plan.kept_weights == ShrinkPlan.from_json(bundle_info(bundle)["report"]["plan"]).kept_weights
     assert report.before.parameters == bundle_info(bundle)["report"]["before"]["parameters"]
     assert report.real_rows == 24
+    (link,) = verify(tmp_path / "tuned", tmp_path / "again", threads=1)
+    assert link.relative < 1e-5
+    with pytest.raises(ChainError, match="differs from the gated model"):
+        verify(tmp_path / "tuned", bundle, threads=1)
     texts = ["a great film", "awful"]
     first, second = load(bundle).logits(texts), load(tmp_path / "again").logits(texts)
     assert abs(first - second).max() > 1e-3

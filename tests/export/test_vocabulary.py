@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from finegates_export import ExportOptions, GenerationOptions, export, load
-from finegates_export.errors import InputError, UnsupportedError
+from finegates_export import ExportOptions, GenerationOptions, export, load, verify
+from finegates_export.errors import ChainError, InputError, UnsupportedError
 from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.prompts import left_padded
-from finegates_export.vocabulary.cut import VocabularyCut, cut_to_text
+from finegates_export.vocabulary.cut import VocabularyCut, cut_again, cut_to_text
 from finegates_export.vocabulary.needed import cut_content, needed_tokens
 from tests.export.conftest import bundle_info
 from tests.tiny import tiny_run
@@ -133,6 +134,32 @@ def test_every_file_of_the_bundle_speaks_of_the_new_ids(bundles):
 def test_text_of_the_task_goes_in_and_text_comes_out(bundles):
     (answer,) = load(bundles[1], threads=1).generate([LETTERS], GenerationOptions(max_new_tokens=8))
     assert answer.new_tokens > 0
+
+
+def test_the_cut_is_known_again_from_the_tokens_of_the_bundle(run, text, bundles):
+    size = bundle_info(bundles[1])["vocabulary"]
+    made = cut_to_text(text, run, 64, [{"eos_token_id": 3}])
+    found = cut_again(run, bundles[1], 64, size)
+    np.testing.assert_array_equal(found.kept, made.kept)
+    assert (found.before, found.content) == (made.before, made.content)
+    for whole, short, count in ((run, bundles[1], size + 1), (bundles[1], run, 64)):
+        with pytest.raises(InputError, match=r"vocabulary-of: .* does not say which of its tokens are the \d+ of"):
+            cut_again(whole, short, 64, count)
+
+
+def test_a_bundle_is_verified_token_by_token_and_its_graph_alone_is_refused(run, bundles, monkeypatch):
+    (link,) = verify(run, bundles[1], threads=1)
+    assert link.relative < 1e-5
+    assert link.greedy == 1
+    with pytest.raises(
+        InputError, match=r"has logits of \d+ tokens, not 64, .* the whole bundle where it was made with"
+    ):
+        verify(run, bundles[1] / "model.onnx", threads=1)
+    made = cut_again(run, bundles[1], 64, bundle_info(bundles[1])["vocabulary"])
+    shifted = replace(made, kept=np.roll(made.kept, 1))
+    monkeypatch.setattr("finegates_export.vocabulary.cut.cut_again", lambda *_given: shifted)
+    with pytest.raises(ChainError, match=r"^model\.onnx differs from the gated model"):
+        verify(run, bundles[1], threads=1)
 
 
 def test_rows_of_the_run_that_need_what_is_gone_are_left_out_of_the_chain(run, text):
