@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from finegates_export.errors import InputError
 from finegates_export.graph_forms import GRAPH_FILES, Form
 from finegates_export.options import check
@@ -26,7 +29,7 @@ def load(
     bundle: str | Path,
     *,
     form: Form = "float",
-    buckets: int | Sequence[int] | None = None,
+    buckets: int | Sequence[int] | npt.NDArray[np.integer[Any]] | None = None,
     provider: str = "cpu",
     threads: int | None = None,
     spinning: bool = True,
@@ -69,8 +72,17 @@ def load(
     decoder = Decoder(task, tuple(info["labels"]), pooling)
     reader = _reader(folder, info, session, decoder)
     chosen = None if isinstance(reader, ImageReader) else buckets
-    lengths = Buckets(tuple(chosen) if isinstance(chosen, Sequence) else chosen, info["max_length"])
-    return Predictor(session, reader, decoder, lengths)
+    return Predictor(session, reader, decoder, Buckets(_lengths(chosen), info["max_length"]))
+
+
+def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
+    """Buckets as they were given, an array's numbers as Python's."""
+    if buckets is None:
+        return None
+    given = np.asarray(buckets)
+    whole = given.dtype.kind in "iu" or not given.size
+    check(whole and given.ndim <= 1, "buckets", f"must be a whole number or a list of them, got {buckets!r}")
+    return tuple(given.tolist()) if given.ndim else int(given)
 
 
 def _generator(folder: Path, info: dict[str, Any], session: Any) -> TextGenerator:

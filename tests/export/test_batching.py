@@ -231,6 +231,21 @@ def test_logits_are_padded_to_buckets_too(bundle_of):
     assert shapes == [(1, 10)]
 
 
+@pytest.mark.parametrize("given", [np.array([8, 16]), range(8, 17, 8), [np.int64(8), 16]])
+def test_buckets_may_be_any_list_of_whole_numbers(bundle_of, given):
+    predictor, shapes = watched(bundle_of("classification"), buckets=given)
+    predictor.predict(["so", "the film was great and told a story"], batch_size=1)
+    assert sorted(shapes) == [(1, 8), (1, 16)]
+    for one in (np.int64(8), np.array(8)):
+        assert watched(bundle_of("classification"), buckets=one)[0]._buckets == Buckets(8, MAX_LENGTH)
+
+
+@pytest.mark.parametrize("given", ["8", 8.0, [8, 16.5], np.array([[8, 16]]), {8, 16}])
+def test_other_buckets_are_refused(bundle_of, given):
+    with pytest.raises(ValueError, match="buckets: must be a whole number or a list of them, got"):
+        load(bundle_of("classification"), buckets=given)
+
+
 def test_images_have_no_lengths(workshop):
     bundle = workshop.bundle(workshop.run("coupled", variant="vit", task="image-classification", layers=1))
     images = list(np.random.default_rng(0).standard_normal((5, 3, IMAGE, IMAGE)).astype(np.float32))
