@@ -80,7 +80,7 @@ def _words(decoder: Decoder, outputs: Outputs, rows: Sequence[Row]) -> list[Resu
     results: list[Result] = []
     for logits_SC, row in zip(outputs[LOGITS], rows, strict=True):
         probabilities_SC, given = _softmax(logits_SC), row.given
-        words = []
+        words: list[Word] = []
         for number, first in _first_tokens(row.tokens).items():
             if isinstance(given, str):
                 text, start, end = _stripped(given, *row.tokens.word_to_chars(number))

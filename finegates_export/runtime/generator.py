@@ -15,7 +15,7 @@ from finegates_export.runtime.chat import ChatTemplate
 from finegates_export.runtime.draft import Draft
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
-from finegates_export.runtime.texts import encodable
+from finegates_export.runtime.texts import check_no_table, encodable
 
 Prompt = str | Sequence[Mapping[str, str]]
 """A text, or a chat: messages of a role and a content."""
@@ -169,6 +169,7 @@ def _listed(prompts: Any) -> list[Any]:
         raise InputError("generate takes a list of prompts; wrap a single one: generate([prompt])")
     if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
         raise InputError(f"generate takes a list of prompts, got {type(prompts).__name__}")
+    check_no_table(prompts, "generate")
     listed = list(prompts)
     if any(isinstance(prompt, Mapping) for prompt in listed):
         raise InputError("generate takes a list of prompts, and a chat is one: generate([messages])")

@@ -17,6 +17,7 @@ from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_leng
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.predictions import Result
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
+from finegates_export.runtime.texts import check_no_table
 from finegates_export.tasks import LOGITS
 
 Reader = TextReader | ImageReader
@@ -85,7 +86,7 @@ class Predictor:
         results: list[Result] = []
         together = batch_size * BATCHES_TOGETHER
         for start in range(0, len(given), together):
-            rows = self._reader.rows(given[start : start + together])
+            rows = self._reader.rows(given[start : start + together], start)
             lengths = [self._buckets.padded(row.length) for row in rows]
             found: dict[int, Any] = {}
             batches = by_length(lengths, batch_size, call_tokens) if sort else in_order(lengths, batch_size)
@@ -122,4 +123,5 @@ def _listed(inputs: Any) -> list[Any]:
         raise InputError("predict takes a list of texts; wrap a single one: predict([text])")
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
         raise InputError(f"predict takes a list of inputs, got {type(inputs).__name__}")
+    check_no_table(inputs, "predict")
     return list(inputs)

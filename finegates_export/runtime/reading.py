@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.errors import InputError
-from finegates_export.runtime.texts import Text, read_text
+from finegates_export.runtime.texts import Text, read_text, shortened
 from finegates_export.tasks import PIXELS, Unit
 
 Array = npt.NDArray[Any]
@@ -73,14 +73,21 @@ class TextReader:
         else:
             tokenizer.enable_truncation(max_length)
 
-    def rows(self, texts: Sequence[Text]) -> list[Row]:
+    def rows(self, texts: Sequence[Text], before: int = 0) -> list[Row]:
         """Tokenize.
+
+        Args:
+            texts: what to read.
+            before: inputs in front of these, for the words in which one of these is refused.
 
         Raises:
             InputError: not what the task reads.
         """
         given = list(texts)
-        parts = [windows_of(one, self._max_length) if self._unit == "span" else [one] for one in self._encode(given)]
+        parts = [
+            windows_of(one, self._max_length, number) if self._unit == "span" else [one]
+            for number, one in enumerate(self._encode(given, before), before)
+        ]
         return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]
 
     def feed(self, rows: Sequence[Row], length: int) -> dict[str, Array]:
@@ -99,8 +106,8 @@ class TextReader:
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
-    def _encode(self, given: list[Any]) -> list[Any]:
-        texts = [read_text(item, number, self._unit) for number, item in enumerate(given)]
+    def _encode(self, given: list[Any], before: int) -> list[Any]:
+        texts = [read_text(item, number, self._unit) for number, item in enumerate(given, before)]
         words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
             raise InputError("texts and lists of words are mixed; give all texts in one form")
@@ -119,19 +126,17 @@ class ImageReader:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = tuple(shape)
 
-    def rows(self, images: Sequence[Any]) -> list[Row]:
+    def rows(self, images: Sequence[Any], before: int = 0) -> list[Row]:
         """Check.
 
+        Args:
+            images: what to read.
+            before: images in front of these, for the words in which one of these is refused.
+
         Raises:
-            InputError: an image of another shape.
+            InputError: no array of numbers, or an image of another shape.
         """
-        arrays = [np.asarray(image, np.float32) for image in images]
-        for array in arrays:
-            if array.shape != self._shape:
-                raise InputError(
-                    f"an image has the shape {array.shape}, the model takes {self._shape} (channels, height, width); "
-                    "prepare it with the image processor of the bundle"
-                )
+        arrays = [self._array(image, number) for number, image in enumerate(images, before)]
         return [Row(owner, array, array, 0) for owner, array in enumerate(arrays)]
 
     def feed(self, rows: Sequence[Row], length: int) -> dict[str, Array]:
@@ -139,9 +144,25 @@ class ImageReader:
         _ = length
         return {PIXELS: np.stack([row.tokens for row in rows])}
 
+    def _array(self, image: Any, number: int) -> Array:
+        takes = f"the model takes {self._shape} (channels, height, width); prepare it with the bundle's image processor"
+        try:
+            array = np.asarray(image, np.float32)
+        except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, of a tensor with a gradient
+            found = f"{type(image).__name__} {shortened(repr(image))}"
+            raise InputError(f"input {number}: an image is an array of floats, got {found}; {takes}") from error
+        if array.shape != self._shape:
+            raise InputError(f"input {number}: an image has the shape {array.shape}, {takes}")
+        return array
 
-def windows_of(encoding: Any, max_length: int) -> list[Window]:
+
+def windows_of(encoding: Any, max_length: int, number: int = 0) -> list[Window]:
     """A question and its text as rows of at most `max_length` tokens: the whole question, and the text part by part.
+
+    Args:
+        encoding: both, not cut.
+        max_length: tokens of a row at most.
+        number: which of the inputs it is.
 
     Raises:
         InputError: the question leaves no room for its text.
@@ -152,8 +173,8 @@ def windows_of(encoding: Any, max_length: int) -> list[Window]:
     room = max_length - around
     if room < 1:
         raise InputError(
-            f"a question and its marks take {around} tokens of {max_length} and leave no room for a text; ask a "
-            "shorter one"
+            f"input {number}: the question and its marks take {around} tokens of {max_length} and leave no room for a "
+            "text; ask a shorter one"
         )
     step = room - room // WINDOW_SHARE
     starts = range(first, max(first + 1, end - (room - step)), step)

@@ -32,7 +32,7 @@ def read_text(item: Any, number: int, unit: Unit) -> Text:
     parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
     texts = all(isinstance(part, str) for part in parts)
     if not texts or (unit != "token" and len(parts) != PAIR):
-        found = f"{type(item).__name__} {_shortened(repr(item))}"
+        found = f"{type(item).__name__} {shortened(repr(item))}"
         raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
     read = [encodable(part, number) for part in parts]
     return read if unit == "token" else (read[0], read[1])
@@ -56,5 +56,21 @@ def encodable(text: str, number: int) -> str:
     return str(text)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
+def shortened(text: str) -> str:
+    """A wrong input as a message repeats it, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= QUOTED else f"{line[:QUOTED]}..."
+
+
+def check_no_table(inputs: Any, verb: str) -> None:
+    """Fail on a data frame, which would be read as the names of its columns.
+
+    Args:
+        inputs: what was given.
+        verb: to whom.
+
+    Raises:
+        InputError: it is one.
+    """
+    if hasattr(inputs, "columns"):
+        raise InputError(f"{verb} takes a list, got {type(inputs).__name__}; pass one of its columns: table['text']")

@@ -208,6 +208,7 @@ def test_a_template_stays_in_its_sandbox(bundle, tmp_path):
         (CHAT, r"a chat is one: generate\(\[messages\]\)"),
         ({"role": "user"}, "takes a list of prompts, got dict"),
         (7, "takes a list of prompts, got int"),
+        (type("Table", (list,), {"columns": ("text",)})(), "takes a list, got Table; pass one of its columns"),
         (["a", 7], "prompt 1: takes a text or a list of messages, got int"),
         (["\ud800"], "is no Unicode text"),
     ],

@@ -6,21 +6,31 @@ import json
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 import finegates_export
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.files import sha256_file
+from finegates_export.runtime.batching import BATCHES_TOGETHER
 from finegates_export.runtime.session import SessionOptions, open_session
 from tests.tiny import LORA, MAX_LENGTH, labelled_texts, tiny_tokenizer
+from tests.tiny_models import IMAGE
 
 TEXTS = [text for text, _ in labelled_texts(40)]
 MEGABYTE = 1 << 20
 THREADS = 16
+
+
+class Table(list):
+    """A data frame, for what is read of one: as a list it has the names of its columns."""
+
+    columns = ("text",)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +150,7 @@ def test_a_megabyte_is_cut_where_the_run_cut(predictor, text):
         (7, "takes a list of inputs, got int"),
         ({"text": "a"}, "takes a list of inputs, got dict"),
         (None, "takes a list of inputs, got NoneType"),
+        (Table(), r"takes a list, got Table; pass one of its columns: table\['text'\]"),
     ],
 )
 def test_inputs_of_a_wrong_type_are_told_by_their_place(predictor, inputs, told):
@@ -147,6 +158,44 @@ def test_inputs_of_a_wrong_type_are_told_by_their_place(predictor, inputs, told)
         predictor.predict(inputs)
     with pytest.raises(InputError, match=told):
         predictor.logits(inputs)
+
+
+@pytest.mark.parametrize("sort", [True, False])
+def test_the_place_is_that_in_the_whole_list_of_many_inputs(predictor, workshop, sort):
+    texts = ["so"] * (BATCHES_TOGETHER + 5)
+    with pytest.raises(InputError, match=f"input {BATCHES_TOGETHER + 3}: takes a text"):
+        predictor.predict([*texts[:-2], None, "so"], batch_size=1, sort=sort)
+    asked = finegates_export.load(
+        workshop.bundle(workshop.run("coupled", task="question-answering", layers=1)), threads=1
+    )
+    long = [*[("so", "a film")] * (BATCHES_TOGETHER + 3), ("so " * MAX_LENGTH, "a film")]
+    with pytest.raises(InputError, match=rf"input {BATCHES_TOGETHER + 3}: the question and its marks take \d+ tokens"):
+        asked.predict(long, batch_size=1, sort=sort)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("cat.jpg", "an image is an array of floats, got str 'cat.jpg'"),
+        (Path("cat.jpg"), r"an image is an array of floats, got \w*Path"),
+        (b"\x89PNG", "an image is an array of floats, got bytes"),
+        ({"pixel_values": 1}, "an image is an array of floats, got dict"),
+        ([[1, 2], [3]], "an image is an array of floats, got list"),
+        (torch.zeros(3, IMAGE, IMAGE, requires_grad=True), "an image is an array of floats, got Tensor"),
+        (None, r"an image has the shape \(\)"),
+        (np.zeros((IMAGE, IMAGE, 3)), rf"an image has the shape \({IMAGE}, {IMAGE}, 3\)"),
+    ],
+    ids=["name", "path", "bytes", "dict", "ragged", "gradient", "none", "channels last"],
+)
+def test_so_is_what_is_no_image(workshop, image, told):
+    made = workshop.bundle(workshop.run("coupled", variant="vit", task="image-classification", layers=1))
+    images = finegates_export.load(made, threads=1)
+    whole = np.zeros((3, IMAGE, IMAGE), np.float32)
+    takes = rf"the model takes \(3, {IMAGE}, {IMAGE}\) \(channels, height, width\); prepare it"
+    for ask in (lambda given: images.predict(given, batch_size=1), images.logits):
+        with pytest.raises(InputError, match=f"input 1: {told}.*; {takes}|input 1: {told}, {takes}") as caught:
+            ask([whole, image])
+        assert "\n" not in str(caught.value)
 
 
 def test_a_message_does_not_repeat_a_megabyte(predictor):
