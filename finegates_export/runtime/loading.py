@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from finegates_export.errors import InputError
 from finegates_export.graph_forms import GRAPH_FILES, Form
-from finegates_export.options import check
+from finegates_export.options import as_path, check
 from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import Buckets
 from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
@@ -60,7 +60,7 @@ def load(
     """
     check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
     options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
-    folder = Path(bundle)
+    folder = as_path(bundle)
     info = read_bundle(folder)
     graph = graph_in(folder, info, form)
     task = task_of(info["task"])

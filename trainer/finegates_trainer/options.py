@@ -11,7 +11,7 @@ from typing import Literal
 from finegates_export.gates.layout import LAYOUTS
 from finegates_export.measure.counted_costs import PHASES
 from finegates_export.measure.shapes import Shape
-from finegates_export.options import Options, check
+from finegates_export.options import Options, as_path, check
 from finegates_export.targets import MEASURED_TARGETS, TARGETS
 from finegates_export.tasks import POOLINGS, TASKS
 from finegates_trainer.metrics import METRICS
@@ -166,7 +166,7 @@ class TrainOptions(Options):
     def __post_init__(self) -> None:
         for name in ("out", "adapter", "teacher"):
             value = getattr(self, name)
-            object.__setattr__(self, name, Path(value) if value else None)
+            object.__setattr__(self, name, as_path(value) if value else None)
         self._check_task()
         self._check_gates()
         self._check_objective()
