@@ -151,6 +151,7 @@ def test_a_shape_longer_than_the_model_takes_is_refused(gated_run: Path, tmp_pat
 def test_an_existing_destination_is_refused_before_any_work(tmp_path: Path) -> None:
     out = tmp_path / "report"
     out.mkdir()
+    (out / "report.json").write_text("{}")
     with pytest.raises(OutputError, match="--overwrite"):
         measure(BenchOptions(ckpt=tmp_path / "no run", out=out, **QUICK))
 

@@ -252,10 +252,11 @@ def test_the_same_report_gives_the_same_drawings(measured: BenchReport, report_f
 def test_an_existing_report_stays_unless_overwritten(measured: BenchReport, tmp_path: Path) -> None:
     out = tmp_path / "report"
     out.mkdir()
-    (out / "old").touch()
+    for name in ("old", "report.json"):
+        (out / name).touch()
     with pytest.raises(OutputError, match="--overwrite"):
         report(measured, out)
-    assert [path.name for path in out.iterdir()] == ["old"]
+    assert {path.name for path in out.iterdir()} == {"old", "report.json"}
     report(measured, out, overwrite=True)
     assert not (out / "old").exists()
     assert (out / "index.html").is_file()

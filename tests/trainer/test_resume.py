@@ -124,6 +124,14 @@ def test_an_interrupted_run_is_not_thrown_away_unasked(base: Path, rows: Path, t
     assert not (tmp_path / "run.training").exists()
 
 
+def test_what_a_killed_write_left_is_no_other_file(base: Path, rows: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "run.training" / ".checkpoint.safetensors.partial"
+    begun.parent.mkdir()
+    begun.write_bytes(b"half a che")
+    train(options(base, rows, tmp_path / "run"))
+    assert not begun.parent.exists()
+
+
 def test_a_folder_of_the_same_name_that_is_no_run_s_is_left_alone(base: Path, rows: Path, tmp_path: Path) -> None:
     notes = tmp_path / "run.training" / "notes.txt"
     notes.parent.mkdir()

@@ -12,6 +12,9 @@ from finegates_trainer.checkpoint import CHECKPOINT
 from finegates_trainer.loop import CHECKPOINT_KEYS
 from finegates_trainer.options import TrainOptions
 
+OWN_NAMES = {CHECKPOINT, LEVELS_FOLDER}
+"""What lies in a working folder."""
+
 
 def working_folder(out: Path) -> Path:
     """Where checkpoints and finished levels lie while the run trains."""
@@ -28,10 +31,10 @@ def check_places(options: TrainOptions, out: Path, work: Path) -> None:
     check_destination(out, overwrite=options.overwrite or options.resume, marks=(RUN_JSON,), reads=reads)
     if options.resume or not work.exists():
         return
-    begun = (work / CHECKPOINT).is_file() or (work / LEVELS_FOLDER).is_dir()
-    if not begun and any(work.iterdir()):
+    found = {path.name for path in work.iterdir() if not path.name.startswith(".")}  # a killed write leaves a dot's
+    if found - OWN_NAMES:
         raise OutputError(f"{work} is where the run would keep its checkpoints, and holds other files; move them away")
-    if begun and not options.overwrite:
+    if found and not options.overwrite:
         raise OutputError(
             f"{work} holds an interrupted run; pass --resume to go on with it, or --overwrite to start again"
         )
