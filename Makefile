@@ -140,11 +140,14 @@ bench-gpu: $(READY) ## On a machine with an NVIDIA GPU: a BERT of 12 x 768 by CU
 			--shapes 1x128,8x128,32x128,128x128 --work runs/bert-base --out benchmarks/results/gpu-$${way#*:} || exit 1; \
 	done
 
-bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm-sst2 trained: the walk's levels, and straight to 40 %
+bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm-sst2 trained: the walk's levels, straight to 40 and 80 %
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
 	$(BIN)/finegates-bench --ckpt $(STRAIGHT) --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128 --int8 --out benchmarks/results/minilm-40 --overwrite
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-80-1 --baseline runs/frontier/minilm-sst2/unpruned-1 \
+		--against runs/frontier/minilm-sst2/small-1 --shapes 1x32,1x128,8x128 --int8 \
+		--out benchmarks/results/minilm-80 --overwrite
 
 bench-smaller: $(READY) ## MPNet closed to 88 % beside the unpruned MiniLM-L6: what bench-frontier STUDY=mpnet-sst2 trained (nothing beside it)
 	$(BIN)/finegates-bench --ckpt runs/frontier/mpnet-sst2/started-88-0 --baseline runs/frontier/mpnet-sst2/unpruned-0 \

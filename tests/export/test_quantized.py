@@ -93,7 +93,7 @@ def test_any_width_is_packed_and_multiplies_like_the_rounded_matrix(tmp_path, in
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((inputs, outputs)).astype(np.float32)
     x = generator.standard_normal((2, 5, inputs)).astype(np.float32)
-    plain, packed = str(tmp_path / "plain.onnx"), str(tmp_path / "packed.onnx")
+    plain, packed = tmp_path / "plain.onnx", tmp_path / "packed.onnx"
     product_graph(plain, weight)
     quantize_int4(plain, packed, ["product"], block_size=block_size, accuracy_level=level)
     (node,) = onnx.load(packed).graph.node
@@ -111,10 +111,10 @@ def test_weights_of_a_large_graph_lie_beside_its_4_bit_form(tmp_path, monkeypatc
     monkeypatch.setattr("finegates_export.onnx.write.INSIDE_LIMIT", 0)
     weight = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
     plain, packed = tmp_path / "plain.onnx", tmp_path / "packed.onnx"
-    product_graph(str(plain), weight)
+    product_graph(plain, weight)
     quantize_int4(plain, packed, ["product"], block_size=32, accuracy_level=FLOAT_STEPS)
     assert (tmp_path / "packed.onnx.data").stat().st_size > 64 * 48 // 2
-    assert multiplied(str(packed), np.ones((1, 1, 64), np.float32))[0].shape == (1, 48)
+    assert multiplied(packed, np.ones((1, 1, 64), np.float32))[0].shape == (1, 48)
 
 
 def test_the_library_leaves_logging_as_it_was(tmp_path):
