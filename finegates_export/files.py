@@ -47,23 +47,19 @@ def check_destination(
     Args:
         path: the file or folder to be.
         overwrite: replace what is there.
-        marks: of a folder, patterns of files by which an earlier result of the same command is known: a folder that
-            holds other things is never replaced.
+        marks: where a folder is to be written, patterns of files by which an earlier result of the same command is
+            known: an empty folder gives way to it, one that holds other things is never replaced.
         reads: what the work reads; None and what is no path are left out.
 
     Raises:
         OutputError: it exists and may not be replaced, or its folder cannot be made or written.
     """
-    if path.exists() and not _is_empty(path):
-        if not overwrite:
-            raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
-        _check_replaceable(path, marks)
-    elif path.exists() and os.path.ismount(path):
-        raise OutputError(f"{path} is a mount point, and a result is swapped in as a whole; name a folder inside it")
-    for source in (Path(one) for one in reads if one):
-        if source.exists() and source.resolve().is_relative_to(path.resolve()):
-            raise OutputError(f"{path} is or holds {source}, which is read; choose another --out")
     with _as_output_error(path):
+        if path.exists():
+            _check_replaceable(path, overwrite=overwrite, marks=marks)
+        for source in (Path(one) for one in reads if one):
+            if source.exists() and source.resolve().is_relative_to(path.resolve()):
+                raise OutputError(f"{path} is or holds {source}, which is read; choose another --out")
         parent = path.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         probe = parent / f".{path.name}.probe-{os.getpid()}"
@@ -116,18 +112,18 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield scratch
 
 
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def _check_replaceable(path: Path, marks: tuple[str, ...]) -> None:
+def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -> None:
+    """See `check_destination`, of a path that exists."""
+    empty = bool(marks) and path.is_dir() and not any(path.iterdir())
+    if not empty and not overwrite:
+        raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
     if not marks:
         return
     if not path.is_dir():
         raise OutputError(f"{path} is a file, and a folder is to be written; choose another --out")
     if os.path.ismount(path) or path.resolve() == Path.cwd():
         raise OutputError(f"{path} cannot be swapped for another folder; name one inside it")
-    if not any(True for mark in marks for _ in path.glob(mark)):
+    if not empty and not any(True for mark in marks for _ in path.glob(mark)):
         raise OutputError(
             f"{path} is not replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
             "another --out, or remove it yourself"

@@ -116,8 +116,21 @@ def test_an_earlier_result_and_an_empty_folder_are_replaced(run: Path, tmp_path:
     assert sha256_tree(out).keys() == before.keys()
 
 
-def test_the_folder_one_stands_in_is_not_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bundle.json").write_text("{}")
+def test_an_empty_folder_gives_way_to_a_run_and_not_to_a_file(
+    run: Path, base: Path, rows: Path, tmp_path: Path
+) -> None:
+    for name in ("run", "model.onnx"):
+        (tmp_path / name).mkdir()
+    options = TrainOptions(base=str(base), data=str(rows), out=tmp_path / "run", layout="none", max_steps=1)
+    assert train(options).folder == tmp_path / "run"
+    with pytest.raises(OutputError, match="exists already"):
+        check_place(ExportOptions(ckpt=run, out=tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_the_folder_one_stands_in_is_not_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: bool) -> None:
+    if not empty:
+        (tmp_path / "bundle.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="name one inside it"):
         check_destination(Path(), overwrite=True, marks=("bundle.json",))

@@ -18,6 +18,7 @@ from finegates_export.gates.run_folder import (
     ADAPTER_FOLDER,
     BASE_FOLDER,
     LEVELS_FOLDER,
+    RUN_JSON,
     Run,
     RunInfo,
     read_run,
@@ -156,7 +157,7 @@ def _publish(work: Path, out: Path, options: TrainOptions) -> None:
     missing = [level.name for level in levels if not level.is_dir()]
     if missing:
         raise RunFolderError(f"{work} lacks the finished levels {', '.join(missing)}; train again without --resume")
-    with staged_folder(out, overwrite=options.overwrite) as stage:
+    with staged_folder(out, overwrite=options.overwrite, marks=(RUN_JSON,)) as stage:
         shutil.copytree(levels[-1], stage, dirs_exist_ok=True)
         if options.walks:
             for level in levels:
