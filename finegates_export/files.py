@@ -76,7 +76,7 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
     """
     check_destination(path, overwrite=overwrite, marks=marks)
     stage = _stage(path)
-    with _as_output_error(path), _cleared(stage):
+    with _as_output_error(path), claimed(stage, path), _cleared(stage):
         stage.mkdir()
         yield stage
         for file in stage.rglob("*"):
@@ -93,10 +93,13 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
 
 @contextlib.contextmanager
 def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A file name beside `path` to write to; it is renamed to `path` when the block ends without an error."""
+    """A file name beside `path` to write to; it is renamed to `path` when the block ends without an error.
+
+    Processes that write the same file do so one after the other.
+    """
     check_destination(path, overwrite=overwrite)
     stage = _stage(path)
-    with _as_output_error(path), _cleared(stage):
+    with _as_output_error(path), claimed(stage, path, wait=True), _cleared(stage):
         yield stage
         _fsync(stage)
         stage.replace(path)
@@ -107,9 +110,42 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` for intermediate files, on the same disk; gone when the block ends, however it ends."""
     scratch = path.absolute().parent / f".{path.name}.scratch"
-    with _as_output_error(path), _cleared(scratch):
+    with _as_output_error(path), claimed(scratch, path), _cleared(scratch):
         scratch.mkdir()
         yield scratch
+
+
+@contextlib.contextmanager
+def claimed(work: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from what lies at `work` while the block runs.
+
+    The claim is a locked file beside it, gone afterwards; the lock ends with its process, however that ends.
+
+    Args:
+        work: what one process at a time may touch.
+        path: what becomes of it.
+        wait: for another process to end, instead of failing.
+
+    Raises:
+        OutputError: another process is at it, or the claim cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    claim = Path(f"{work.absolute()}.lock")
+    lock = FileLock(claim, timeout=-1 if wait else 0)
+    with _as_output_error(path):
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"{path} is being written by another process; wait for it to end, or choose another --out"
+            ) from error
+    try:
+        yield
+    finally:
+        claim.unlink(missing_ok=True)  # while it is locked: whoever waits for it finds it gone and makes a new one
+        lock.release()
 
 
 def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -> None:

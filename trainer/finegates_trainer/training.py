@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from finegates_export.encoder_model import EncoderModel
 from finegates_export.errors import RunFolderError
 from finegates_export.families.base import BaseModel
-from finegates_export.files import staged_folder
+from finegates_export.files import claimed, staged_folder
 from finegates_export.gates.adapter import save_adapter
 from finegates_export.gates.run_folder import (
     ADAPTER_FOLDER,
@@ -29,7 +30,7 @@ from finegates_export.tasks import task_of
 from finegates_trainer.loop import Loop
 from finegates_trainer.metrics import LESS_IS_BETTER
 from finegates_trainer.options import TrainOptions
-from finegates_trainer.processes import join_processes
+from finegates_trainer.processes import Processes, join_processes
 from finegates_trainer.reporter import Reporter, Silent
 from finegates_trainer.run_places import check_places, finished_run, working_folder
 from finegates_trainer.setup import Training, prepare
@@ -56,13 +57,20 @@ def train(options: TrainOptions, reporter: Reporter | None = None, base: BaseMod
 
     Raises:
         InputError: base, data or adapter cannot be used, or fewer processes take part than were asked for.
-        OutputError: the run folder cannot be written.
+        OutputError: the run folder cannot be written, or another process is at it.
         RunFolderError: `resume` with another run's checkpoint.
     """
     processes = join_processes()
     reporter = reporter if reporter and processes.is_main else Silent()
     out = Path(options.out)
     work = working_folder(out)
+    with claimed(work, out) if processes.is_main else contextlib.nullcontext():
+        return _train(options, reporter, processes, base, out, work)
+
+
+def _train(
+    options: TrainOptions, reporter: Reporter, processes: Processes, base: BaseModel | None, out: Path, work: Path
+) -> Run:
     check_places(options, out, work)
     finished = finished_run(options, out, work) if options.resume else None
     if finished:

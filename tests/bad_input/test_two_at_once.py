@@ -1,0 +1,117 @@
+"""Two processes that write one result: the second is told, or waits; a claim ends with its process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finegates_export import ExportOptions, export
+from finegates_export.errors import OutputError
+from finegates_export.files import claimed, scratch_folder, staged_file, staged_folder
+from finegates_trainer import train
+from tests.tiny import tiny_run
+from tests.trainer.test_train import options
+
+TOLD = "run is being written by another process; wait for it to end, or choose another --out"
+
+
+def _hold(work: Path, held: Any, done: Any) -> None:
+    with claimed(work, work):
+        held.set()
+        done.wait()
+
+
+class Other:
+    """Another process, at work on something."""
+
+    def __init__(self, work: Path) -> None:
+        context = multiprocessing.get_context("fork")
+        held, self._done = context.Event(), context.Event()
+        self.process = context.Process(target=_hold, args=(work, held, self._done))
+        self.process.start()
+        held.wait()
+
+    def end(self) -> None:
+        self._done.set()
+        self.process.join()
+
+
+@pytest.fixture
+def at_run(tmp_path: Path) -> Iterator[Other]:
+    other = Other(tmp_path / "run.training")
+    yield other
+    other.end()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_process_trains_is_left_alone(
+    base: Path, rows: Path, tmp_path: Path, at_run: Other, resume: bool
+) -> None:
+    begun = tmp_path / "run.training" / "checkpoint.safetensors"
+    begun.parent.mkdir()
+    begun.write_bytes(b"the other's")
+    with pytest.raises(OutputError, match=TOLD):
+        train(options(base, rows, tmp_path / "run", resume=resume, overwrite=True))
+    assert begun.read_bytes() == b"the other's"
+    at_run.end()
+    train(options(base, rows, tmp_path / "run", overwrite=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_an_export_that_another_process_writes_is_left_alone(base: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "tiny", base, "coupled", samples=4)
+    out = tmp_path / "to" / "run"
+    out.parent.mkdir()
+    other = Other(out.parent / ".run.scratch")
+    begun = out.parent / ".run.scratch" / "model.onnx"
+    begun.parent.mkdir()
+    begun.write_bytes(b"the other's")
+    with pytest.raises(OutputError, match=TOLD):
+        export(ExportOptions(ckpt=run, out=out))
+    assert begun.read_bytes() == b"the other's"
+    other.end()
+    export(ExportOptions(ckpt=run, out=out))
+    assert {path.name for path in out.parent.iterdir()} == {"run"}
+
+
+def test_a_claim_ends_with_a_killed_process(tmp_path: Path) -> None:
+    other = Other(tmp_path / "work")
+    other.process.kill()
+    other.process.join()
+    with claimed(tmp_path / "work", tmp_path / "run"):
+        assert (tmp_path / "work.lock").exists()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stage", [scratch_folder, lambda path: staged_folder(path, overwrite=True)])
+def test_a_folder_is_staged_by_one(tmp_path: Path, stage: Any) -> None:
+    with stage(tmp_path / "run") as folder:
+        (folder / "whole").touch()
+        with pytest.raises(OutputError, match=TOLD), stage(tmp_path / "run"):
+            pytest.fail("two may not be in it")
+        assert (folder / "whole").exists()
+    with stage(tmp_path / "run") as folder:
+        assert not any(folder.iterdir())
+
+
+def test_a_file_is_staged_by_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+
+    def write_second() -> None:
+        with staged_file(path, overwrite=True) as stage:
+            stage.write_text(f"second, after {path.read_text()}")
+
+    second = threading.Thread(target=write_second)
+    with staged_file(path, overwrite=True) as stage:
+        second.start()
+        second.join(0.2)
+        assert second.is_alive(), "it should wait"
+        stage.write_text("first")
+    second.join()
+    assert path.read_text() == "second, after first"
+    assert {one.name for one in tmp_path.iterdir()} == {"costs.json"}
