@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 
@@ -141,6 +143,33 @@ def test_values_that_no_column_names_are_not_dropped(tmp_path: Path, lines: list
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=rf"rows\.csv {message}"):
         read_data(DataSource(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "read"),
+    [
+        ("classification", [1, 0, 1], ["good", "bad", "good"]),
+        ("classification", [1, 0, -1], "row 3 has no label"),
+        ("classification", [1, None, 0], "row 2 has no label"),
+        ("multi-label", [[1, 0], [], [0]], [["good", "bad"], [], ["bad"]]),
+        ("multi-label", [[1], [0, -1], []], "row 2 has None among the values"),
+        ("multi-label", [[1], None, []], "row 2 has no label"),
+    ],
+)
+def test_class_indices_of_a_named_data_set_become_names(
+    monkeypatch: pytest.MonkeyPatch, task: str, labels: list[Any], read: list[Any] | str
+) -> None:
+    named = datasets.ClassLabel(names=["bad", "good"])
+    kind = datasets.List(named) if task == "multi-label" else named
+    features = datasets.Features({"sentence": datasets.Value("string"), "label": kind})
+    split = datasets.Dataset.from_dict({"sentence": ["a film", "a play", "a song"], "label": labels}, features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: {"train": split, "validation": split})
+    source = DataSource("films/reviews", task=task)
+    if isinstance(read, str):
+        with pytest.raises(InputError, match=f"films/reviews {read}"):
+            read_data(source)
+    else:
+        assert list(read_data(source).train.labels) == read
 
 
 def test_labels_keep_their_names_and_a_natural_order() -> None:

@@ -175,8 +175,15 @@ def _named_labels(split: Any) -> Any:
     for column, feature in split.features.items():
         names = getattr(feature, "names", None)
         if names:
-            table[column] = [names[index] if index >= 0 else None for index in table[column]]
+            table[column] = [_name_of(index, names) for index in table[column]]
         inner = getattr(getattr(feature, "feature", None), "names", None)
         if inner:
-            table[column] = [[inner[index] for index in indices] for indices in table[column]]
+            table[column] = [
+                None if indices is None else [_name_of(index, inner) for index in indices] for indices in table[column]
+            ]
     return table
+
+
+def _name_of(index: Any, names: list[str]) -> str | None:
+    """The name of a class index; none of what says that there is no class: null, and -1 in test splits."""
+    return names[int(index)] if index is not None and index >= 0 else None
