@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import onnxruntime
@@ -15,6 +16,7 @@ from finegates_export.errors import InputError, OutputError, UnsupportedError
 from finegates_export.files import sha256_file
 from finegates_export.serving.triton import TritonOptions, write_repository
 from finegates_export.serving.triton.pbtxt import Word, pairs, pbtxt
+from finegates_export.targets import TARGETS
 from tests.tiny import MAX_LENGTH
 from tests.triton.repositories import repository
 from tests.triton.server import need_environment, run_script
@@ -130,6 +132,15 @@ def test_tensorrt_is_told_precision_and_shapes(workshop, run, tmp_path):
     assert told["trt_profile_max_shapes"].split(",")[0] == f"input_ids:32x{MAX_LENGTH}"
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_bundle_of_any_target_runs_where_it_was_exported_for(workshop, run, tmp_path, target):
+    options = {"quantize": "none", "page": False} if target == "web" else {}
+    bundle = workshop.bundle(run, target=target, **options, **LENIENT)
+    out = repository(bundle, tmp_path / "repository")
+    kinds = re.findall(r"kind: (\w+)", (out / MODELS[2] / "config.pbtxt").read_text())
+    assert kinds == ["KIND_GPU" if target in ("ort-cuda", "tensorrt") else "KIND_CPU"]
+
+
 def test_a_graph_of_onnxruntime_s_operators_is_not_given_to_tensorrt(bundle, tmp_path):
     with pytest.raises(UnsupportedError, match=r"exported for ort-cpu.*--target tensorrt"):
         repository(bundle, tmp_path / "repository", device="tensorrt")
@@ -184,6 +195,7 @@ def test_the_command_makes_a_repository_of_a_bundle(bundle, tmp_path, monkeypatc
     ("options", "told"),
     [
         ({"name": "a/b"}, "name: 'a/b' may hold"),
+        ({"name": ".."}, r"name: '\.\.' may hold .* begins with no dot"),
         ({"max_batch": 4}, "preferred-batches: must lie in 1 to 4, got 8, 32"),
         ({"instances": 0}, "instances: must be positive, got 0"),
         ({"threads": 0}, "threads: must be positive, got 0"),

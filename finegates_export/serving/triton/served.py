@@ -14,7 +14,9 @@ from finegates_export.serving.triton.options import Device, TritonOptions
 from finegates_export.serving.triton.signature import Signature, read_signature
 from finegates_export.tasks import SENTENCE, Task, task_of
 
-DEVICES: dict[str, Device] = {"ort-cpu": "cpu", "portable": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt"}
+DEVICES: dict[str, Device] = {
+    "ort-cpu": "cpu", "portable": "cpu", "web": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt",
+}  # fmt: skip
 """What runs a graph unless the options say otherwise, by the target that it was exported for."""
 STANDARD = ("portable", "tensorrt")
 """Targets in the standard's own operators, the only ones that TensorRT knows."""
