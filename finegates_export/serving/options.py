@@ -64,8 +64,9 @@ class ServeOptions(Options):
         object.__setattr__(self, "bundle", as_path(self.bundle))
         written = self.address in ("", AUTO) or re.fullmatch(r".+:\d{1,5}", self.address) is not None
         check(written, "address", f"{self.address!r} is not HOST:PORT or {AUTO}")
-        named = re.fullmatch(r"[A-Za-z0-9_.-]*", self.name) is not None
-        check(named, "name", f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone")
+        named = re.fullmatch(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*)?", self.name) is not None
+        told = f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone, and begins with no dot"
+        check(named, "name", told)
         check(self.form in GRAPH_FILES, "form", f"{self.form!r} is not one of {', '.join(GRAPH_FILES)}")
         check(self.provider in PROVIDERS, "provider", f"{self.provider!r} is not one of {', '.join(PROVIDERS)}")
         check(0 <= self.port <= HIGHEST_PORT, "port", f"must lie in 0 to {HIGHEST_PORT}, got {self.port}")

@@ -48,8 +48,9 @@ class TritonOptions(Options):
         object.__setattr__(self, "bundle", as_path(self.bundle))
         object.__setattr__(self, "out", as_path(self.out))
         object.__setattr__(self, "preferred_batches", tuple(self.preferred_batches))
-        named = re.fullmatch(r"[A-Za-z0-9_.-]*", self.name) is not None
-        check(named, "name", f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone")
+        named = re.fullmatch(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*)?", self.name) is not None
+        told = f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone, and begins with no dot"
+        check(named, "name", told)
         check(self.form in GRAPH_FILES, "form", f"{self.form!r} is not one of {', '.join(GRAPH_FILES)}")
         check(self.device in DEVICES, "device", f"{self.device!r} is not one of {', '.join(DEVICES)}")
         for name in ("max_batch", "instances"):
