@@ -110,3 +110,18 @@ def test_a_tokenizer_that_drops_the_first_space_keeps_it_within_a_text():
     assert tokenizer.decode([1, 2]) == "a film"
     writer = TextWriter(tokenizer, [0], ())
     assert [writer.write(1), writer.write(2), writer.finish()] == [" a", " film", ""]
+
+
+@pytest.mark.parametrize("prompt", ["\u6f22" * 3, "a\N{GRINNING FACE}\u6f22\u6f22", "a", "\u6f22\u6f22a"])
+@pytest.mark.parametrize("text", ["\n", "\N{GRINNING FACE}a", "\u6f22\n"])
+def test_characters_written_byte_by_byte_come_whole_behind_such_a_prompt(prompt, text):
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import ByteFallback, Fuse, Sequence
+    from tokenizers.models import BPE
+
+    pieces = ["a", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, [], byte_fallback=True))
+    tokenizer.decoder = Sequence([ByteFallback(), Fuse()])
+    writer = TextWriter(tokenizer, tokenizer.encode(prompt).ids, ())
+    said = [writer.write(token) for token in tokenizer.encode(text).ids]
+    assert "".join([*said, writer.finish()]) == text
