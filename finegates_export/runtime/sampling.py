@@ -45,8 +45,9 @@ def distribution(logits_V: Array, options: GenerationOptions) -> tuple[npt.NDArr
         logits_V: of the next token.
         options: with a temperature above 0.
     """
-    scaled_V = logits_V.astype(np.float64) / options.temperature
-    weights_V = np.exp(scaled_V - scaled_V.max())
+    behind_V = logits_V.astype(np.float64) - logits_V.max()  # first: the likeliest of all stays finite
+    with np.errstate(over="ignore"):
+        weights_V = np.exp(behind_V / options.temperature)
     size = len(weights_V)
     count = min(options.top_k or size, size)
     tokens_K = _likeliest(weights_V, count) if count < size or options.top_p == 1 else np.empty(0, np.int64)

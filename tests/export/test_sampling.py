@@ -26,7 +26,7 @@ def plain(logits, temperature, top_k, top_p):
 
 
 @pytest.mark.parametrize("size", [7, 3000])
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("temperature", [1e-310, 0.3, 1.0, 2.5])
 @pytest.mark.parametrize("top_k", [None, 1, 5, 700, 5000])
 @pytest.mark.parametrize("top_p", [0.05, 0.6, 0.999, 1.0])
 def test_the_distribution_is_the_plain_one(size, temperature, top_k, top_p):
