@@ -34,7 +34,9 @@ class SessionOptions(Options):
     def __post_init__(self) -> None:
         whole = self.threads is None or (isinstance(self.threads, int) and self.threads > 0)
         check(whole, "threads", f"must be positive, got {self.threads}")
-        check(bool(self.provider), "provider", f"must be one of {', '.join(PROVIDERS)}, or onnxruntime's name of one")
+        named = isinstance(self.provider, str) and bool(self.provider)
+        told = f"must be one of {', '.join(PROVIDERS)}, or onnxruntime's name of one, got {self.provider!r}"
+        check(named, "provider", told)
 
 
 def open_session(graph: Path, options: SessionOptions) -> Any:

@@ -98,7 +98,13 @@ def test_settings_reach_onnxruntime(bundle, monkeypatch):
     assert quiet.predict(TEXTS) == finegates_export.load(bundle, threads=2).predict(TEXTS)
 
 
-@pytest.mark.parametrize("settings", [{"threads": 0}, {"threads": -1}, {"threads": "two"}, {"provider": ""}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"threads": 0}, {"threads": -1}, {"threads": "two"}, {"provider": ""}, {"provider": None},
+        {"provider": ["CPUExecutionProvider"]},
+    ],
+)  # fmt: skip
 def test_impossible_settings_are_named(bundle, settings):
     with pytest.raises(ValueError, match=rf"{next(iter(settings))}: must be"):
         finegates_export.load(bundle, **settings)
