@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from finegates_export.runtime.reading import ONE_ANSWER
 from finegates_export.serving.triton.accelerator import accelerated
 from finegates_export.serving.triton.pbtxt import Word, pairs, parameters
 from finegates_export.serving.triton.served import Served
@@ -57,9 +58,14 @@ def _steps(served: Served) -> Iterator[Message]:
 def tokenizer_config(served: Served) -> Message:
     """Texts to ids, padded to one of a few lengths."""
     warm_up = {"name": "text", "batch_size": 1, "inputs": pairs({"text": _filled(TEXT, 1, WARM_UP_TEXT)})}
+    values = {
+        "lengths": ",".join(map(str, served.lengths)),
+        "pad_id": str(served.pad_id),
+        "one_answer": "1" if served.task.unit in ONE_ANSWER else "0",
+    }
     return {
         **_python_model(served, TOKENIZER, [TEXT], served.signature.inputs),
-        "parameters": parameters({"lengths": ",".join(map(str, served.lengths)), "pad_id": str(served.pad_id)}),
+        "parameters": parameters(values),
         "model_warmup": [warm_up] if served.options.warm_up else [],
     }
 

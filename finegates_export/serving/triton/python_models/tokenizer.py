@@ -36,6 +36,7 @@ class TritonPythonModel:
         self._outputs = [output["name"] for output in config["output"]]
         self._lengths = [int(length) for length in values["lengths"].split(",")]
         self._pad_id = int(values["pad_id"])
+        self._attended_when_empty = [1] if values["one_answer"] == "1" else []
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._lengths[-1])
@@ -46,7 +47,7 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         text_BN = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()
-        if text_BN.ndim != 2 or text_BN.shape[1] not in TEXTS:
+        if text_BN.ndim != 2 or text_BN.shape[1] not in TEXTS or not len(text_BN):
             told = f"text has the shape {list(text_BN.shape)}; a row holds a text, or a text and its pair"
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(told))
         try:
@@ -56,7 +57,8 @@ class TritonPythonModel:
         encoded = self._tokenizer.encode_batch([tuple(row) if len(row) > 1 else row[0] for row in rows])
         columns = {
             "input_ids": self._padded([one.ids for one in encoded], self._pad_id),
-            "attention_mask": self._padded([one.attention_mask for one in encoded], 0),
+            # where nothing is attended, all padding is, and its length is the company's
+            "attention_mask": self._padded([one.attention_mask or self._attended_when_empty for one in encoded], 0),
             "token_type_ids": self._padded([one.type_ids for one in encoded], 0),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, columns[name]) for name in self._outputs])
