@@ -27,10 +27,20 @@ export function loadModel(folder, dtype) {
   return AutoModelForSequenceClassification.from_pretrained(folder, { dtype, device: "wasm" });
 }
 
-// A text as the model reads it: cut where its training cut texts, with the mark at the end kept.
+// A text as the model reads it: cut where its training cut texts, with the mark at the end kept where there is one.
 export function readText(tokenizer, text, longest) {
   const columns = tokenizer(text, { return_tensor: false, return_token_type_ids: true });
-  return toInputs(Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, cut(values, longest)])), 1);
+  const ending = marksBehind(tokenizer);
+  const cutOff = ([name, values]) => [name, cut(values, longest, ending)];
+  return toInputs(Object.fromEntries(Object.entries(columns).map(cutOff)), 1);
+}
+
+// How many tokens the tokenizer puts behind a text: decoders' put none.
+function marksBehind(tokenizer) {
+  const [marked, bare] = [true, false].map(
+    (add_special_tokens) => tokenizer("a", { add_special_tokens, return_tensor: false }).input_ids,
+  );
+  return marked.length - marked.indexOf(bare[0]) - bare.length;
 }
 
 export function toInputs(columns, rows) {
@@ -42,8 +52,9 @@ export function toInputs(columns, rows) {
   );
 }
 
-function cut(values, longest) {
-  return values.length > longest ? [...values.slice(0, longest - 1), values.at(-1)] : values;
+function cut(values, longest, ending) {
+  if (values.length <= longest) return values;
+  return [...values.slice(0, longest - ending), ...values.slice(values.length - ending)];
 }
 
 export async function ask(model, inputs) {
