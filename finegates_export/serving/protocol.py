@@ -60,7 +60,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     wanted = asked.get("id")
     if wanted is not None:
         check_text(wanted, "id", options)
-    _objects(asked.get("parameters", {}), "parameters", dict)
+    _optional(asked, "parameters", dict)
     tensors = _objects(asked.get("inputs"), "inputs", list)
     if len(tensors) != 1:
         raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, the model takes one, {INPUT!r}")
@@ -102,14 +102,14 @@ def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
         raise Refused(UNPROCESSABLE, f"the input tensor is called {tensor.get('name')!r}, the model takes {INPUT!r}")
     if tensor.get("datatype") != STRINGS:
         raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, it must be {STRINGS!r}")
-    _objects(tensor.get("parameters", {}), f"{INPUT}.parameters", dict)
+    _optional(tensor, "parameters", dict, f"{INPUT}.")
     shape = _objects(tensor.get("shape"), f"{INPUT}.shape", list)
     if not all(type(size) is int and 0 <= size <= MAX_NUMBER for size in shape):
         raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold numbers from 0 up, got {str(shape)[:100]}")
     if len(shape) not in (1, 2) or (len(shape) == PAIR and shape[1] not in (1, PAIR)):
         raise Refused(UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B] or [B, 1], for pairs [B, {PAIR}]")
     check_count(shape[0], options)
-    values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list)))
+    values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list), shape))
     if len(values) != math.prod(shape):
         told = f"{INPUT}.data has {len(values)} values, its shape {shape} says {math.prod(shape)}"
         raise Refused(UNPROCESSABLE, told)
@@ -122,7 +122,7 @@ def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
 def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
     known = tuple(outputs_of(model))
     names = []
-    for number, output in enumerate(_objects(asked.get("outputs", []), "outputs", list)):
+    for number, output in enumerate(_optional(asked, "outputs", list)):
         name = _objects(output, f"outputs[{number}]", dict).get("name")
         if name not in known:
             raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}, the model has {', '.join(known)}")
@@ -130,13 +130,26 @@ def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _flat(values: list[Any]) -> Iterator[Any]:
-    """The values of a tensor of at most two dimensions, row by row."""
-    for value in values:
-        if isinstance(value, list):
+def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
+    """The values of a tensor of at most two dimensions, row by row.
+
+    Raises:
+        Refused: a row of another length than the shape says, behind which pairs would be those of other rows.
+    """
+    for number, value in enumerate(values):
+        if not isinstance(value, list):
+            yield value
+        elif len(value) == math.prod(shape[1:]):
             yield from value
         else:
-            yield value
+            told = f"{INPUT}.data[{number}] has {len(value)} values, its shape {shape} says {math.prod(shape[1:])}"
+            raise Refused(UNPROCESSABLE, told)
+
+
+def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "") -> Any:
+    """What may be left away, or be null: many clients write what they do not say so."""
+    value = holder.get(name)
+    return wanted() if value is None else _objects(value, f"{prefix}{name}", wanted)
 
 
 def _objects(value: Any, name: str, wanted: type) -> Any:

@@ -75,6 +75,14 @@ def test_outputs_are_those_that_were_asked_for(server):
     assert [output["shape"] for output in infer(server, [], [0]).body["outputs"]] == [[0], [0], [0, 3]]
 
 
+def test_what_may_be_left_away_may_be_null(server):
+    said = server.post(
+        f"{MODEL}/infer", {"inputs": [tensor(["a"], parameters=None)], "id": None, "parameters": None, "outputs": None}
+    )
+    assert said.body == infer(server, ["a"]).body
+    assert [output["name"] for output in said.body["outputs"]] == ["label", "score", "scores"]
+
+
 def test_server_and_model_describe_themselves(server):
     assert server.get("/v2").body["name"] == "finegates-serve"
     assert server.get("/v2/health/live").body == server.get("/v2/health/ready").body == {"live": True}
@@ -114,6 +122,9 @@ def test_server_and_model_describe_themselves(server):
         (422, f"{MODEL}/infer", {"inputs": [tensor([1], datatype="INT64")]}, "text has datatype 'INT64', it must be"),
         (422, f"{MODEL}/infer", {"inputs": [tensor([1])]}, "text.data[0] is a number, it must be a string"),
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"], [2])]}, "text.data has 1 values, its shape [2] says 2"),
+        (422, f"{MODEL}/infer", {"inputs": [tensor([["a"], ["b", "c", "d"]], [2, 2])]},
+         "text.data[0] has 1 values, its shape [2, 2] says 2"),
+        (422, f"{MODEL}/infer", {"inputs": [tensor(["a"])], "parameters": 0}, "parameters is a number, it must be"),
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"], [-1])]}, "text.shape must hold numbers from 0 up, got [-1]"),
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"], [True])]}, "text.shape must hold numbers from 0 up"),
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"], [1, 3])]}, "text.shape is [1, 3]; give [B] or [B, 1]"),
@@ -121,6 +132,7 @@ def test_server_and_model_describe_themselves(server):
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"])], "outputs": [{"name": "x"}]}, "outputs[0] is 'x', the"),
         (422, f"{MODEL}/infer", {"inputs": [tensor(["a"])], "id": 7}, "id is a number, it must be a string"),
         (404, "/v2/models/other/infer", {}, "there is no /v2/models/other/infer; the model is called classification"),
+        (404, "/", {}, "there is no /; the model is called classification"),
         (405, "/v2/health/live", {}, "/v2/health/live does not take POST"),
     ],
 )  # fmt: skip
@@ -141,6 +153,12 @@ def test_a_body_without_a_length_is_limited_too(server):
 def test_a_get_where_a_post_belongs_says_which(server):
     said = server.get("/predict")
     assert (said.status, said.headers["allow"]) == (405, "POST")
+
+
+def test_an_upgrade_that_is_not_spoken_is_a_plain_request(server):
+    asked = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    said = server.send("GET", "/v2", **asked, **{"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert (said.status, said.body) == (200, server.get("/v2").body)
 
 
 def test_many_clients_each_get_the_answer_to_their_own_text(server, predictor):
