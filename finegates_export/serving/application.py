@@ -86,7 +86,7 @@ class Application:
             return self._gets[path]()
         if path in self._gets or path in self._posts:
             raise Refused(WRONG_METHOD, f"{path} does not take {method[:20]}")
-        raise Refused(NOT_FOUND, f"there is no {path[:200]}; the model is called {self._model.name}")
+        raise Refused(NOT_FOUND, f"there is no {path[:200] or '/'}; the model is called {self._model.name}")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._options.max_body

@@ -81,6 +81,7 @@ async def _serve(
     config = uvicorn.Config(
         application,
         lifespan="off",
+        ws="none",
         access_log=False,
         log_level="error",
         server_header=False,
