@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from finegates_export.errors import InputError, missing_extra
@@ -111,8 +112,9 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
     try:
         serve.start(proxy_location="Disabled", logging_config=_logs())
         _check_room(ray, options)
+        there = replace(options, bundle=options.bundle.absolute())  # a cluster's processes work in other folders
         try:
-            handle = serve.run(_deployment(serve, options).bind(options), name=name, route_prefix=None)
+            handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
         except RuntimeError as error:
             raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
         yield Replicas(handle, name, metrics)

@@ -92,10 +92,10 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def serving(bundle: Path, *options: str) -> Iterator[Server]:
-    """A server on a free port, ready to answer."""
+def serving(bundle: Path, *options: str, folder: Path | None = None) -> Iterator[Server]:
+    """A server on a free port, ready to answer; started in a folder of its own where one is given."""
     command = [*COMMAND, str(bundle), "--port", "0", "--json", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     assert process.stdout is not None
     try:
         yield Server(process, json.loads(_first_object(process.stdout))["url"])

@@ -48,7 +48,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_a_node_that_stops_takes_no_request_with_it(bundle, cluster):
     other = cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
-    with serving(bundle, "--address", cluster.address, "--replicas", "2", "--threads", "1") as server:
+    how = ("--address", cluster.address, "--replicas", "2", "--threads", "1")
+    with serving(Path(bundle.name), *how, folder=bundle.parent) as server:
         node_of = {process.pid: process.ppid() for process in replicas_below(psutil.Process())}
         assert len(set(node_of.values())) == 2, "both replicas are on one node"
         said, over = [], threading.Event()
