@@ -114,12 +114,14 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
         _check_room(ray, options)
         there = replace(options, bundle=options.bundle.absolute())  # a cluster's processes work in other folders
         try:
-            handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
-        except RuntimeError as error:
-            raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
-        yield Replicas(handle, name, metrics)
-        if options.address:
-            serve.delete(name)
+            try:
+                handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
+            except RuntimeError as error:
+                raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
+            yield Replicas(handle, name, metrics)
+        finally:
+            if options.address:  # the cluster would keep them, however this ends
+                serve.delete(name)
     finally:
         ray.shutdown()
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.serving.running import eventually, replicas_below, serving
+from tests.serving.running import COMMAND, SECONDS, eventually, replicas_below, serving
 from tests.tiny import labelled_texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +74,14 @@ def test_a_node_that_stops_takes_no_request_with_it(bundle, cluster):
         assert {one.status for one in said} <= {200, 503}
         assert sum(one.status == 200 for one in said) > 0.9 * len(said)
         assert server.stop() == 0
+    assert not replicas_below(psutil.Process()), "the application outlives its server"
+
+
+def test_a_server_that_is_stopped_while_its_replicas_start_leaves_none_behind(bundle, cluster):
+    process = subprocess.Popen([*COMMAND, str(bundle), "--port", "0", "--address", cluster.address])
+    eventually(lambda: bool(replicas_below(psutil.Process())))
+    process.terminate()
+    process.wait(SECONDS)
     assert not replicas_below(psutil.Process()), "the application outlives its server"
 
 
