@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -69,6 +70,8 @@ class Application:
             status, body = error.status, {"error": error.message}
             if status == WRONG_METHOD:
                 headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
+        except asyncio.CancelledError:  # the server has waited for as long as it may
+            status, body = UNAVAILABLE, {"error": "the server stops"}
         if isinstance(body, bytes):
             headers, content = [(b"content-type", CONTENT_TYPE.encode())], body
         else:

@@ -20,7 +20,7 @@ POST_FAILURES = {
     422: "Wrong fields or types, too many texts, or one that is too long.",
     429: "Too many texts wait; try again later.",
     500: "The model failed.",
-    503: "No replica could answer.",
+    503: "No replica could answer, or the server stops.",
     504: "No answer in time.",
 }
 PARAMETERS: Schema = {"type": "object", "description": "Read by no part of this server."}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from urllib.parse import urlsplit
 
 from finegates_export.commands import INTERRUPTED_STATUS
-from tests.serving.running import eventually, serving
+from tests.serving.running import SECONDS, eventually, serving
 from tests.tiny import labelled_texts
 
 TEXTS = [text for text, _ in labelled_texts(40)]
@@ -89,6 +93,19 @@ def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops
         assert [one.result().status for one in taken] == [200] * 6
         assert server.process.wait(60) == INTERRUPTED_STATUS
         assert not replica.is_running()
+
+
+def test_what_is_not_answered_when_the_server_ends_is_told_so(bundle):
+    head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    with serving(bundle, "--drain", "1") as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), SECONDS) as slow:
+            slow.sendall(head)
+            assert slow.recv(100).startswith(b"HTTP/1.1 100 ")  # it is waited for from now on
+            assert server.stop() == 0
+            said = http.client.HTTPResponse(slow)
+            said.begin()
+            assert (said.status, json.loads(said.read())) == (503, {"error": "the server stops"})
 
 
 def listens(server):
