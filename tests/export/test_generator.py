@@ -193,6 +193,18 @@ def test_chats_that_cannot_be_rendered_say_why(generator, tmp_path, monkeypatch)
         generator.generate([CHAT])
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["{% for call in messages[0].tool_calls %}{% endfor %}", "{{ '' + messages[0].tool_calls }}", "{% break %}"],
+)
+def test_a_template_that_fails_on_a_chat_is_told_as_one_that_refuses_it(tmp_path, template):
+    failing = tiny_generator(tmp_path / "bundle")
+    (failing / "chat_template.jinja").write_text(template)
+    seal(failing)
+    with pytest.raises(InputError, match="prompt 0: the chat template does not take this chat: "):
+        finegates_export.load(failing).generate([[{"role": "user", "content": "a song?", "tool_calls": None}]])
+
+
 def test_a_template_stays_in_its_sandbox(bundle, tmp_path):
     outside = tiny_generator(tmp_path / "bundle")
     (outside / "chat_template.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
