@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +76,7 @@ class ServeOptions(Options):
             check(value > 0, field.replace("_", "-"), f"must be positive, got {value}")
         for field in ("timeout", "drain"):
             check(getattr(self, field) > 0, field, f"must be positive, got {getattr(self, field)}")
+        check(self.drain < inf, "drain", "must end, got inf; a day has 86400 seconds")
         check(self.batch_wait >= 0, "batch-wait", f"must not be negative, got {self.batch_wait}")
         enough = self.max_replicas == 0 or self.max_replicas >= self.replicas
         check(enough, "max-replicas", f"must be at least --replicas {self.replicas}, got {self.max_replicas}")
