@@ -7,6 +7,7 @@ from pathlib import Path
 
 from finegates_export.errors import InputError
 from finegates_export.graph_forms import GRAPH_FILES
+from finegates_export.options import check
 from finegates_export.runtime.bundle_files import read_bundle
 
 TARGET = "tensorrt"
@@ -32,8 +33,11 @@ def find_source(model: Path, *, quantized: bool) -> Source:
 
     Raises:
         InputError: there is none, a file of the bundle was changed, or the bundle was made for another target.
+        ValueError: the int8 graph of something that is no bundle.
     """
     if model.is_file():
+        told = f"takes the int8 graph of a bundle, and {model} is a file; give the bundle, or leave it away"
+        check(not quantized, "quantized", told)
         return Source(model)
     if not model.is_dir():
         raise InputError(f"{model} does not exist; give a bundle or an ONNX file")

@@ -71,6 +71,8 @@ def test_the_source_is_a_checked_bundle_for_tensorrt(workshop, tmp_path) -> None
     found = find_source(bundle, quantized=False)
     assert (found.graph, found.folder) == (bundle / "model.onnx", bundle)
     assert find_source(bundle / "model.onnx", quantized=False).folder is None
+    with pytest.raises(ValueError, match=r"^quantized: takes the int8 graph of a bundle, and .*model\.onnx is a file"):
+        find_source(bundle / "model.onnx", quantized=True)
     with pytest.raises(InputError, match="holds no int8 graph"):
         find_source(bundle, quantized=True)
     with pytest.raises(InputError, match=r"exported for ort-cpu.*--target tensorrt"):
