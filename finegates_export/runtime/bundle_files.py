@@ -22,8 +22,17 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     """The content of `bundle.json`, every file checked against its hash.
 
     Raises:
-        InputError: not a bundle, or a file of it is missing or was changed.
+        InputError: not a bundle, or a file of it is missing, was changed, or cannot be read.
     """
+    try:
+        return _checked(folder)
+    except OSError as error:
+        told = f"{error.filename or folder} cannot be read: {error.strerror or error}"
+        raise InputError(f"{told}; give this user the right to, or copy the bundle again") from error
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """See `read_bundle`."""
     path = folder / BUNDLE_JSON
     if not path.is_file():
         raise InputError(f"{folder} is not a bundle: it holds no {BUNDLE_JSON}")

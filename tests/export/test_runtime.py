@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -119,6 +120,15 @@ def test_a_missing_or_changed_file_is_named(bundle, tmp_path, name):
     (copied / name).unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
         finegates_export.load(copied)
+
+
+def test_a_file_that_this_user_may_not_read_is_named(bundle, monkeypatch):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("finegates_export.runtime.bundle_files.sha256_file", closed)
+    with pytest.raises(InputError, match=rf"{bundle}/\S+ cannot be read: Permission denied; give this user the right"):
+        finegates_export.load(bundle)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3'])
