@@ -72,7 +72,7 @@ class ChatTemplate:
 def _message(message: Any, number: int) -> dict[str, str]:
     known = isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in MESSAGE)
     if not known:
-        told = sorted(message) if isinstance(message, Mapping) else type(message).__name__
+        told = sorted(map(str, message)) if isinstance(message, Mapping) else type(message).__name__
         raise InputError(f"prompt {number}: a message is a mapping with the texts role and content, got {told}")
     return dict(message)
 

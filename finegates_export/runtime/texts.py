@@ -29,7 +29,8 @@ def read_text(item: Any, number: int, unit: Unit) -> Text:
     """
     if unit != "span" and isinstance(item, str):
         return encodable(item, number)
-    parts: list[Any] = list(item) if isinstance(item, (tuple, list, np.ndarray)) else [None]
+    several = isinstance(item, (tuple, list)) or (isinstance(item, np.ndarray) and item.ndim > 0)
+    parts: list[Any] = list(item) if several else [None]
     texts = all(isinstance(part, str) for part in parts)
     if not texts or (unit != "token" and len(parts) != PAIR):
         found = f"{type(item).__name__} {shortened(repr(item))}"

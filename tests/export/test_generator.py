@@ -184,6 +184,8 @@ def test_chats_that_cannot_be_rendered_say_why(generator, tmp_path, monkeypatch)
         generator.generate([CHAT, [{"role": "tool", "content": "7"}]])
     with pytest.raises(InputError, match=r"prompt 0: a message is a mapping .* got \['role'\]"):
         generator.generate([[{"role": "user"}]])
+    with pytest.raises(InputError, match=r"prompt 0: a message is a mapping .* got \['1', 'role'\]"):
+        generator.generate([[{"role": "user", 1: "a song?"}]])
     with pytest.raises(InputError, match="a chat has one message at least"):
         generator.generate([[]])
     monkeypatch.setitem(sys.modules, "jinja2", None)

@@ -150,6 +150,7 @@ def test_a_megabyte_is_cut_where_the_run_cut(predictor, text):
         ([("a", 1)], "input 0: takes a text or a pair"),
         ([["alone"]], "input 0: takes a text or a pair"),
         ([{"text": "a"}], "input 0: takes a text or a pair of texts, got dict"),
+        ([np.array("a film")], "input 0: takes a text or a pair of texts, got ndarray"),
         (["\ud800 half"], "input 0 is no Unicode text: half of a surrogate pair at character 0"),
         ([("a", "b\udfff")], "input 0 is no Unicode text: half of a surrogate pair at character 1"),
         (b"bytes", "wrap a single one"),
