@@ -14,7 +14,7 @@ from finegates_export.serving.model import ServedModel
 from finegates_export.serving.openapi import document
 from finegates_export.serving.options import ServeOptions
 from finegates_export.serving.protocol import metadata, read_request, write_answer
-from finegates_export.serving.refusals import NOT_FOUND, TOO_LARGE, UNAVAILABLE, WRONG_METHOD, Refused
+from finegates_export.serving.refusals import FAILED, NOT_FOUND, TOO_LARGE, UNAVAILABLE, WRONG_METHOD, Refused
 from finegates_export.serving.texts import plain_answer, read_json, read_plain
 from finegates_export.stamp import versions
 
@@ -22,6 +22,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 JSON = "application/json"
+METRICS = "/metrics"
 DISCARDED = 8 << 20
 """Bytes past the limit that are read and thrown away: a client that is still sending does not read the answer."""
 UNKNOWN = "other"
@@ -49,7 +50,7 @@ class Application:
             home: lambda: metadata(model),
             f"{home}/ready": lambda: self._when_ready({"name": model.name, "ready": True}),
             "/openapi.json": lambda: described,
-            "/metrics": metrics.page,
+            METRICS: metrics.page,
         }
         self._posts: dict[str, Callable[[bytes], Awaitable[dict[str, Any]]]] = {
             f"{home}/infer": self._infer,
@@ -65,17 +66,15 @@ class Application:
         started, path = time.perf_counter(), scope["path"].rstrip("/")
         headers = [(b"content-type", JSON.encode())]
         try:
-            status, body = 200, await self._answer(scope["method"], path, scope, receive)
+            status, content = 200, _written(await self._answer(scope["method"], path, scope, receive))
         except Refused as error:
-            status, body = error.status, {"error": error.message}
+            status, content = error.status, _written({"error": error.message})
             if status == WRONG_METHOD:
                 headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
         except asyncio.CancelledError:  # the server has waited for as long as it may
-            status, body = UNAVAILABLE, {"error": "the server stops"}
-        if isinstance(body, bytes):
-            headers, content = [(b"content-type", CONTENT_TYPE.encode())], body
-        else:
-            content = json.dumps(body).encode()
+            status, content = UNAVAILABLE, _written({"error": "the server stops"})
+        if path == METRICS and status == 200:
+            headers = [(b"content-type", CONTENT_TYPE.encode())]
         headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
@@ -122,3 +121,17 @@ class Application:
         if not self._batches.replicas:
             raise Refused(UNAVAILABLE, "no replica is ready")
         return said
+
+
+def _written(body: Any) -> bytes:
+    """A response's content: bytes as they are, all else as JSON.
+
+    Raises:
+        Refused: a number that JSON does not have.
+    """
+    if isinstance(body, bytes):
+        return body
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError as error:
+        raise Refused(FAILED, "the model failed: a number of its answer is not finite") from error
