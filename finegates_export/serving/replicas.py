@@ -25,6 +25,8 @@ from finegates_export.serving.refusals import FAILED, UNAVAILABLE, Refused
 
 LOG = logging.getLogger("finegates.serving")
 DEPLOYMENT = "Replica"
+NAMESPACE = "finegates"
+"""Where a cluster keeps the names of its servers."""
 OBJECT_STORE = 80 << 20
 """Bytes; Ray's least. Batches are small and go from process to process without it."""
 WATCH_SECONDS = 1.0
@@ -94,7 +96,8 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
     """Replicas from the moment they can answer until the block is left.
 
     Raises:
-        InputError: no such cluster, not enough processors in it, or the model does not load there.
+        InputError: no such cluster, not enough processors in it, a server of that name on it, or the model does not
+            load there.
         MissingExtraError: Ray is not installed.
     """
     for variable, value in (QUIET if options.address else QUIET | ON_THIS_MACHINE).items():
@@ -112,6 +115,7 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
     try:
         serve.start(proxy_location="Disabled", logging_config=_logs())
         _check_room(ray, options)
+        held = _hold(ray, name) if options.address else None
         there = replace(options, bundle=options.bundle.absolute())  # a cluster's processes work in other folders
         try:
             try:
@@ -120,7 +124,7 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
                 raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
             yield Replicas(handle, name, metrics)
         finally:
-            if options.address:  # the cluster would keep them, however this ends
+            if held is not None:  # the cluster would keep them, however this ends
                 serve.delete(name)
     finally:
         ray.shutdown()
@@ -141,6 +145,22 @@ def _connect(ray: Any, options: ServeOptions) -> None:
         ray.init(address=options.address, **quiet)
     except (OSError, RuntimeError) as error:
         raise InputError(f"address {options.address}: there is no Ray cluster to join: {error}") from error
+
+
+class _Name:
+    """What a server has on a cluster while its process lives: Ray ends it with that."""
+
+
+def _hold(ray: Any, name: str) -> Any:
+    """Take a name: a second server of the same would put its model in the place of the first one's.
+
+    Raises:
+        InputError: a server that runs has it.
+    """
+    try:
+        return ray.remote(num_cpus=0, max_restarts=-1)(_Name).options(name=name, namespace=NAMESPACE).remote()
+    except ValueError as error:
+        raise InputError(f"name: the cluster has a server of {name} already; give this one another --name") from error
 
 
 def _check_room(ray: Any, options: ServeOptions) -> None:

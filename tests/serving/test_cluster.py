@@ -85,6 +85,19 @@ def test_a_server_that_is_stopped_while_its_replicas_start_leaves_none_behind(bu
     assert not replicas_below(psutil.Process()), "the application outlives its server"
 
 
+def test_a_name_belongs_to_one_server_while_that_runs(bundle, cluster):
+    command = [*COMMAND, str(bundle), "--port", "0", "--address", cluster.address]
+    with serving(bundle, "--address", cluster.address) as server:
+        second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+        assert "has a server of finegates-classification already; give this one another --name" in second.stderr
+        assert server.post("/predict", {"text": TEXTS[0]}).status == 200
+        server.process.kill()
+        server.process.wait(SECONDS)
+    with serving(bundle, "--address", cluster.address) as again:
+        assert again.post("/predict", {"text": TEXTS[0]}).status == 200
+
+
 def test_no_made_up_request_is_answered_with_an_error_of_the_server(server):
     if not (HOME / ".ready").is_file():
         pytest.fail(f"{HOME} is missing; `make test-serving` sets it up")
