@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finegates_export.errors import InputError, missing_extra
+from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
 from finegates_export.families.heads import head_settings, loader_of
@@ -41,16 +41,28 @@ class BaseModel:
         Raises:
             InputError: there is none, or transformers cannot read it.
         """
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         try:
             return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.id}: no usable config.json ({_first_line(error)})") from error
+        except StrictDataclassError as error:  # its first line alone names a field and not what is wrong with it
+            raise InputError(f"{self.id}: no usable config.json ({' '.join(str(error).split())})") from error
 
     def family(self) -> Family:
-        """The family that serves this base; see `family_of`."""
-        return family_of(self.config().model_type)
+        """The family that serves this base; see `family_of`.
+
+        Raises:
+            UnsupportedError: none does, or not with this config.
+        """
+        config = self.config()
+        family = family_of(config.model_type)
+        refusal = family.refusal(config)
+        if refusal:
+            raise UnsupportedError(f"{self.id}: {refusal}")
+        return family
 
     def weight_files(self) -> list[Path]:
         """The safetensors files that hold the weights.

@@ -7,6 +7,9 @@ from typing import Any
 from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
+ABSOLUTE = "absolute"
+"""The position embeddings that are added to the tokens'."""
+
 
 class Bert(Family):
     """`BertModel` and its task models (Devlin et al., 2018)."""
@@ -37,6 +40,16 @@ class Bert(Family):
             down=f"{path}.output.dense",
             intermediate_size=config.intermediate_size,
             activation=config.hidden_act,
+        )
+
+    def refusal(self, config: Any) -> str | None:
+        """Relative embeddings are in the weights of some models; transformers would pass over them without a word."""
+        kind = getattr(config, "position_embedding_type", None) or ABSOLUTE
+        if kind == ABSOLUTE:
+            return None
+        return (
+            f"its config.json asks for position_embedding_type {kind!r}, which transformers computes no longer; "
+            f"supported is {ABSOLUTE!r}"
         )
 
 

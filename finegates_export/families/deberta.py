@@ -29,7 +29,7 @@ class Deberta(Bert):
         module = f"{path}.attention.self"
         head_dim = getattr(config, "attention_head_size", None) or config.hidden_size // config.num_attention_heads
         terms = [term for term in TERMS if term in (config.pos_att_type or ())]
-        own = config.relative_attention and not config.share_att_key
+        own = config.relative_attention and not getattr(config, "share_att_key", False)
         return AttentionMap(
             module=module,
             query=rows_of(f"{module}.query_proj"),
@@ -52,7 +52,7 @@ class Deberta(Bert):
 
     def width_refusal(self, config: Any) -> str | None:
         """Every reader of the residual stream must sit behind a norm that carries the gate."""
-        if config.relative_attention and "layer_norm" not in (config.norm_rel_ebd or "none"):
+        if config.relative_attention and "layer_norm" not in (getattr(config, "norm_rel_ebd", None) or "none"):
             return "its relative position embeddings are read without a norm (norm_rel_ebd has no layer_norm)"
         if getattr(config, "conv_kernel_size", 0) > 0:
             return "its first layer has a convolution over the residual width"

@@ -107,6 +107,11 @@ class Family(ABC):
             "activation": feed_forward_layers if activation in FUSED_ACTIVATIONS else 0,
         }
 
+    def refusal(self, config: Any) -> str | None:
+        """Why a model of this family cannot be served; None where it can."""
+        _ = config
+        return None
+
     def width_refusal(self, config: Any) -> str | None:
         """Why the residual width cannot be gated; None where it can."""
         _ = config

@@ -23,7 +23,8 @@ DTYPES = {
     "BOOL": "bool",
 }  # fmt: skip
 """torch's names of the safetensors types that it has."""
-LAYER_NUMBER = re.compile(r"\blayers?\.(\d+)\.")
+LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
+"""A layer in a tensor's name; GPT-2 calls its layers `h`."""
 
 
 def read_header(file: Path) -> tuple[dict[str, Any], int]:

@@ -20,6 +20,7 @@ from finegates_export.tasks import TASKS
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.metrics import METRICS
 from tests.tiny import tiny_base, tiny_run
+from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
 
 WORDS = {"tokens": ["a", "film"], "tags": ["O", "B"]}
 QUESTION = {"question": "so ?", "context": "the film was great", "answer": "great", "answer_start": 13}
@@ -154,6 +155,51 @@ def test_a_config_that_lies_about_its_weights_is_refused_and_not_drawn_anew(tmp_
     with pytest.raises(InputError, match=r"config\.json and weights disagree"):
         find_base(str(base)).load("embedding", (), Pooling("mean", True))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variant", FAMILY_VARIANTS)
+def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path, variant: str) -> None:
+    from transformers import AutoConfig
+
+    base = tiny_base(tmp_path / "base", variant)
+    config = AutoConfig.from_pretrained(base)
+    config.num_hidden_layers = 1
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1]
+    config.save_pretrained(base)
+    task = "image-classification" if variant in IMAGE_VARIANTS else "classification"
+    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json says there are 1 layers"):
+        find_base(str(base)).load(task, ("one", "two", "three"))
+
+
+@pytest.mark.parametrize("variant", ["bert", "roberta", "electra"])
+def test_positions_that_transformers_would_pass_over_are_refused(tmp_path: Path, variant: str) -> None:
+    base = tiny_base(tmp_path / "base", variant)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    write_json(base / "config.json", {**config, "position_embedding_type": "absolute"})
+    assert find_base(str(base)).family().model_types[0] == variant
+    write_json(base / "config.json", {**config, "position_embedding_type": "relative_key"})
+    with pytest.raises(UnsupportedError, match=r"position_embedding_type 'relative_key'.*supported is 'absolute'"):
+        find_base(str(base)).family()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "32"}, r"no usable config\.json \(.*'hidden_size' expected int, got str"),
+        ({"hidden_act": None}, r"no usable config\.json \(.*'hidden_act' expected str, got NoneType"),
+    ],
+)
+def test_a_config_of_other_types_is_refused_in_one_line(
+    base: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, **changes})
+    with pytest.raises(InputError, match=message) as caught:
+        find_base(str(folder)).family()
+    assert "\n" not in str(caught.value)
 
 
 def test_only_the_head_is_drawn_anew(base: Path) -> None:

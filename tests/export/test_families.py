@@ -177,6 +177,16 @@ def test_a_dim_that_position_terms_read_goes_only_with_both_rows():
     assert "1 Q/K dims: 0 on all sides" in plan.layers[0].attention.why
 
 
+def test_a_deberta_whose_config_does_not_name_what_it_leaves_at_its_default_is_served():
+    """`share_att_key` and `norm_rel_ebd` are no fields of transformers' config: its model has defaults for them."""
+    config = tiny_model("deberta-own").config
+    family = family_of(config.model_type)
+    expected = family.structure(config), family.width_refusal(config)
+    for name in ("share_att_key", "norm_rel_ebd"):
+        delattr(config, name)
+    assert (family.structure(config), family.width_refusal(config)) == expected
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_statistics_run_over_the_open_dims_in_training_too(training):
     """With them over all dims a closed dim would still speak through the norm."""
