@@ -22,7 +22,11 @@ from finegates_export.families.weights import check_fit, hash_tensors, read_head
 from finegates_export.pooling import Pooling
 from finegates_export.tasks import Task, task_of
 
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "LICENSE*", "README.md"]
+HUB_FILES = [
+    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md",
+]  # fmt: skip
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONVERT = "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
 
 
 @dataclass(frozen=True)
@@ -65,24 +69,26 @@ class BaseModel:
         return family
 
     def weight_files(self) -> list[Path]:
-        """The safetensors files that hold the weights.
+        """The safetensors files that hold the weights: those that transformers reads.
 
         Raises:
             InputError: there are none, or only pickled ones.
         """
-        index = self.folder / "model.safetensors.index.json"
-        if index.exists():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            files = [self.folder / shard for shard in shards]
-        else:
-            files = [self.folder / "model.safetensors"]
+        single, index = self.folder / SINGLE_FILE, self.folder / INDEX
+        # A model that was saved over one in several files leaves their index behind; transformers looks at it last.
+        files = [single] if single.is_file() or not index.is_file() else _shards(index)
         missing = [file.name for file in files if not file.is_file()]
         if not missing:
             return files
         if any(self.folder.glob("*.bin")):
             raise InputError(
                 f"{self.id} holds its weights in pickle (.bin), which can run code when loaded and is refused. "
-                "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
+                f"{CONVERT}"
+            )
+        if self.revision is not None and missing == [SINGLE_FILE]:
+            raise InputError(
+                f"{self.id} has no {SINGLE_FILE} on the hub, and weights in pickle (.bin), which can run code when "
+                f"loaded, are not fetched. {CONVERT}"
             )
         raise InputError(f"{self.id}: weights not found, {missing[0]} is missing in {self.folder}")
 
@@ -257,6 +263,19 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
             f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each once.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [index.parent / name for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} does not say which files hold the weights ({error}); download it again") from error
 
 
 @contextlib.contextmanager

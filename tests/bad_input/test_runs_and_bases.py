@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from finegates_export import ExportOptions, export
 from finegates_export.errors import FineGatesError, InputError, OutputError, RunFolderError, UnsupportedError
-from finegates_export.families.base import find_base
+from finegates_export.families.base import INDEX, find_base
 from finegates_export.files import sha256_file, write_json
 from tests.tiny import LORA, tiny_base, tiny_run
 
@@ -147,6 +147,61 @@ def test_pickled_weights_are_refused_with_the_remedy(base: Path, tmp_path: Path)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"pickle.*save_pretrained"):
         find_base(str(pickled)).tensor_hashes()
+
+
+def test_an_index_beside_weights_in_one_file_is_passed_over_as_transformers_does(base: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(base, again)
+    write_json(again / INDEX, {"weight_map": {"bert.pooler.dense.weight": "model-00001-of-00002.safetensors"}})
+    assert find_base(str(again)).tensor_hashes() == find_base(str(base)).tensor_hashes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', "model-00001-of-00002.safetensors is missing"),
+        ('{"metadata": {}}', r"index\.json does not say which files.*weight_map.*download it again"),
+        ('{"weight_map": ["a"]}', r"index\.json does not say which files"),
+        ('{"weight_map": ', r"index\.json does not say which files"),
+    ],
+)
+def test_an_index_without_its_weights_is_named(base: Path, tmp_path: Path, content: str, message: str) -> None:
+    split = tmp_path / "split"
+    shutil.copytree(base, split)
+    (split / "model.safetensors").unlink()
+    (split / INDEX).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        find_base(str(split)).tensor_hashes()
+
+
+def test_of_the_hub_comes_what_a_base_needs_and_a_pickle_is_named(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub, as a folder: it gives the files that are asked for."""
+    hub, commit = tmp_path / "hub", tmp_path / "cache" / "0123abc"
+    shutil.copytree(base, hub)
+    (hub / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    (hub / "model.safetensors").rename(hub / "pytorch_model.bin")
+
+    def download(_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision is None
+        shutil.copytree(hub, commit, ignore=lambda _, names: set(names) - _asked_for(names, allow_patterns))
+        return str(commit)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    found = find_base("someone/model")
+    assert found.revision == "0123abc"
+    assert found.tokenizer().chat_template == "{{ messages }}"
+    with pytest.raises(
+        InputError, match=r"someone/model has no model\.safetensors on the hub.*pickle.*save_pretrained"
+    ):
+        found.tensor_hashes()
+
+
+def _asked_for(names: list[str], patterns: list[str]) -> set[str]:
+    from huggingface_hub.utils import filter_repo_objects
+
+    return set(filter_repo_objects(names, allow_patterns=patterns))
 
 
 def test_truncated_base_weights_are_named(base: Path, tmp_path: Path) -> None:
