@@ -37,6 +37,7 @@ OLDER_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json
 """Tell the whole vocabulary again, each in its own form; `tokenizer.json` is read before them."""
 TOKEN_SETTING = re.compile(r"_token_ids?$")
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
+FORBIDDEN = "bad_words_ids"
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,13 @@ class VocabularyCut:
             return [self._new(one) for one in value] if isinstance(value, list) else self._new(value)
         if name in SUPPRESSED and isinstance(value, list):
             return [self._new(one) for one in value if one in self.kept]
+        if name == FORBIDDEN and isinstance(value, list):  # a word of which a token is gone is not written any more
+            return [[*map(self._new, word)] for word in value if np.isin(word, self.kept).all()]
         return value
 
     def _new(self, number: int) -> int:
-        return int(np.searchsorted(self.kept, number))
+        """A token's new id; a number under 0 means none, and stays what it is."""
+        return number if number < 0 else int(np.searchsorted(self.kept, number))
 
 
 def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[str, Any]]) -> VocabularyCut:
@@ -163,7 +167,7 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
     template = folder / TEMPLATE
     if template.is_file():
         read |= set(tokenizer.encode(template.read_text(encoding="utf-8")).ids)
-    named = {number for values in settings for number in _named(values) if number < vocabulary}
+    named = {number for values in settings for number in _named(values) if 0 <= number < vocabulary}
     kept = sorted(set(needed_tokens(content, read | named)) | named)
     if kept[-1] >= vocabulary:
         raise InputError(
@@ -222,7 +226,8 @@ def _texts(path: Path) -> Iterator[str]:
         if path.suffix != ".jsonl":
             yield whole
             return
-        for line in filter(str.strip, whole.splitlines()):
+        # JSON ends no string at the other characters that splitlines() splits at.
+        for line in filter(str.strip, whole.split("\n")):
             yield from _strings(json.loads(line))
     except (OSError, ValueError) as error:
         raise InputError(f"vocabulary-of: {path} cannot be read ({error}); name a UTF-8 text or JSON lines") from error

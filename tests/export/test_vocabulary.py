@@ -177,16 +177,29 @@ def test_rows_of_the_run_that_need_what_is_gone_are_left_out_of_the_chain(run, t
 
 def test_settings_of_all_kinds_are_numbered_anew():
     cut = VocabularyCut(np.array([0, 3, 8, 9]), 10, {})
-    told = {"eos_token_id": [3, 9], "pad_token_id": 0, "bos_token_id": None, "suppress_tokens": [8, 5], "top_k": 3}
+    told = {
+        "eos_token_id": [3, 9], "pad_token_id": 0, "bos_token_id": None, "suppress_tokens": [8, 5], "top_k": 3,
+        "bad_words_ids": [[8, 3], [9, 5], [9]],
+    }  # fmt: skip
     assert cut.settings(told) == {
         "eos_token_id": [1, 3], "pad_token_id": 0, "bos_token_id": None, "suppress_tokens": [2], "top_k": 3,
+        "bad_words_ids": [[2, 1], [3]],
     }  # fmt: skip
 
 
-def test_strings_of_json_lines_are_the_text(run, tmp_path):
+def test_a_setting_that_names_no_token_takes_none_along(run, text):
+    """Llama's first configs say -1 where no token is padding: were it kept, every id would be one too high."""
+    named, unnamed = (cut_to_text(text, run, 64, [{"eos_token_id": 3, **more}]) for more in ({"pad_token_id": -1}, {}))
+    np.testing.assert_array_equal(named.kept, unnamed.kept)
+    assert named.settings({"pad_token_id": -1}) == {"pad_token_id": -1}
+
+
+@pytest.mark.parametrize("content", ["abab", "ab\u2028ab", "ab\u0085ab"])
+def test_strings_of_json_lines_are_the_text(run, tmp_path, content):
     path = tmp_path / "chats.jsonl"
-    rows = [{"messages": [{"role": "a", "content": "abab"}, {"role": "b", "content": "cab"}], "turn": 1}]
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
+    rows = [{"messages": [{"role": "a", "content": content}, {"role": "b", "content": "cab"}], "turn": 1}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
     assert 4 < cut_to_text(path, run, 64, []).size < 64
 
 
