@@ -82,10 +82,10 @@ def _side(model: ModelResult, shape: str) -> Side:
 
 def _machine_notes(before: Stamp, after: Stamp) -> Iterator[str]:
     """In what the machines differ; nothing where a time means the same on both."""
-    for name in ("processor", "cores", "threads"):
+    for name in ("processor", "cores", "threads", "provider", "accelerator"):
         one, other = getattr(before, name), getattr(after, name)
         if one != other:
-            yield f"{name}: {one} before, {other} after"
+            yield f"{name}: {one or 'none'} before, {other or 'none'} after"
 
 
 def _version_notes(before: Stamp, after: Stamp) -> Iterator[str]:
@@ -98,6 +98,7 @@ def _version_notes(before: Stamp, after: Stamp) -> Iterator[str]:
 def _report_notes(before: BenchReport, after: BenchReport) -> Iterator[str]:
     """What makes ratios or metrics of two reports mean different things."""
     for words, name in (
+        ("Not the same target", "target"),
         ("Not the same base", "base"),
         ("Not the same unpruned model", "unpruned"),
         ("Not the same metric", "metric_name"),

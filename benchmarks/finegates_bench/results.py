@@ -159,6 +159,11 @@ class BenchReport:
         return tuple(timing.shape for timing in self.models[0].timings)
 
     @property
+    def target(self) -> str:
+        """What the models were exported for."""
+        return self.models[0].export.target
+
+    @property
     def processes_told(self) -> str:
         """In how many processes each shape was measured, in words; reports of earlier versions had one."""
         count = int(self.options.get("processes", 1))

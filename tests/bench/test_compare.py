@@ -128,13 +128,16 @@ def test_a_slow_day_is_no_slower_model_unless_milliseconds_are_judged(measured: 
     assert len(absolute.slower) == len(absolute.pairs)
 
 
-@pytest.mark.parametrize("change", [{"processor": "another"}, {"cores": 96}, {"threads": 7}])
+@pytest.mark.parametrize(
+    "change",
+    [{"processor": "another"}, {"cores": 96}, {"threads": 7}, {"provider": "cuda"}, {"accelerator": "a GPU"}],
+)
 def test_another_machine_is_named_and_its_milliseconds_are_not_judged(
     change: dict[str, Any], measured: BenchReport, save: Save
 ) -> None:
     before, after = save(measured), save(stamped(measured, **change))
     ((name, value),) = change.items()
-    told = f"{name}: {getattr(measured.stamp, name)} before, {value} after"
+    told = f"{name}: {getattr(measured.stamp, name) or 'none'} before, {value} after"
     notes = compare(CompareOptions(before, after, fail_above=1.05)).notes
     assert notes == (f"Measured on different machines, {told}.",)
     with pytest.raises(InputError, match="different machines") as error:
@@ -144,10 +147,15 @@ def test_another_machine_is_named_and_its_milliseconds_are_not_judged(
 
 def test_other_versions_bases_and_rows_are_named(measured: BenchReport, save: Save) -> None:
     older = stamped(measured, versions={**measured.stamp.versions, "onnxruntime": "1.0", "torch": "1.0"})
-    other = dataclasses.replace(older, base="another", eval_rows="other rows")
+    portable = (
+        dataclasses.replace(model, export=dataclasses.replace(model.export, target="portable"))
+        for model in measured.models
+    )
+    other = dataclasses.replace(older, base="another", eval_rows="other rows", models=tuple(portable))
     notes = "\n".join(compare(CompareOptions(save(measured), save(other))).notes)
     assert "onnxruntime:" in notes
     assert "torch:" not in notes, "it made no time"
+    assert "Not the same target: 'ort-cpu' before, 'portable' after." in notes
     assert f"Not the same base: '{measured.base}' before, 'another' after." in notes
     assert "Not the same rows for the metric" in notes
     assert "machines" not in notes
