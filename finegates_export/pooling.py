@@ -86,7 +86,9 @@ def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder
             f"is one of {', '.join(POOLINGS)}. Pass --pooling to train it so"
         )
     mode = next(MODE_FIELDS[name] for name in MODE_FIELDS if values.get(name))
-    return Pooling(mode, _normalizes(folder) if normalize is None else normalize)
+    # Asked whatever the user says of the length: the base's own pooling is not had without what stands behind it.
+    normalizes = _normalizes(folder)
+    return Pooling(mode, normalizes if normalize is None else normalize)
 
 
 def _modes(values: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +111,9 @@ def _normalizes(folder: Path) -> bool:
     try:
         kinds = [str(module["type"]).rpartition(".")[2] for module in _read(path)]
     except (TypeError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}); restore it or pass --normalize or --no-normalize") from error
+        raise InputError(
+            f"{path} is damaged ({error}); restore it, or pass --pooling with --normalize or --no-normalize"
+        ) from error
     strange = [kind for kind in kinds if kind not in KNOWN_MODULES]
     if strange:
         raise UnsupportedError(

@@ -274,8 +274,9 @@ def test_a_pooling_that_is_not_served_is_refused(
     base: Path, tmp_path: Path, modes: dict[str, Any], modules: tuple[str, ...], message: str
 ) -> None:
     folder = _pooled_base(base, tmp_path / "base", modes, modules)
-    with pytest.raises(UnsupportedError, match=message):
-        find_pooling(None, None, "base", folder)
+    for normalize in (None, True, False):
+        with pytest.raises(UnsupportedError, match=message):
+            find_pooling(None, normalize, "base", folder)
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
