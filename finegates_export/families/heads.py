@@ -26,6 +26,8 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
 
     def served(one: Task) -> bool:
         images = family.input_names(config) == (PIXELS,)
+        if one.generates and not family.causal:
+            return False  # transformers gives encoders a head that writes, too, and each token would see the next
         known = getattr(transformers, one.auto_class)._model_mapping
         if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
             return False

@@ -20,7 +20,7 @@ from finegates_export.tasks import TASKS
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.metrics import METRICS
 from tests.tiny import tiny_base, tiny_run
-from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
+from tests.tiny_models import ENCODER_FAMILIES, FAMILY_VARIANTS, IMAGE_VARIANTS
 
 WORDS = {"tokens": ["a", "film"], "tags": ["O", "B"]}
 QUESTION = {"question": "so ?", "context": "the film was great", "answer": "great", "answer_start": 13}
@@ -128,6 +128,15 @@ def test_a_head_that_a_family_lacks_is_refused_with_those_it_has(tmp_path: Path,
     with pytest.raises(UnsupportedError, match=f"'vit' has no head for the task '{task}'; it has feature-extraction"):
         base.check_task(task)
     base.check_task("image-classification")
+
+
+@pytest.mark.parametrize("variant", ENCODER_FAMILIES)
+def test_an_encoder_has_no_head_that_writes(tmp_path: Path, variant: str) -> None:
+    """Every token would see the one that it is to foretell."""
+    base = find_base(str(tiny_base(tmp_path / "base", variant, layers=1)))
+    with pytest.raises(UnsupportedError, match=r"has no head for the task 'text-generation'; it has ") as told:
+        base.check_task("text-generation")
+    assert str(told.value).count("text-generation") == 1
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
