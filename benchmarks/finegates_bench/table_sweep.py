@@ -18,6 +18,7 @@ from finegates_export.measure.block_times import Measurer, measure_blocks
 from finegates_export.measure.cost_table import Cost, CostTable
 from finegates_export.targets.block_shape import BlockShape
 from finegates_export.targets.layer_shapes import AttentionShape
+from finegates_export.tasks import PIXELS
 
 if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
@@ -42,7 +43,7 @@ def cost_table(
         The costs of the base's layers; without a base, everything that the file holds.
 
     Raises:
-        InputError: no such base or file, a file of another machine, or a shape longer than the model takes.
+        InputError: no such base or file, a file of another machine, or a shape that the model does not take.
         MeasurementError: the process that measures died.
         OutputError: the result could not be written at `options.out`.
         UnsupportedError: the layers have something that the blocks do not model.
@@ -95,6 +96,11 @@ def _forms(base: BaseModel, options: TableOptions) -> tuple[LayerForm, ...]:
     longest = family.max_length(config)
     if shape.sequence > longest:
         raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose another --shape")
+    if family.input_names(config) == (PIXELS,) and shape.sequence != longest:
+        raise InputError(
+            f"shape {shape} has another length than an image has ({longest} tokens, patches and what stands before "
+            f"them); give --shape {shape.batch}x{longest}"
+        )
     return layer_forms(family, config, shape)
 
 

@@ -220,6 +220,14 @@ def test_without_a_base_the_file_is_told_and_nothing_measured(base: Path, tmp_pa
     assert "0 blocks" in str(cost_table(TableOptions(threads=3), measurer=nobody)), "another number has another file"
 
 
+@pytest.mark.parametrize("shape", ["2x8", "2x18"])
+def test_an_image_has_one_length(tmp_path: Path, shape: str) -> None:
+    base = tiny_base(tmp_path / "vit", "vit", layers=1)
+    with pytest.raises(InputError, match=rf"shape {shape} (is longer|has another length).*\(17 tokens"):
+        cost_table(TableOptions(base=str(base), shape=shape), measurer=nobody)
+    assert cost_table(TableOptions(base=str(base), shape="2x17"), measurer=Formula()).shape == "2x17"
+
+
 # whose files
 
 
