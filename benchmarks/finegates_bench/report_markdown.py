@@ -20,7 +20,8 @@ def summary(report: BenchReport) -> str:
 
 def table_lines(table: Table) -> Iterator[str]:
     """One table's lines, padded, so that they read in a terminal as well."""
-    cells = [table.columns, *(row.cells for row in table.rows)]
+    # A name may hold what ends a cell.
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (table.columns, *(row.cells for row in table.rows))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for number, row in enumerate(cells):
         padded = [

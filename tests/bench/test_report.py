@@ -139,6 +139,17 @@ def test_markdown_tables_are_as_wide_in_every_row(measured: BenchReport) -> None
         assert len({len(line) for line in table.splitlines()}) == 1
 
 
+def test_a_name_that_holds_a_bar_ends_no_cell(measured: BenchReport) -> None:
+    other = dataclasses.replace(measured.models[-1], kind="other", name="small|er")
+    text = markdown(dataclasses.replace(measured, models=(*measured.models[:-1], other)))
+    rows = [line for line in text.splitlines() if line.startswith("| small")]
+    assert rows
+    assert all(r"small\|er" in row for row in rows)
+    header = next(line for line in text.splitlines() if line.startswith("| model") and "p50, ms" in line)
+    timed = next(row for row in rows if " to " in row)
+    assert len(re.findall(r"(?<!\\)\|", timed)) == header.count("|")
+
+
 def test_the_page_fetches_nothing_and_runs_nothing(report_folder: Path) -> None:
     text = (report_folder / "index.html").read_text()
     page = Page(text)
