@@ -25,6 +25,8 @@ from finegates_export.tasks import Task, task_of
 HUB_FILES = [
     "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md",
 ]  # fmt: skip
+FLOATS_WHEN_LOADED = "fp8"
+"""The quantization of which transformers makes floats again where it loads a model for the processor."""
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONVERT = "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
 
@@ -63,7 +65,7 @@ class BaseModel:
         """
         config = self.config()
         family = family_of(config.model_type)
-        refusal = family.refusal(config)
+        refusal = _quantized(config) or family.refusal(config)
         if refusal:
             raise UnsupportedError(f"{self.id}: {refusal}")
         return family
@@ -263,6 +265,20 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
             f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
+
+
+def _quantized(config: Any) -> str | None:
+    """Why a base whose weights are stored quantized is refused: gates and LoRA are folded into floats."""
+    settings = getattr(config, "quantization_config", None)
+    if not settings:
+        return None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method == FLOATS_WHEN_LOADED:
+        return None
+    return (
+        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); take the base that was "
+        "quantized, and let the export quantize (--quantize)"
+    )
 
 
 def _shards(index: Path) -> list[Path]:

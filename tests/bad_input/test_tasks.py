@@ -181,6 +181,16 @@ def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path
         find_base(str(base)).load(task, ("one", "two", "three"))
 
 
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq"])
+def test_a_base_whose_weights_are_quantized_is_refused(base: Path, tmp_path: Path, method: str) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "quantization_config": {"quant_method": method}})
+    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); take the base that was"):
+        find_base(str(folder)).load("classification", ("one", "two", "three"))
+
+
 @pytest.mark.parametrize("variant", ["bert", "roberta", "electra"])
 def test_positions_that_transformers_would_pass_over_are_refused(tmp_path: Path, variant: str) -> None:
     base = tiny_base(tmp_path / "base", variant)
