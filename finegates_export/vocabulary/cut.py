@@ -36,6 +36,8 @@ TEMPLATE = "chat_template.jinja"
 OLDER_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json")
 """Tell the whole vocabulary again, each in its own form; `tokenizer.json` is read before them."""
 TOKEN_SETTING = re.compile(r"_token_ids?$")
+QUOTED = re.compile(r"""(?P<mark>['"])(?P<text>(?:\\.|(?!(?P=mark)).)*)(?P=mark)""", re.DOTALL)
+ESCAPE, ESCAPES = re.compile(r"\\(.)", re.DOTALL), {"n": "\n", "r": "\r", "t": "\t"}
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 FORBIDDEN = "bad_words_ids"
 
@@ -166,7 +168,8 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
         raise InputError(f"vocabulary-of: {text} holds no text; name a file with texts of the task")
     template = folder / TEMPLATE
     if template.is_file():
-        read |= set(tokenizer.encode(template.read_text(encoding="utf-8")).ids)
+        written = tokenizer.encode_batch(list(_written_by(template.read_text(encoding="utf-8"))))
+        read |= {number for entry in written for number in entry.ids}
     named = {number for values in settings for number in _named(values) if 0 <= number < vocabulary}
     kept = sorted(set(needed_tokens(content, read | named)) | named)
     if kept[-1] >= vocabulary:
@@ -218,6 +221,13 @@ def _named(settings: dict[str, Any]) -> Iterator[int]:
     for name, value in settings.items():
         if TOKEN_SETTING.search(name) and value is not None:
             yield from value if isinstance(value, list) else (value,)
+
+
+def _written_by(template: str) -> Iterator[str]:
+    """A chat template as it stands, and every text in quotes as it is written, its escapes resolved."""
+    yield template
+    for found in QUOTED.finditer(template):
+        yield ESCAPE.sub(lambda escape: ESCAPES.get(escape[1], escape[1]), found["text"])
 
 
 def _texts(path: Path) -> Iterator[str]:

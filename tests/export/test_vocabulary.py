@@ -203,6 +203,19 @@ def test_strings_of_json_lines_are_the_text(run, tmp_path, content):
     assert 4 < cut_to_text(path, run, 64, []).size < 64
 
 
+def test_what_a_chat_template_writes_between_the_words_is_read_as_before(tmp_path):
+    """Templates spell line breaks as escapes; Llama 3 has a token for the two behind every role."""
+    whole = byte_pairs(["[SEP]", "\n\n", "\n\n"], 264)
+    (tmp_path / "tokenizer.json").write_text(whole.to_str(), encoding="utf-8")
+    (tmp_path / "task.txt").write_text("ab", encoding="utf-8")
+    (tmp_path / "chat_template.jinja").write_text(r"{{ '[SEP]\n\n[SEP]' }}", encoding="utf-8")
+    written = "[SEP]\n\n[SEP]"
+    expected = whole.encode(written)
+    assert "ĊĊ" in expected.tokens
+    cut = cut_to_text(tmp_path / "task.txt", tmp_path, whole.get_vocab_size(), [])
+    assert again(cut.content).encode(written).tokens == expected.tokens
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [("", "holds no text"), (b"\xff\xfe\x00", "cannot be read"), (None, "cannot be read")],
