@@ -24,6 +24,9 @@ from finegates_export.errors import ChainError, missing_extra
 from finegates_export.onnx.inspect import constant_matrix
 from finegates_export.onnx.set_aside import put_back, set_aside
 
+UNKNOWN = "unk__"
+"""How the names begin that onnx's shape inference gives."""
+
 
 def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
     """Write the dynamic int8 form of a plain (unfused) graph: the layers' linears become integer products.
@@ -145,10 +148,18 @@ def product_nodes(graph: Any, weights: dict[str, Any]) -> dict[str, str]:
 
 
 def load_graph(path: Path) -> Any:
-    """A graph file as an `onnx_ir.Model`."""
+    """A graph file that a quantizer wrote, as an `onnx_ir.Model` whose sizes are known or not.
+
+    The quantizer names each size that it does not know. Fusion would take such a name for a size of its own, which is
+    none of the others, and find no attention where query heads share keys and values.
+    """
     import onnx_ir
 
-    return onnx_ir.load(path)
+    model = onnx_ir.load(path)
+    for value in (value for node in model.graph for value in node.outputs):
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape(None if str(size).startswith(UNKNOWN) else size for size in value.shape)
+    return model
 
 
 @contextlib.contextmanager

@@ -151,6 +151,16 @@ def test_every_linear_of_the_layers_is_packed_and_nothing_else_is(workshop, vari
     assert 1e-4 < last["relative"] < INT4
 
 
+@pytest.mark.parametrize("form", ["int8", "int8-static", "int4"])
+@pytest.mark.parametrize("variant", ["llama", "qwen3"])
+def test_attention_whose_heads_share_keys_is_fused_around_quantized_products(workshop, variant, form):
+    """The quantizer names sizes that it does not know, and fusion took each for a size of its own."""
+    run = workshop.run("coupled", variant=variant, layers=1)
+    bundle = workshop.bundle(run, quantize=form, **LENIENT)
+    (quantized,) = bundle.glob("model_q*.onnx")
+    assert inspect_file(quantized).fused["attention"] == inspect_file(bundle / "model.onnx").fused["attention"] == 1
+
+
 def test_blocks_are_as_large_as_asked_for(workshop, run):
     for size in (16, 128):
         graph = onnx_ir.load(workshop.bundle(run, quantize="int4", block_size=size, **LENIENT) / "model_q4.onnx").graph
