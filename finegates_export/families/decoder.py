@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 LM_HEAD = "lm_head"
 """What transformers calls the linear that makes logits over the vocabulary."""
 
+BY_LENGTH = ("dynamic", "longrope")
+"""Kinds of rotary scaling that choose their angles when they see the text."""
+
 
 class Decoder(Family):
     """A causal language model and its task models."""
@@ -28,6 +31,16 @@ class Decoder(Family):
         """Decoders have no segments."""
         _ = config
         return ("input_ids", "attention_mask")
+
+    def refusal(self, config: Any) -> str | None:
+        """Some rotary angles depend on how long a text is; a graph has one set of them."""
+        kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        if kind not in BY_LENGTH:
+            return None
+        return (
+            f"its rotary angles depend on a text's length (rope_type {kind!r}), and a graph has one set of them; take "
+            "a base whose angles are the same at every length"
+        )
 
     def width_refusal(self, config: Any) -> str | None:
         """The width gate's norm is a LayerNorm, and narrower embeddings would no longer be the LM head's."""

@@ -203,6 +203,28 @@ def test_positions_that_transformers_would_pass_over_are_refused(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("scaling", "served"),
+    [
+        ({"type": "dynamic", "factor": 2.0}, False),
+        ({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}, False),
+        ({"rope_type": "linear", "factor": 2.0}, True),
+    ],
+)
+def test_angles_that_depend_on_the_length_are_refused(tmp_path: Path, scaling: dict[str, Any], served: bool) -> None:
+    base = tiny_base(tmp_path / "base", "llama", layers=1)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config.pop("rope_parameters", None)
+    write_json(base / "config.json", {**config, "rope_scaling": scaling})
+    found = find_base(str(base))
+    if served:
+        assert found.family().name == "llama"
+    else:
+        kind = scaling.get("type") or scaling["rope_type"]
+        with pytest.raises(UnsupportedError, match=rf"rotary angles depend on a text's length \(rope_type '{kind}'\)"):
+            found.family()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"hidden_size": "32"}, r"no usable config\.json \(.*'hidden_size' expected int, got str"),
