@@ -127,12 +127,11 @@ class Run:
 
     def levels(self) -> list[Path]:
         """The run's settled levels, ascending; the run itself where it walked none."""
-        folder = self.folder / LEVELS_FOLDER
-        return (
-            sorted(folder.iterdir(), key=lambda path: float(path.name.removesuffix("x")))
-            if folder.is_dir()
-            else [self.folder]
-        )
+        place = self.folder / LEVELS_FOLDER
+        inside = place.iterdir() if place.is_dir() else ()
+        # File managers and notebooks leave hidden files and folders of their own.
+        folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+        return sorted(folders, key=lambda path: float(path.name.removesuffix("x"))) or [self.folder]
 
 
 def read_run(folder: Path) -> Run:

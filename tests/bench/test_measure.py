@@ -12,6 +12,7 @@ import pytest
 
 from finegates_bench import BenchOptions, BenchReport, measure
 from finegates_bench.exports import Exported
+from finegates_bench.levels import own_levels
 from finegates_bench.quality import evaluation_rows, metric_of
 from finegates_bench.results import ModelResult
 from finegates_export.errors import InputError, OutputError
@@ -75,6 +76,14 @@ def test_numbers_of_a_model_fit_together(measured: BenchReport) -> None:
     kept = [by_id(measured)[name].timing("2x16").kept_flops for name in ("unpruned", "level-0.20", "level-0.40")]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] == 1.0
+
+
+def test_what_a_file_manager_leaves_among_the_levels_is_none(gated_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(gated_run, run)
+    (run / "levels" / ".DS_Store").write_bytes(b"")
+    (run / "levels" / ".ipynb_checkpoints").mkdir()
+    assert [level.id for level in own_levels(read_run(run))] == ["level-0.20", "level-0.40"]
 
 
 def test_other_evaluation_rows_are_used_whole(gated_run: Path, exported: Exported, tmp_path: Path) -> None:
