@@ -23,7 +23,8 @@ from finegates_export.pooling import Pooling
 from finegates_export.tasks import Task, task_of
 
 HUB_FILES = [
-    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md",
+    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "*.codes", "LICENSE*",
+    "README.md",
 ]  # fmt: skip
 FLOATS_WHEN_LOADED = "fp8"
 """The quantization of which transformers makes floats again where it loads a model for the processor."""

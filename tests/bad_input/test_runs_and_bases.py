@@ -181,6 +181,7 @@ def test_of_the_hub_comes_what_a_base_needs_and_a_pickle_is_named(
     hub, commit = tmp_path / "hub", tmp_path / "cache" / "0123abc"
     shutil.copytree(base, hub)
     (hub / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    (hub / "bpe.codes").write_text("a b 1", encoding="utf-8")
     (hub / "model.safetensors").rename(hub / "pytorch_model.bin")
 
     def download(_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
@@ -192,6 +193,7 @@ def test_of_the_hub_comes_what_a_base_needs_and_a_pickle_is_named(
     found = find_base("someone/model")
     assert found.revision == "0123abc"
     assert found.tokenizer().chat_template == "{{ messages }}"
+    assert (commit / "bpe.codes").is_file()
     with pytest.raises(
         InputError, match=r"someone/model has no model\.safetensors on the hub.*pickle.*save_pretrained"
     ):
