@@ -77,7 +77,10 @@ def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder
             f"{base_id} does not say how its tokens are pooled (it holds no {POOLING_CONFIG.as_posix()}); pass "
             f"--pooling {' or --pooling '.join(POOLINGS)}"
         )
-    values = _modes(_read(path))
+    content = _read(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (it holds no settings by name); restore it, or pass --pooling")
+    values = _modes(content)
     modes = [name.removeprefix("pooling_mode_") for name, on in values.items() if on and name in MODE_FIELDS]
     others = [name.removeprefix("pooling_mode_") for name, on in values.items() if on is True and _is_other_mode(name)]
     if len(modes) != 1 or others:

@@ -320,6 +320,14 @@ def test_a_pooling_that_is_not_served_is_refused(
             find_pooling(None, normalize, "base", folder)
 
 
+@pytest.mark.parametrize("content", ["[]", "null", "{"])
+def test_a_damaged_pooling_is_named(base: Path, tmp_path: Path, content: str) -> None:
+    folder = _pooled_base(base, tmp_path / "base", {}, ("Transformer", "Pooling"))
+    (folder / "1_Pooling" / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"1_Pooling/config\.json is damaged"):
+        find_pooling(None, None, "base", folder)
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "vit", "vit", layers=1)
     for name in ("red", "blue"):
