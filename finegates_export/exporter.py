@@ -125,7 +125,10 @@ def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport
         job.vocabulary.write_tokenizer(run.folder, words)
         run = dataclasses.replace(run, folder=words)
     if site is not None:
-        site.write(folder, job.base)
+        site.write(folder)
+        unpruned = site.unpruned(folder)
+        if unpruned is not None:
+            export(unpruned, job.base)
     write_bundle(
         folder,
         graphs,

@@ -15,7 +15,6 @@ from finegates_export.web.page import write_page
 
 if TYPE_CHECKING:
     from finegates_export.export_options import ExportOptions
-    from finegates_export.families.base import BaseModel
     from finegates_export.gates.run_folder import Run
 
 UNPRUNED_FOLDER = "unpruned"
@@ -31,25 +30,19 @@ class Site:
     """Of the export that it belongs to."""
     libraries: Libraries | None
 
-    def write(self, folder: Path, base: BaseModel | None) -> None:
-        """Put it into a bundle's folder.
-
-        Args:
-            folder: where to write.
-            base: the run's base, where it has one.
-
-        Raises:
-            ChainError: the unpruned model's export does not compute what the model computes.
-        """
-        from finegates_export.exporter import export
-
+    def write(self, folder: Path) -> None:
+        """Put page and libraries into a bundle's folder."""
         write_page(folder)
         if self.libraries is not None:
             self.libraries.copy(folder)
+
+    def unpruned(self, folder: Path) -> ExportOptions | None:
+        """How the unpruned model is exported beside the pruned one in a bundle's folder; None where it is not."""
         baseline = self.options.baseline
-        if baseline is not None:
-            alone = dataclasses.replace(self.options, page=False, baseline=None, web_libraries=None, torch=False)
-            export(dataclasses.replace(alone, ckpt=baseline, out=folder / UNPRUNED_FOLDER), base)
+        if baseline is None:
+            return None
+        alone = dataclasses.replace(self.options, page=False, baseline=None, web_libraries=None, torch=False)
+        return dataclasses.replace(alone, ckpt=baseline, out=folder / UNPRUNED_FOLDER)
 
 
 def plan_site(options: ExportOptions, run: Run) -> Site | None:
