@@ -74,9 +74,9 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
     Raises:
         OutputError: see `check_destination`.
     """
-    check_destination(path, overwrite=overwrite, marks=marks)
     stage = _stage(path)
     with _as_output_error(path), claimed(stage, path), _cleared(stage):
+        check_destination(path, overwrite=overwrite, marks=marks)
         stage.mkdir()
         yield stage
         for file in stage.rglob("*"):
@@ -97,9 +97,9 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Processes that write the same file do so one after the other.
     """
-    check_destination(path, overwrite=overwrite)
     stage = _stage(path)
     with _as_output_error(path), claimed(stage, path, wait=True), _cleared(stage):
+        check_destination(path, overwrite=overwrite)
         yield stage
         _fsync(stage)
         stage.replace(path)

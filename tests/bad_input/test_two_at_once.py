@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +21,41 @@ from tests.trainer.test_train import options
 TOLD = "run is being written by another process; wait for it to end, or choose another --out"
 
 
-def _hold(work: Path, held: Any, done: Any) -> None:
-    with claimed(work, work):
-        held.set()
-        done.wait()
+HOLD = """
+import sys
+from pathlib import Path
+
+from finegates_export.files import claimed
+
+with claimed(Path(sys.argv[1]), Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Other:
     """Another process, at work on something."""
 
     def __init__(self, work: Path) -> None:
-        context = multiprocessing.get_context("fork")
-        held, self._done = context.Event(), context.Event()
-        self.process = context.Process(target=_hold, args=(work, held, self._done))
-        self.process.start()
-        held.wait()
+        command = [sys.executable, "-c", HOLD, str(work)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "held\n"
 
     def end(self) -> None:
-        self._done.set()
-        self.process.join()
+        self.process.communicate()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 @pytest.fixture
 def at_run(tmp_path: Path) -> Iterator[Other]:
     other = Other(tmp_path / "run.training")
     yield other
-    other.end()
+    if other.process.poll() is None:
+        other.end()
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -81,8 +91,7 @@ def test_an_export_that_another_process_writes_is_left_alone(base: Path, tmp_pat
 
 def test_a_claim_ends_with_a_killed_process(tmp_path: Path) -> None:
     other = Other(tmp_path / "work")
-    other.process.kill()
-    other.process.join()
+    other.kill()
     with claimed(tmp_path / "work", tmp_path / "run"):
         assert (tmp_path / "work.lock").exists()
     assert not any(tmp_path.iterdir())
@@ -106,12 +115,35 @@ def test_a_file_is_staged_by_one_after_the_other(tmp_path: Path) -> None:
         with staged_file(path, overwrite=True) as stage:
             stage.write_text(f"second, after {path.read_text()}")
 
-    second = threading.Thread(target=write_second)
-    with staged_file(path, overwrite=True) as stage:
-        second.start()
-        second.join(0.2)
-        assert second.is_alive(), "it should wait"
+    with staged_file(path, overwrite=False) as stage:
+        second = _waiting(write_second)
         stage.write_text("first")
     second.join()
     assert path.read_text() == "second, after first"
     assert {one.name for one in tmp_path.iterdir()} == {"costs.json"}
+
+
+def test_a_file_that_came_while_one_waited_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path, told = tmp_path / "costs.json", []
+
+    def write_second() -> None:
+        try:
+            with staged_file(path, overwrite=False) as stage:
+                stage.write_text("second")
+        except OutputError as error:
+            told.append(str(error))
+
+    with staged_file(path, overwrite=False) as stage:
+        second = _waiting(write_second)
+        stage.write_text("first")
+    second.join()
+    assert "exists already; pass --overwrite" in told[0]
+    assert path.read_text() == "first"
+
+
+def _waiting(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive(), "it should wait"
+    return thread
