@@ -202,7 +202,17 @@ def markdown(result: dict[str, Any]) -> str:
                 f"| {cost['peak_bytes'] / 2**20:.0f} MiB | {cost['peak_over_none']:.3f} |"
             )
     goals = result["goals"]
-    lines += ["", f"The goal: at most {goals['seconds']:.2f} in time and {goals['peak_bytes']:.2f} in memory."]
+    missed = [
+        f"{layout} in {precision}"
+        for precision, layouts in result["precisions"].items()
+        for layout, cost in layouts.items()
+        if cost["seconds_over_none"]["median"] > goals["seconds"] or cost["peak_over_none"] > goals["peak_bytes"]
+    ]
+    lines += [
+        "",
+        f"The goal: at most {goals['seconds']:.2f} in time and {goals['peak_bytes']:.2f} in memory; "
+        + (f"missed by {', '.join(missed)}." if missed else "met by all."),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.options import Options, check
@@ -131,6 +131,33 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
             f"{len(stray)} of the file's have no place (first: {name}). It was saved for other module names"
         )
     return wrapped
+
+
+class LoraWeights(NamedTuple):
+    """What LoRA adds to a linear's matrix: `scaling * b @ a`."""
+
+    a: Any
+    """Shape (rank, inputs)."""
+    b: Any
+    """Shape (outputs, rank)."""
+    scaling: float
+
+
+def is_wrapped(module: Any) -> bool:
+    """Whether a module is peft's wrapper around a linear."""
+    return hasattr(module, "base_layer")
+
+
+def lora_weights(wrapper: Any) -> LoraWeights | None:
+    """LoRA in peft's wrapper around a linear; None where it does more than `LoraWeights` says (dropout, DoRA, ...)."""
+    if wrapper.disable_adapters or wrapper.merged or len(wrapper.active_adapters) != 1:
+        return None
+    (name,) = wrapper.active_adapters
+    dropout = wrapper.lora_dropout[name]
+    drops = dropout.training and getattr(dropout, "p", 0.0) > 0
+    if drops or wrapper.lora_bias[name] or name in wrapper.lora_variant:
+        return None
+    return LoraWeights(wrapper.lora_A[name].weight, wrapper.lora_B[name].weight, wrapper.scaling[name])
 
 
 def _wrap(model: Any, config: Any) -> Any:

@@ -1,9 +1,9 @@
-"""A model with gates on its linears, by hooks: every base layer keeps its name and its class.
+"""A model with gates on its linears: every base layer keeps its name and its class.
 
     y = w_r * ( (W0 + s W_B W_A) (w_c * x) + b )
 
-The hooks sit on whatever module stands at the linear's path, a plain linear or peft's wrapper around one, so LoRA
-lies inside the gates and peft's own file format is untouched.
+Whatever module stands at the linear's path, a plain linear or peft's wrapper around one, gets another `forward`, so
+LoRA lies inside the gates and peft's own file format is untouched. Norms are gated by hooks.
 
 Shapes: B batch, S sequence, D features.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from finegates_export.families.residual import residual_map
 from finegates_export.families.structure import LinearSide, Structure
 from finegates_export.gates.bank import GateBank
+from finegates_export.gates.gated_linear import gated_linear, weights_of
 from finegates_export.gates.layout import build_layout
 from finegates_export.gates.multiply import multiply
 from finegates_export.gates.width import norm_over_open_dims
@@ -54,6 +55,7 @@ class GatedModel(nn.Module):
         self._width: Tensor | None = None
         self._open: Tensor | None = None
         self._handles: list[Any] = []
+        self._gated: list[nn.Module] = []
         self._attach()
 
     def forward(self, *, step: int | None = None, **inputs: Tensor) -> Any:
@@ -74,10 +76,13 @@ class GatedModel(nn.Module):
         return self.model(**inputs)
 
     def detach_gates(self) -> nn.Module:
-        """Remove the hooks and hand the inner model back; the gates' values stay readable."""
+        """Take the gates off and hand the inner model back; the gates' values stay readable."""
         for handle in self._handles:
             handle.remove()
+        for linear in self._gated:
+            del linear.forward
         self._handles.clear()
+        self._gated.clear()
         self._scales, self._width, self._open = {}, None, None
         return self.model
 
@@ -85,12 +90,13 @@ class GatedModel(nn.Module):
         plain = plain_model(self.model)
         for path in self.gates.layout.norms:
             self._handles.append(plain.get_submodule(path).register_forward_hook(self._norm_hook))
+        sides: dict[str, dict[str, LinearSide]] = {}
         for side in self.gates.scales(self.gates.values()):
-            linear = plain.get_submodule(side.linear)
-            if side.axis == "column":
-                self._handles.append(linear.register_forward_pre_hook(self._input_hook(side)))
-            else:
-                self._handles.append(linear.register_forward_hook(self._output_hook(side)))
+            sides.setdefault(side.linear, {})[side.axis] = side
+        for path, gated in sides.items():
+            linear: Any = plain.get_submodule(path)
+            linear.forward = self._gated_forward(linear, gated.get("column"), gated.get("row"))
+            self._gated.append(linear)
 
     def _norm_hook(self, norm: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self._width is None or self._open is None:
@@ -98,17 +104,19 @@ class GatedModel(nn.Module):
         y_BSD = norm_over_open_dims(args[0], norm, self._open)
         return multiply(y_BSD, self._width)
 
-    def _input_hook(self, side: LinearSide) -> Any:
-        def gate(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (multiply(args[0], self._scales[side]), *args[1:])
+    def _gated_forward(self, linear: Any, column: LinearSide | None, row: LinearSide | None) -> Any:
+        ungated = linear.forward
 
-        return gate
+        def forward(x_BSD: Tensor) -> Tensor:
+            column_D = None if column is None else self._scales[column]
+            row_D = None if row is None else self._scales[row]
+            weights = weights_of(linear)
+            if weights is not None:
+                return gated_linear(x_BSD, weights, column_D, row_D)
+            y_BSD: Tensor = ungated(x_BSD if column_D is None else multiply(x_BSD, column_D))
+            return y_BSD if row_D is None else multiply(y_BSD, row_D)
 
-    def _output_hook(self, side: LinearSide) -> Any:
-        def gate(_module: nn.Module, _args: tuple[Tensor, ...], y_BSD: Tensor) -> Tensor:
-            return multiply(y_BSD, self._scales[side])
-
-        return gate
+        return forward
 
 
 def plain_model(model: nn.Module) -> nn.Module:

@@ -42,11 +42,12 @@ class _Product(torch.autograd.Function):
         gates_D, y = ctx.saved_tensors
         if y is None:
             return gradient * gates_D.to(gradient.dtype), None
-        product = gradient * y
-        # The sum itself runs in float32; asking for it as the result takes twice as long.
-        total_D = product.flatten(end_dim=-2).sum(0).to(gates_D.dtype)
-        gates_gradient_D = torch.where(gates_D > 0, total_D / gates_D, 0.0)
-        if not ctx.needs_input_grad[0]:
-            return None, gates_gradient_D
-        # Into the memory of the product, which is as large and no longer needed.
-        return torch.mul(gradient, gates_D.to(gradient.dtype), out=product), gates_gradient_D
+        gates_gradient_D = gate_gradient(y, gradient, gates_D)
+        return gradient * gates_D.to(gradient.dtype) if ctx.needs_input_grad[0] else None, gates_gradient_D
+
+
+def gate_gradient(y: Tensor, gradient: Tensor, gates_D: Tensor) -> Tensor:
+    """The gradient of gates, shape (D,), from anything that they were multiplied into and its gradient, (..., D)."""
+    # The sum itself runs in float32; asking for it as the result takes twice as long.
+    total_D = (y * gradient).flatten(end_dim=-2).sum(0).to(gates_D.dtype)
+    return torch.where(gates_D > 0, total_D / gates_D, 0.0)

@@ -1,0 +1,136 @@
+"""A linear, LoRA and gates in one node of the backward pass.
+
+    y = diag(w_r) (W0 + s W_B W_A) diag(w_c) x + w_r b
+
+Gates are multiplied into the matrices, which are smaller than what a batch sends through them, and afresh in the
+backward pass; from the forward pass nothing is kept but x, y and W_A x. They tell the gates' gradients too: summed
+over tokens, `x * dL/dx` is `w_c * dL/dw_c`, and `y * dL/dy` is `w_r * dL/dw_r`, so that no gradient of W0's size is
+computed for them.
+
+Shapes: T tokens of all rows, I inputs, O outputs, R rank of LoRA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from finegates_export.gates.adapter import LoraWeights, is_wrapped, lora_weights
+from finegates_export.gates.multiply import gate_gradient
+
+
+@dataclass(frozen=True)
+class LinearWeights:
+    """What a linear multiplies by and adds."""
+
+    weight: Tensor
+    """Shape (O, I)."""
+    bias: Tensor | None
+    """Shape (O,)."""
+    lora: LoraWeights | None = None
+
+
+def weights_of(module: Any) -> LinearWeights | None:
+    """The weights of a linear or of peft's wrapper around one; None where they are not all that it does."""
+    lora = None
+    if is_wrapped(module):
+        lora = lora_weights(module)
+        if lora is None:
+            return None
+        module = module.base_layer
+    # A quantized linear's class is often made from this one, with a forward of its own.
+    if type(module).forward is not nn.Linear.forward:
+        return None
+    if lora is not None and lora.a.dtype != module.weight.dtype:
+        return None
+    return LinearWeights(module.weight, module.bias, lora)
+
+
+def gated_linear(x: Tensor, weights: LinearWeights, column_I: Tensor | None, row_O: Tensor | None) -> Tensor:
+    """A linear under its gates, shape (..., O), in autocast's precision where that is on, else in the weight's.
+
+    Args:
+        x: shape (..., I).
+        weights: the linear's, and LoRA's if it has one.
+        column_I: gates of the inputs, products of clamped gates; None leaves the inputs as they are.
+        row_O: gates of the outputs, likewise.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.weight.dtype
+    # The node below hands the gates their whole gradient, what goes through bias and LoRA included.
+    column, row = (None if gates is None else gates.detach() for gates in (column_I, row_O))
+    bias_O = None if weights.bias is None else _times(weights.bias, row).to(dtype)
+    a_RI = b_RO = None
+    if weights.lora is not None:
+        a_RI = _times(weights.lora.a, column).to(dtype)
+        b_RO = _times(weights.lora.scaling * weights.lora.b.T, row).to(dtype)
+    y: Tensor = _GatedLinear.apply(x, weights.weight, bias_O, a_RI, b_RO, column_I, row_O, dtype)
+    return y
+
+
+class _GatedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        a_RI: Tensor | None,
+        b_RO: Tensor | None,
+        column_I: Tensor | None,
+        row_O: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        x_TI = _tokens(x, dtype)
+        y_TO = linear(x_TI, _gated(weight_OI, column_I, row_O, dtype), bias_O)
+        x_TR = None
+        if a_RI is not None and b_RO is not None:
+            x_TR = linear(x_TI, a_RI)
+            y_TO.addmm_(x_TR, b_RO)
+        y = y_TO.view(*x.shape[:-1], -1)
+        ctx.dtype = dtype
+        y_kept = y if ctx.needs_input_grad[6] else None
+        ctx.save_for_backward(x, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_kept)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, needs_a, needs_b, needs_column, needs_row, _ = ctx.needs_input_grad
+        x_TI, dy_TO = _tokens(x, ctx.dtype), _tokens(gradients[0], ctx.dtype)
+        dx = dweight_OI = da_RI = db_RO = dcolumn_I = None
+        if a_RI is not None:
+            dy_TR = dy_TO @ b_RO.T
+            da_RI = dy_TR.T @ x_TI if needs_a else None
+            db_RO = x_TR.T @ dy_TO if needs_b else None
+        if needs_x or needs_column:
+            dx_TI = dy_TO @ _gated(weight_OI, column_I, row_O, ctx.dtype)
+            if a_RI is not None:
+                dx_TI.addmm_(dy_TR, a_RI)
+            dcolumn_I = gate_gradient(x_TI, dx_TI, column_I) if needs_column else None
+            dx = dx_TI.view(x.shape).to(x.dtype) if needs_x else None
+        if needs_weight:
+            dweight_OI = _gated(dy_TO.T @ x_TI, column_I, row_O, weight_OI.dtype)
+        dbias_O = dy_TO.sum(0) if needs_bias else None
+        drow_O = gate_gradient(_tokens(y, ctx.dtype), dy_TO, row_O) if needs_row else None
+        return dx, dweight_OI, dbias_O, da_RI, db_RO, dcolumn_I, drow_O, None
+
+
+def _gated(matrix_OI: Tensor, column_I: Tensor | None, row_O: Tensor | None, dtype: torch.dtype) -> Tensor:
+    rows_OI = matrix_OI if row_O is None else matrix_OI * row_O[:, None]
+    return _times(rows_OI, column_I).to(dtype)
+
+
+def _times(x: Tensor, gates: Tensor | None) -> Tensor:
+    return x if gates is None else x * gates
+
+
+def _tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """All rows' tokens one behind the other."""
+    return x.reshape(-1, x.shape[-1]).to(dtype)
