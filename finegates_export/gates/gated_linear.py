@@ -69,15 +69,16 @@ def gated_linear(x: Tensor, weights: LinearWeights, column_I: Tensor | None, row
     if weights.lora is not None:
         a_RI = _times(weights.lora.a, column).to(dtype)
         b_RO = _times(weights.lora.scaling * weights.lora.b.T, row).to(dtype)
-    y: Tensor = _GatedLinear.apply(x, weights.weight, bias_O, a_RI, b_RO, column_I, row_O, dtype)
-    return y
+    x_TI = x.reshape(-1, x.shape[-1])
+    y_TO: Tensor = _GatedLinear.apply(x_TI, weights.weight, bias_O, a_RI, b_RO, column_I, row_O, dtype)
+    return y_TO.view(*x.shape[:-1], -1)
 
 
 class _GatedLinear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
+        x_TI: Tensor,
         weight_OI: Tensor,
         bias_O: Tensor | None,
         a_RI: Tensor | None,
@@ -86,40 +87,41 @@ class _GatedLinear(torch.autograd.Function):
         row_O: Tensor | None,
         dtype: torch.dtype,
     ) -> Tensor:
-        x_TI = _tokens(x, dtype)
-        y_TO = linear(x_TI, _gated(weight_OI, column_I, row_O, dtype), bias_O)
+        cast_TI = x_TI.to(dtype)
+        y_TO = linear(cast_TI, _gated(weight_OI, column_I, row_O, dtype), bias_O)
         x_TR = None
         if a_RI is not None and b_RO is not None:
-            x_TR = linear(x_TI, a_RI)
+            x_TR = linear(cast_TI, a_RI)
             y_TO.addmm_(x_TR, b_RO)
-        y = y_TO.view(*x.shape[:-1], -1)
         ctx.dtype = dtype
-        y_kept = y if ctx.needs_input_grad[6] else None
-        ctx.save_for_backward(x, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_kept)
-        return y
+        y_kept = y_TO if ctx.needs_input_grad[6] else None
+        # x before its cast, which the linears that read it share.
+        ctx.save_for_backward(x_TI, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_kept)
+        return y_TO
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y = ctx.saved_tensors
+        x_TI, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_TO = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_a, needs_b, needs_column, needs_row, _ = ctx.needs_input_grad
-        x_TI, dy_TO = _tokens(x, ctx.dtype), _tokens(gradients[0], ctx.dtype)
-        dx = dweight_OI = da_RI = db_RO = dcolumn_I = None
+        (dy_TO,) = gradients
+        cast_TI = x_TI.to(ctx.dtype)
+        dx_TI = dweight_OI = da_RI = db_RO = dcolumn_I = None
         if a_RI is not None:
             dy_TR = dy_TO @ b_RO.T
-            da_RI = dy_TR.T @ x_TI if needs_a else None
+            da_RI = dy_TR.T @ cast_TI if needs_a else None
             db_RO = x_TR.T @ dy_TO if needs_b else None
         if needs_x or needs_column:
             dx_TI = dy_TO @ _gated(weight_OI, column_I, row_O, ctx.dtype)
             if a_RI is not None:
                 dx_TI.addmm_(dy_TR, a_RI)
-            dcolumn_I = gate_gradient(x_TI, dx_TI, column_I) if needs_column else None
-            dx = dx_TI.view(x.shape).to(x.dtype) if needs_x else None
+            dcolumn_I = gate_gradient(cast_TI, dx_TI, column_I) if needs_column else None
+            dx_TI = dx_TI.to(x_TI.dtype)
         if needs_weight:
-            dweight_OI = _gated(dy_TO.T @ x_TI, column_I, row_O, weight_OI.dtype)
+            dweight_OI = _gated(dy_TO.T @ cast_TI, column_I, row_O, weight_OI.dtype)
         dbias_O = dy_TO.sum(0) if needs_bias else None
-        drow_O = gate_gradient(_tokens(y, ctx.dtype), dy_TO, row_O) if needs_row else None
-        return dx, dweight_OI, dbias_O, da_RI, db_RO, dcolumn_I, drow_O, None
+        drow_O = gate_gradient(y_TO, dy_TO, row_O) if needs_row else None
+        return dx_TI if needs_x else None, dweight_OI, dbias_O, da_RI, db_RO, dcolumn_I, drow_O, None
 
 
 def _gated(matrix_OI: Tensor, column_I: Tensor | None, row_O: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -129,8 +131,3 @@ def _gated(matrix_OI: Tensor, column_I: Tensor | None, row_O: Tensor | None, dty
 
 def _times(x: Tensor, gates: Tensor | None) -> Tensor:
     return x if gates is None else x * gates
-
-
-def _tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """All rows' tokens one behind the other."""
-    return x.reshape(-1, x.shape[-1]).to(dtype)

@@ -136,6 +136,19 @@ def test_nothing_of_an_activations_or_a_matrixs_size_is_kept_but_what_comes_out(
     assert len(kept_for_backward(written_out)[0]) > 1
 
 
+def test_what_comes_out_may_be_changed_in_place_where_no_row_gate_reads_it():
+    leaves, same = (leaves_without(CASES["columns"]) for _ in range(2))
+    y = result(gated_linear, leaves)
+    y += 1.0
+    y.square().sum().backward()
+    (result(written_out, same) + 1.0).square().sum().backward()
+    torch.testing.assert_close(leaves["a"].grad, same["a"].grad, atol=1e-12, rtol=1e-10)
+    y = result(gated_linear, leaves_without(CASES["rows"]))
+    y += 1.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 class Other(nn.Linear):
     """A linear that does something else, as quantized ones do."""
 
