@@ -116,8 +116,9 @@ def write_bundle(
 
         (folder / TORCH_FOLDER).mkdir()
         write_shrunk(*torch_model, folder / TORCH_FOLDER)
-    (folder / "README.md").write_text(model_card(run.info, report, [graph.name for graph in graphs]), encoding="utf-8")
     info = run.info
+    paths = [(place / graph.name).relative_to(folder).as_posix() for graph in graphs]
+    (folder / "README.md").write_text(model_card(info, report, paths), encoding="utf-8")
     write_json(
         folder / BUNDLE_JSON,
         {
@@ -130,8 +131,8 @@ def write_bundle(
             "positions": None if generation is None else generation.max_length,
             "pooling": info.pooling,
             "normalize": info.normalize,
-            "graph": (place / graphs[0].name).relative_to(folder).as_posix(),
-            "graphs": [(place / graph.name).relative_to(folder).as_posix() for graph in graphs],
+            "graph": paths[0],
+            "graphs": paths,
             "target": report.target,
             "base": {
                 "name": info.base_name,

@@ -21,7 +21,7 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
     Args:
         info: what was trained.
         report: the export's outcome.
-        graphs: names of the graphs' files.
+        graphs: the graphs, as they lie in the bundle.
     """
     after = report.after or report.before
     metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())

@@ -126,6 +126,8 @@ class BaseModel:
                 model, loading = self.build(loader, {**head_settings(kind, labels, loader), **causal})
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
+        except KeyError as error:  # of an activation, a kind of layer or of position
+            raise InputError(f"{self.id}: config.json names {error}, which transformers does not know") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
         family.make_linears(model)

@@ -102,7 +102,8 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
         layers: how many layers config.json says there are.
 
     Raises:
-        InputError: a tensor outside the head is missing or has another shape, or the weights hold more layers.
+        InputError: a tensor outside the head is missing or has another shape, or the weights hold more layers, or more
+            of a linear or norm in them.
     """
     heads = tuple(f"{path}." for path in head)
     remedy = "Restore the base's own config.json"
@@ -119,10 +120,25 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
                 f"{base_id}: config.json and weights disagree: config.json asks for a tensor {name} of shape "
                 f"{shapes[name]}, the weights hold none. {remedy}"
             )
+    filled = {_in_layer(name).rpartition(".")[0] for name in shapes}
     for name in sorted(loading["unexpected_keys"]):
         number = LAYER_NUMBER.search(name)
-        if number and int(number.group(1)) >= layers:
+        if not number:
+            continue
+        if int(number.group(1)) >= layers:
             raise InputError(
                 f"{base_id}: config.json and weights disagree: the weights hold {name}, config.json says there are "
                 f"{layers} layers. {remedy}"
             )
+        # Not all that a layer holds besides is lost: some bases store masks, which the model makes itself.
+        if _in_layer(name).rpartition(".")[0] in filled:
+            raise InputError(
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json leaves out. "
+                f"{remedy}"
+            )
+
+
+def _in_layer(name: str) -> str:
+    """A tensor's name from its layer's number on, which is the same with every head; without one, as it is."""
+    number = LAYER_NUMBER.search(name)
+    return name[number.start(1) :] if number else name

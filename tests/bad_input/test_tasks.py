@@ -181,6 +181,41 @@ def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path
         find_base(str(base)).load(task, ("one", "two", "three"))
 
 
+def store_beside(base: Path, existing: str, added: str) -> None:
+    """Put a tensor into a base's weights, beside another that is called the same but for its end."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(base / "model.safetensors")
+    name = next(name for name in tensors if name.endswith(existing))
+    more = {name.removesuffix(existing) + added: torch.ones(len(tensors[name]))}
+    save_file({**tensors, **more}, base / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("task", ["classification", "feature-extraction"])
+def test_biases_that_a_config_leaves_out_are_not_dropped(tmp_path: Path, task: str) -> None:
+    labels = ("one", "two") if task == "classification" else ()
+    base = tiny_base(tmp_path / "base", "llama", layers=1)
+    find_base(str(base)).load(task, labels)
+    store_beside(base, "self_attn.k_proj.weight", "self_attn.k_proj.bias")
+    with pytest.raises(InputError, match=r"weights hold \S+\.k_proj\.bias, which config\.json leaves out"):
+        find_base(str(base)).load(task, labels)
+
+
+def test_masks_that_old_bases_store_are_not_missed(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", "gpt2", layers=1)
+    store_beside(base, "attn.c_attn.weight", "attn.masked_bias")
+    find_base(str(base)).load("classification", ("one", "two"))
+
+
+def test_an_activation_that_transformers_does_not_have_is_told(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", layers=1)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    write_json(base / "config.json", {**config, "hidden_act": "gelou"})
+    with pytest.raises(InputError, match=r"config\.json names 'gelou', which transformers does not know"):
+        find_base(str(base)).load("classification", ("one", "two"))
+
+
 @pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq"])
 def test_a_base_whose_weights_are_quantized_is_refused(base: Path, tmp_path: Path, method: str) -> None:
     folder = tmp_path / "base"
