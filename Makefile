@@ -12,6 +12,7 @@ SMOLLM := .cache/SmolLM2-135M-Instruct
 TEXT := .cache/django-docs
 # Of bench-frontier STUDY=minilm-sst2; any two runs over MiniLM on one task do.
 UNPRUNED := runs/frontier/minilm-sst2/unpruned-0
+SEED ?= 0
 STRAIGHT := runs/frontier/minilm-sst2/gates-40-0
 PRUNED := $(STRAIGHT)/levels/0.40
 SMALL := .cache/paraphrase-MiniLM-L3-v2
@@ -75,9 +76,9 @@ bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontie
 
 bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows (two hours, nothing beside it)
 	$(MAKE) bench-frontier STUDY=minilm-sst2-speed DATA=$(DATA)
-	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-0 --baseline $(UNPRUNED) \
-		--against runs/frontier/minilm-sst2/small-0 --shapes 8x128 --threads 2 --processes 30 --seconds 600 \
-		--out benchmarks/results/speeds --overwrite
+	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-$(SEED) --baseline $(UNPRUNED:0=$(SEED)) \
+		--against runs/frontier/minilm-sst2/small-$(SEED) --shapes 8x128 --threads 2 --processes 30 --seconds 600 \
+		--out benchmarks/results/speeds$(SEED:0=) --overwrite
 
 bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Django's documentation (over an hour on one core)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
