@@ -2,7 +2,7 @@
 
     y = diag(w_r) (W0 + s W_B W_A) diag(w_c) x + w_r b
 
-Gates are multiplied into the matrices, which are smaller than what a batch sends through them, and afresh in the
+Gates are multiplied into the matrices, as a rule smaller than what a batch sends through them, and afresh in the
 backward pass; from the forward pass nothing is kept but x, y and W_A x. They tell the gates' gradients too: summed
 over tokens, `x * dL/dx` is `w_c * dL/dw_c`, and `y * dL/dy` is `w_r * dL/dw_r`, so that no gradient of W0's size is
 computed for them.

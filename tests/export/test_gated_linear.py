@@ -72,8 +72,6 @@ def gradients(way, leaves):
 def test_result_and_gradients_are_those_of_the_formula(lacking, frozen):
     one, other = (leaves_without(lacking, frozen=frozen) for _ in range(2))
     torch.testing.assert_close(result(gated_linear, one), result(written_out, other), atol=1e-12, rtol=1e-10)
-    if not any(leaf.requires_grad for leaf in one.values()):
-        return
     found, expected = gradients(gated_linear, one), gradients(written_out, other)
     for name, gradient in expected.items():
         if name in frozen:
