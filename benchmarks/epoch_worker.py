@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.measure.sessions import open_session
+from finegates_export.measure.sessions import resting_session
 from finegates_export.measure.timer import Budget, time_interleaved
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     spec_file, result_file = map(Path, sys.argv[1:3])
     spec = EpochSpec.from_json(json.loads(spec_file.read_text(encoding="utf-8")))
     batches = read_batches(Path(spec.rows), spec.batch_size)
-    calls = {name: epoch(open_session(path, spec.threads), batches) for name, path in spec.graphs.items()}
+    calls = {name: epoch(resting_session(path, spec.threads), batches) for name, path in spec.graphs.items()}
     result_file.write_text(json.dumps(time_interleaved(calls, spec.budget)), encoding="utf-8")
 
 

@@ -75,7 +75,8 @@ def write_graphs(work: Path, shape: Shape) -> dict[str, Any]:
 
 def closed(structure: Any, kind: str, share: float, seed: int) -> Mapping[Any, Any]:
     """Masks with random units closed: of both halves as settling would, or a share of one kind in every layer."""
-    from finegates_export.gates.settle import Widths, settle
+    from finegates_export.gates.settle import settle
+    from finegates_export.pruning.widths import Widths
 
     generator = np.random.default_rng(seed)
     groups = list(structure.groups())

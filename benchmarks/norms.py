@@ -74,8 +74,9 @@ def compare(name: str, sizes: dict[str, int], scratch: Path, seconds: float, thr
 def write_both(sizes: dict[str, int], folder: Path) -> tuple[dict[str, Path], int]:
     """The graph as an export delivers it, the same with fused norms, and the size of its vocabulary."""
     from finegates_export.families.base import find_base
+    from finegates_export.graphs.saving import keep_outputs, save_graph
     from finegates_export.onnx.fuse import fuse_for_ort
-    from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
+    from finegates_export.onnx.write import write_graph
     from finegates_export.targets.ort_norms import split_skip_norms
     from finegates_export.targets.ort_unpack import unpack_attention
     from finegates_export.tasks import LOGITS

@@ -76,12 +76,12 @@ def open_units(width: int, count: int, copy: int) -> Any:
 
 def onnx_calls(spec: ProductSpec) -> dict[str, Call]:
     """A session a call, all open at once."""
-    from finegates_export.measure.sessions import open_session
+    from finegates_export.measure.sessions import resting_session
 
     generator = np.random.default_rng(0)
 
     def call(name: str, path: str) -> Call:
-        session = open_session(path, spec.threads)
+        session = resting_session(path, spec.threads)
         feed = {}
         for value in session.get_inputs():
             if value.name == "x":

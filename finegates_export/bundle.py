@@ -14,7 +14,6 @@ README.md                a model card
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from finegates_export.export_report import ExportReport
 from finegates_export.files import sha256_tree, write_json
 from finegates_export.graph_forms import graph_files
 from finegates_export.model_card import model_card
-from finegates_export.plan import ShrinkPlan
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
 from finegates_export.stamp import versions
 from finegates_export.tasks import graph_outputs, image_shape, task_of
@@ -39,21 +37,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
-METADATA_PREFIX = "finegates."
-
-
-def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
-    """What a server needs to know when it is given the graph alone, as metadata properties of the file."""
-    values = {
-        "task": info.task,
-        "labels": json.dumps(list(info.labels)),
-        "max_length": str(info.max_length),
-        "base": info.base_name,
-        "removed": f"{plan.removed:.6f}",
-    }
-    if info.pooling is not None:
-        values |= {"pooling": info.pooling, "normalize": json.dumps(info.normalize)}
-    return {METADATA_PREFIX + name: value for name, value in values.items()}
 
 
 def write_bundle(

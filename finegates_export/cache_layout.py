@@ -10,14 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from finegates_export.families.structure import Structure
-    from finegates_export.plan import ShrinkPlan
 
 IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
 INPUTS = (IDS, MASK, POSITIONS)
@@ -51,19 +47,6 @@ class CacheLayout:
     """Layers of the model, those without attention among them."""
     layers: tuple[LayerCache, ...]
     """Those with attention, in order."""
-
-    @classmethod
-    def of_structure(cls, structure: Structure) -> CacheLayout:
-        """That of an unpruned model."""
-        maps = [(layer.index, layer.attention) for layer in structure.layers]
-        return cls(len(maps), tuple(LayerCache(i, one.heads, one.head_dim, one.head_dim) for i, one in maps))
-
-    @classmethod
-    def of_plan(cls, plan: ShrinkPlan) -> CacheLayout:
-        """That of a shrunk model."""
-        kept = [(layer.layer, layer.attention) for layer in plan.layers if layer.attention.heads]
-        layers = tuple(LayerCache(i, len(one.heads), one.qk_width, one.vo_width) for i, one in kept)
-        return cls(len(plan.layers), layers)
 
     @classmethod
     def of_inputs(cls, shapes: Mapping[str, Sequence[int | str]]) -> CacheLayout:

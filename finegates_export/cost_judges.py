@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.targets import MEASURED_TARGETS
+from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 
 if TYPE_CHECKING:
     from finegates_export.export_options import ExportOptions

@@ -17,7 +17,8 @@ from finegates_export.genai_files import genai_refusal
 from finegates_export.graph_forms import GRAPH_FILES, graph_bytes
 from finegates_export.memory import collect, peak_bytes, return_freed_memory
 from finegates_export.plan import ShrinkPlan
-from finegates_export.quantized_form import FloatLinear, QuantizedForm
+from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
+from finegates_export.quantized_form import QuantizedForm
 from finegates_export.targets import TARGETS
 from finegates_export.tasks import graph_outputs, task_of
 from finegates_export.verification.batches import inputs_for
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from finegates_export.gates.run_folder import Run
     from finegates_export.genai_files import GenerationFiles
     from finegates_export.shrunk import ShrunkInfo
+    from finegates_export.slow_linears import FloatLinear
     from finegates_export.verification.chain import Link
     from finegates_export.vocabulary.cut import VocabularyCut
 
@@ -108,7 +110,7 @@ class ExportJob:
     @property
     def layout(self) -> CacheLayout | None:
         """The cache of the shrunk model; None where the task has none."""
-        return CacheLayout.of_plan(self.plan) if self.task.generates else None
+        return shrunk_cache(self.plan) if self.task.generates else None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -118,11 +120,11 @@ class ExportJob:
 
     def write(self, scratch: Path) -> None:
         """Write every form of the graph into `scratch`, then check each."""
+        from finegates_export.graphs.products import product_nodes
+        from finegates_export.graphs.saving import deliver_graph, save_graph
         from finegates_export.onnx.gathers import add_gathers
         from finegates_export.onnx.half import to_float16
         from finegates_export.onnx.inspect import inspect_graph
-        from finegates_export.onnx.quantize import product_nodes
-        from finegates_export.onnx.write import deliver_graph, save_graph
 
         # Decoders are large: what is only read back to be checked keeps its weights beside it.
         inside = 0 if self.task.generates else None
@@ -206,11 +208,12 @@ class ExportJob:
             layout: the cache of a decoder; default: the shrunk model's.
         """
         from finegates_export.verification.cached_forms import cached_torch_form
+        from finegates_export.verification.cut_forms import seen_by
         from finegates_export.verification.forms import torch_form
 
         if self.task.generates:
-            form = cached_torch_form(model, self.family.encoder(plain), layout or CacheLayout.of_plan(self.plan))
-            return self.vocabulary.seen_by(form) if self.vocabulary and not self.shortened else form
+            form = cached_torch_form(model, self.family.encoder(plain), layout or shrunk_cache(self.plan))
+            return seen_by(self.vocabulary, form) if self.vocabulary and not self.shortened else form
         outputs = graph_outputs(self.task, pooled=self.pooling is not None)
         return torch_form(model, self.family.encoder(plain), self.names, outputs, dims)
 
@@ -235,7 +238,7 @@ class ExportJob:
 
     def metadata(self) -> dict[str, str]:
         """What a delivered file says of itself."""
-        from finegates_export.bundle import graph_metadata
+        from finegates_export.pipeline.bundle.metadata import graph_metadata
 
         return graph_metadata(self.run.info, self.plan)
 
@@ -319,7 +322,7 @@ class ExportJob:
         gated: Any = assembled.gated
         del assembled
         width = gated.gates.open_width()
-        unpruned = CacheLayout.of_structure(self.structure)
+        unpruned = unpruned_cache(self.structure)
         if not self.options.plan_only:
             self._set_reference(self.torch_form(gated, plain_model(gated.model), width, unpruned))
         self.model = fold(gated)

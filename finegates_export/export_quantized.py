@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.export_job import PLAIN, ExportJob
 from finegates_export.graph_forms import GRAPH_FILES, form_of, graph_bytes
-from finegates_export.quantized_form import FloatLinear, QuantizedForm
+from finegates_export.quantized_form import QuantizedForm
+from finegates_export.slow_linears import FloatLinear
 
 if TYPE_CHECKING:
     from finegates_export.onnx.sensitivity import Simulation
@@ -47,11 +48,11 @@ def write_quantized(job: ExportJob, scratch: Path) -> None:
 
 
 def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
+    from finegates_export.graphs.products import load_graph
+    from finegates_export.graphs.saving import keep_outputs, save_graph
     from finegates_export.onnx.half import to_float16
     from finegates_export.onnx.inspect import inspect_graph
-    from finegates_export.onnx.quantize import load_graph
     from finegates_export.onnx.quantized_head import quantize_head
-    from finegates_export.onnx.write import keep_outputs, save_graph
 
     quantization = job.options.quantize
     form = form_of(quantization)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finegates_export.plan import ShrinkPlan
-from finegates_export.quantized_form import FloatLinear, QuantizedForm
+from finegates_export.quantized_form import QuantizedForm
+from finegates_export.slow_linears import FloatLinear
 from finegates_export.verification.chain import Link
 from finegates_export.verification.report import chain_table
 

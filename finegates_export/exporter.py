@@ -12,6 +12,7 @@ from finegates_export.files import check_destination, scratch_folder, staged_fil
 from finegates_export.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
 from finegates_export.targets import PACKAGES, web
+from finegates_export.web.site import UNPRUNED_FOLDER
 
 if TYPE_CHECKING:
     from finegates_export.export_job import ExportJob
@@ -126,9 +127,8 @@ def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport
         run = dataclasses.replace(run, folder=words)
     if site is not None:
         site.write(folder)
-        unpruned = site.unpruned(folder)
-        if unpruned is not None:
-            export(unpruned, job.base)
+        if options.baseline is not None:
+            export(_unpruned(options, options.baseline, folder), job.base)
     write_bundle(
         folder,
         graphs,
@@ -140,3 +140,9 @@ def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport
         generation=job.generation_files(),
         torch_model=(job.model, job.shrunk_info()) if options.torch else None,
     )
+
+
+def _unpruned(options: ExportOptions, baseline: Path, folder: Path) -> ExportOptions:
+    """How the unpruned model is exported beside the pruned one in a bundle's folder."""
+    alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
+    return dataclasses.replace(alone, ckpt=baseline, out=folder / UNPRUNED_FOLDER)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from finegates_export.families.structure import Structure
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.settle import Widths
+from finegates_export.pruning.widths import Widths
 
 if TYPE_CHECKING:
     from finegates_export.measure.counted_costs import SublayerCosts

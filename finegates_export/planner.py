@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.families.structure import AttentionMap, LayerMap, LinearSide, Structure, UnitGroup
-from finegates_export.gates.settle import Widths
 from finegates_export.gates.width import OpenDimsNorm
 from finegates_export.plan import AttentionPlan, Dims, FeedForwardPlan, LayerPlan, ShrinkPlan
+from finegates_export.pruning.widths import Widths
 
 Mask = npt.NDArray[np.bool_]
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class FloatLinear:
-    """A linear that stays in float."""
-
-    linear: str
-    why: str
+from finegates_export.slow_linears import FloatLinear
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from torch import nn
 
 from finegates_export.families.structure import LayerMap, Structure
 from finegates_export.plan import ResidualPlan
-from finegates_export.quantized_form import FloatLinear
+
+
+@dataclass(frozen=True)
+class FloatLinear:
+    """A linear that stays in float."""
+
+    linear: str
+    why: str
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finegates_export.cache_layout import CacheLayout
 from finegates_export.errors import InputError
 from finegates_export.gates.layout import UnitKey
 from finegates_export.measure.counted_costs import CountedCosts, Phase, SublayerCosts
@@ -28,6 +27,7 @@ from finegates_export.measure.shapes import Shape
 from finegates_export.measure.statistics import Interval, process_ratio
 from finegates_export.measure.timer import Budget
 from finegates_export.model_widths import Mask, ModelWidths
+from finegates_export.pruning.cache_widths import shrunk_cache
 from finegates_export.targets import TARGETS
 from finegates_export.tasks import PIXELS, graph_outputs, task_of
 
@@ -253,13 +253,14 @@ class SpeedProbe:
         Raises:
             FusionError: the target's fusions found less than the family promises.
         """
+        from finegates_export.graphs.saving import keep_outputs, save_graph
         from finegates_export.onnx.cached import write_cached_graph
-        from finegates_export.onnx.write import keep_outputs, save_graph, write_graph
+        from finegates_export.onnx.write import write_graph
 
         model, plan = self._shrunk(keep)
         encoder, outputs = self.family.encoder(model), graph_outputs(self.task)
         if self.task.generates:
-            layout = CacheLayout.of_plan(plan)
+            layout = shrunk_cache(plan)
             outputs = (*outputs, *layout.present_names)
             graph = write_cached_graph(model, encoder, layout, self.target.CACHED_OPSET or self.target.OPSET)
             graph = self.target.finish_cached(graph, plan.attention_layers)

@@ -33,17 +33,18 @@ def main() -> None:
 def _bench(options: BenchOptions, output: Output) -> None:
     from finegates_bench.plot_style import check_plots
     from finegates_bench.report_files import report
+    from finegates_bench.report_markdown import summary
     from finegates_bench.sweep import measure
 
     check_plots()
     measured = measure(options, output.say)
     report(measured, options.out, overwrite=options.overwrite)
-    output.result(f"{measured}\nwrote {options.out}", measured.to_json())
+    output.result(f"{summary(measured)}\nwrote {options.out}", measured.to_json())
 
 
 def _table(options: TableOptions, output: Output) -> None:
     from finegates_bench.plot_style import check_plots
-    from finegates_bench.table_files import save_table
+    from finegates_bench.table_files import save_table, table_text
     from finegates_bench.table_sweep import cost_table
 
     if options.out is not None and options.base is not None:
@@ -52,7 +53,7 @@ def _table(options: TableOptions, output: Output) -> None:
     if options.out is not None:
         save_table(table, options.out, overwrite=options.overwrite)
     wrote = f"\nwrote {options.out}" if options.out else ""
-    output.result(f"{table}{wrote}", table.to_json())
+    output.result(f"{table_text(table)}{wrote}", table.to_json())
 
 
 def _compare(options: CompareOptions, output: Output) -> None:

@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class KeptCosts:
-    """What is in the file; `str(kept)` is the Markdown that the command prints."""
+    """What is in the file; `kept_tables.markdown` prints it."""
 
     stamp: dict[str, Any]
     """Whose costs these are; see `cost_file.make_stamp`."""
@@ -40,8 +40,3 @@ class KeptCosts:
                 for (a, b), ratio in self.ratios.items()
             ],
         }
-
-    def __str__(self) -> str:
-        from finegates_bench.kept_tables import markdown
-
-        return markdown(self)

@@ -15,8 +15,7 @@ from pathlib import Path
 from finegates_bench.report_html import html_page
 from finegates_bench.report_markdown import markdown
 from finegates_bench.report_plots import plots, save_plot
-from finegates_bench.report_reading import REPORT_JSON
-from finegates_bench.results import BenchReport
+from finegates_bench.results import REPORT_JSON, BenchReport
 from finegates_export.files import staged_folder, write_json
 
 REPORT_MARKDOWN, PAGE = "report.md", "index.html"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from finegates_bench.results import BenchReport
+from finegates_bench.results import REPORT_JSON, BenchReport
 from finegates_export.errors import InputError
-
-REPORT_JSON = "report.json"
 
 
 def read_report(place: Path) -> BenchReport:

@@ -10,6 +10,7 @@ from finegates_bench.export_facts import ExportFacts
 from finegates_export.errors import InputError
 
 SCHEMA_VERSION = 2
+REPORT_JSON = "report.json"
 
 Kind = Literal["unpruned", "level", "what-if", "other"]
 """The unpruned model, a trained level, one that was closed without training, or another run's, on whatever base."""
@@ -135,7 +136,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """A whole measurement; `str(report)` is what the command prints: models, timings, notes."""
+    """A whole measurement: models, timings, notes; `report_markdown.summary` is what the command prints."""
 
     stamp: Stamp
     base: str
@@ -208,11 +209,6 @@ class BenchReport:
             return cls(**{**values, **changed})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"not a benchmark report of this version: {error}") from error
-
-    def __str__(self) -> str:
-        from finegates_bench.report_markdown import summary
-
-        return summary(self)
 
 
 def _model_json(model: ModelResult) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from finegates_bench.levels import (
     unpruned_of,
 )
 from finegates_bench.options import BenchOptions
-from finegates_bench.report_reading import REPORT_JSON
-from finegates_bench.results import BenchReport, ModelResult, Stamp, Timing
+from finegates_bench.results import REPORT_JSON, BenchReport, ModelResult, Stamp, Timing
 from finegates_bench.stamp import make_stamp
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.files import check_destination, scratch_folder

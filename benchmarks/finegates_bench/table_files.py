@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from finegates_bench import kept_tables, table_markdown
 from finegates_bench.kept_costs import KeptCosts
 from finegates_bench.table_plots import save_staircase
 from finegates_bench.table_results import CostReport
@@ -31,6 +32,11 @@ def save_table(table: CostReport | KeptCosts, out: Path, *, overwrite: bool = Fa
     """
     with staged_folder(Path(out), overwrite=overwrite, marks=(TABLE_JSON,)) as folder:
         write_json(folder / TABLE_JSON, table.to_json())
-        (folder / TABLE_MARKDOWN).write_text(str(table), encoding="utf-8")
+        (folder / TABLE_MARKDOWN).write_text(table_text(table), encoding="utf-8")
         if isinstance(table, CostReport):
             save_staircase(table, folder)
+
+
+def table_text(table: CostReport | KeptCosts) -> str:
+    """A table as Markdown, as the command prints it."""
+    return kept_tables.markdown(table) if isinstance(table, KeptCosts) else table_markdown.markdown(table)

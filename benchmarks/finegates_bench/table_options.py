@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.measure.block_times import Precision
 from finegates_export.measure.shapes import Shape
 from finegates_export.options import Options, as_path, check
-from finegates_export.targets import MEASURED_TARGETS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ class FormCosts:
 
 @dataclass(frozen=True)
 class CostReport:
-    """The measured cost table of a base's layers; `str(report)` is the Markdown that the command prints."""
+    """The measured cost table of a base's layers; `table_markdown.markdown` prints it."""
 
     stamp: Stamp
     base: str
@@ -88,11 +88,6 @@ class CostReport:
             for form in self.forms
         ]
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "forms": forms}
-
-    def __str__(self) -> str:
-        from finegates_bench.table_markdown import markdown
-
-        return markdown(self)
 
 
 def _points(line: CostLine) -> list[dict[str, Any]]:

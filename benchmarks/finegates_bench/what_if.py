@@ -22,7 +22,7 @@ from finegates_export.gates.run_folder import Run, read_run, write_run
 
 if TYPE_CHECKING:
     from finegates_export.families.base import BaseModel
-    from finegates_export.gates.settle import Widths
+    from finegates_export.pruning.widths import Widths
 
 LAYOUT = "coupled"
 

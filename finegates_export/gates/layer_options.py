@@ -18,31 +18,15 @@ import numpy.typing as npt
 
 from finegates_export.families.structure import Structure, UnitGroup, UnitKind
 from finegates_export.gates.layout import UnitKey
+from finegates_export.pruning.widths import Sizes, Widths
 
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Sizes = npt.NDArray[np.int64]
 
 TIE = 1e-9
 """Of an attention's value: gains that differ by less differ by rounding."""
 WHOLE_HEADS = 2**31
 """A multiple that no head has: a head stays as wide as it is, or goes."""
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Which widths the target likes: heads' Q/K and V widths, and feed-forward widths, in multiples."""
-
-    head_multiple: int = 1
-    ffn_multiple: int = 1
-
-    def head_options(self, head_dim: int, rows_per_unit: int = 1) -> Sizes:
-        """Allowed widths of a head that stays, in units, ascending; always at least the original one."""
-        return _multiples(head_dim // rows_per_unit, -(-self.head_multiple // rows_per_unit))
-
-    def ffn_options(self, intermediate_size: int) -> Sizes:
-        """Allowed feed-forward widths, ascending, 0 among them."""
-        return np.concatenate([np.zeros(1, np.int64), _multiples(intermediate_size, self.ffn_multiple)])
 
 
 class Costs(Protocol):
@@ -230,8 +214,3 @@ def _best_dims(scores_hd: Scores, kept_heads: Sizes, width: int) -> Mask:
     for head in kept_heads:
         keep_hd[head, np.argsort(-scores_hd[head], kind="stable")[:width]] = True
     return keep_hd.reshape(-1)
-
-
-def _multiples(size: int, multiple: int) -> Sizes:
-    widths = np.arange(multiple, size + 1, multiple)
-    return widths if widths.size and widths[-1] == size else np.append(widths, size)

@@ -14,10 +14,9 @@ import numpy as np
 
 from finegates_export.errors import InputError
 from finegates_export.families.structure import Structure
-from finegates_export.gates.layer_options import Choice, Costs, LayerOptions, Mask, Scores, WeightCosts, Widths
+from finegates_export.gates.layer_options import Choice, Costs, LayerOptions, Mask, Scores, WeightCosts
 from finegates_export.gates.layout import UnitKey
-
-__all__ = ["Mask", "Scores", "Widths", "settle", "settle_width", "settle_within"]
+from finegates_export.pruning.widths import Widths
 
 BISECTIONS = 100
 HIGHEST_PRICE = 2.0**100

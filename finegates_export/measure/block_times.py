@@ -54,7 +54,7 @@ def measure_blocks(question: Question) -> list[list[float]]:
     Raises:
         MeasurementError: the process failed.
     """
-    from finegates_export.targets import MEASURED_TARGETS
+    from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 
     target = MEASURED_TARGETS[question.target]
     shapes = question.shapes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.measure.sessions import open_session
+from finegates_export.measure.sessions import resting_session
 from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.measure.timer import Budget, time_interleaved, time_until
 from finegates_export.options import Options
@@ -102,7 +102,7 @@ def _draw_inputs(spec: CostSpec) -> dict[tuple[str, tuple[int, ...]], Array]:
 
 
 def _call(spec: CostSpec, number: int, inputs: dict[tuple[str, tuple[int, ...]], Array]) -> Callable[[], Any]:
-    session = open_session(spec.graphs[number], spec.threads)
+    session = resting_session(spec.graphs[number], spec.threads)
     feed = {name: inputs[name, tuple(dims)] for name, dims in spec.inputs[number].items()}
     return lambda: session.run(None, feed)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.cache_layout import MASK, PAST, POSITIONS
-from finegates_export.measure.sessions import open_session
+from finegates_export.measure.sessions import resting_session
 from finegates_export.measure.statistics import ratio_interval
 from finegates_export.measure.timer import Budget, time_interleaved, time_until
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 def measure_shape(spec: ModelSpec) -> dict[str, list[int]]:
     """Nanoseconds of every model's turn in every round, all sessions open at once."""
-    sessions = {name: open_session(path, spec.threads, spec.provider) for name, path in spec.graphs.items()}
+    sessions = {name: resting_session(path, spec.threads, spec.provider) for name, path in spec.graphs.items()}
     calls = {name: _call(session, _inputs(session, spec), spec.repeat) for name, session in sessions.items()}
     if not spec.reference:
         return time_interleaved(calls, spec.budget, spec.seed)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finegates_export.errors import missing_extra
+from finegates_export.graphs.saving import save_graph
 from finegates_export.onnx.quantize import quiet_quantizer
-from finegates_export.onnx.write import save_graph
 
 FLOAT_STEPS, INTEGER_STEPS = 0, 4
 """The operator's `accuracy_level`: how a processor multiplies. In float, or with activations rounded to int8 block by

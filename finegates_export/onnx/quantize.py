@@ -18,14 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from finegates_export.errors import ChainError, missing_extra
-from finegates_export.onnx.inspect import constant_matrix
+from finegates_export.errors import missing_extra
 from finegates_export.onnx.set_aside import put_back, set_aside
-
-UNKNOWN = "unk__"
-"""How the names begin that onnx's shape inference gives."""
 
 
 def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
@@ -115,51 +109,6 @@ class _Reader:
     def get_next(self) -> dict[str, Any] | None:
         """The next batch."""
         return next(self._rows, None)
-
-
-def product_nodes(graph: Any, weights: dict[str, Any]) -> dict[str, str]:
-    """Which product node of a plain graph computes which linear, found by the weights themselves.
-
-    Args:
-        graph: an `onnx_ir.Model` of plain operators.
-        weights: float32 arrays of shape (outputs, inputs), by the linears' paths.
-
-    Raises:
-        ChainError: a linear is not in the graph.
-    """
-    waiting = dict(weights)
-    found: dict[str, str] = {}
-    for node in graph.graph:
-        matrix = constant_matrix(node)
-        if matrix is None:
-            continue
-        columns = matrix.const_value.numpy()
-        for path, weight in waiting.items():
-            # The first row tells most matrices apart, and comparing whole ones takes seconds.
-            if columns.shape != weight.shape[::-1] or not np.array_equal(columns[0], weight[:, 0]):
-                continue
-            if np.array_equal(columns, weight.T):
-                found[path] = node.name
-                del waiting[path]
-                break
-    if waiting:
-        raise ChainError(f"the graph has no product for {next(iter(waiting))}; install the versions of constraints.txt")
-    return found
-
-
-def load_graph(path: Path) -> Any:
-    """A graph file that a quantizer wrote, as an `onnx_ir.Model` whose sizes are known or not.
-
-    The quantizer names each size that it does not know. Fusion would take such a name for a size of its own, which is
-    none of the others, and find no attention where query heads share keys and values.
-    """
-    import onnx_ir
-
-    model = onnx_ir.load(path)
-    for value in (value for node in model.graph for value in node.outputs):
-        if value.shape is not None:
-            value.shape = onnx_ir.Shape(None if str(size).startswith(UNKNOWN) else size for size in value.shape)
-    return model
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from finegates_export.onnx.write import save_graph
+from finegates_export.graphs.saving import save_graph
 
 LARGE = 2**20
 """Bytes from which on a weight is worth it."""

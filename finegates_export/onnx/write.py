@@ -1,4 +1,4 @@
-"""A torch model as an ONNX graph with named axes, and a graph as a file that is the same bytes each time."""
+"""A torch model as an ONNX graph with named axes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.errors import missing_extra
-from finegates_export.graph_forms import DATA_SUFFIX
+from finegates_export.graphs.saving import strip
 from finegates_export.onnx.activations import as_operators
-from finegates_export.onnx.one_file import write_one_file
 from finegates_export.onnx.padding_mask import spread_padding
 from finegates_export.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
-INSIDE_LIMIT = 2_000_000_000
-"""Bytes of weights that still go inside a file: protobuf ends at 2 GiB."""
 
 
 class WithHiddenState(nn.Module):
@@ -117,69 +113,12 @@ def trace(
         )
     assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one
     graph = program.model
-    _strip(graph)
+    strip(graph)
     return graph
-
-
-def keep_outputs(graph: Any, outputs: tuple[str, ...]) -> Any:
-    """The same graph with these outputs alone, in this order: what is delivered."""
-    import onnx_ir.passes.common as passes
-
-    named = {output.name: output for output in graph.graph.outputs}
-    graph.graph.outputs[:] = [named[name] for name in outputs]
-    passes.RemoveUnusedNodesPass()(graph)
-    return graph
-
-
-def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None, *, inside: int | None = None) -> None:
-    """Write a graph with its weights, inside the file where they are few enough, else in `<path>.data` beside it.
-
-    Args:
-        graph: an `onnx_ir.Model`.
-        path: the file.
-        metadata: what a server needs to know, as the model's metadata properties.
-        inside: bytes of weights that still go inside; default: `INSIDE_LIMIT`.
-    """
-    import onnx_ir
-
-    _strip(graph)
-    graph.metadata_props.update(metadata or {})
-    weight_bytes = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    if weight_bytes < (INSIDE_LIMIT if inside is None else inside):
-        write_one_file(graph, path)
-    else:
-        onnx_ir.save(graph, path, external_data=path.name + DATA_SUFFIX)
-
-
-def deliver_graph(source: Path, path: Path, outputs: tuple[str, ...], metadata: dict[str, str]) -> None:
-    """Write a saved graph with some of its outputs, as `save_graph` does.
-
-    Args:
-        source: the file, its weights inside or beside it.
-        path: the file to write.
-        outputs: those to keep, in order.
-        metadata: see `save_graph`.
-    """
-    import onnx_ir
-
-    save_graph(keep_outputs(onnx_ir.load(source), outputs), path, metadata)
 
 
 def _pixels(model: Any) -> Tensor:
     return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
-
-
-def _strip(graph: Any) -> None:
-    """Remove doc strings and metadata: exported nodes carry stack traces with the paths of this machine."""
-    import onnx_ir.passes.common as passes
-
-    passes.ClearMetadataAndDocStringPass()(graph)
-    graph.metadata_props.clear()
-    for value in (*graph.graph.inputs, *graph.graph.outputs, *graph.graph.initializers.values()):
-        value.metadata_props.clear()
-    for node in graph.graph:
-        for value in node.outputs:
-            value.metadata_props.clear()
 
 
 @contextlib.contextmanager

@@ -39,12 +39,16 @@ class SessionOptions(Options):
         check(named, "provider", told)
 
 
-def open_session(graph: Path, options: SessionOptions) -> Any:
-    """Load a graph.
+def open_session(
+    graph: Path, options: SessionOptions | None = None, *, optimize: bool = True, rest: bool = False
+) -> Any:
+    """Load a graph: the one way to an onnxruntime session.
 
     Args:
         graph: the file.
         options: where and how it runs.
+        optimize: False runs the graph as it is written.
+        rest: threads sleep between runs; else they spin on for a while, into the turn of another session.
 
     Raises:
         InputError: onnxruntime does not read the graph.
@@ -56,17 +60,22 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
 
+    options = options or SessionOptions()
     providers = chosen_providers(options.provider)
     settings = onnxruntime.SessionOptions()
     settings.enable_cpu_mem_arena = settings.enable_mem_pattern = options.arena
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     if options.threads:
         settings.intra_op_num_threads = options.threads
+    if not optimize:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if rest:
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # onnxruntime's errors have no root but this one
-        raise not_read(graph, error, onnxruntime.__version__) from error
-    check_started(session, providers[0])
+        raise _not_read(graph, error, onnxruntime.__version__) from error
+    _check_started(session, providers[0])
     return session
 
 
@@ -89,7 +98,7 @@ def chosen_providers(provider: str) -> list[str]:
     return [wanted, *(name for name in BEHIND.get(wanted, (CPU,)) if name in offered)]
 
 
-def check_started(session: Any, wanted: str) -> None:
+def _check_started(session: Any, wanted: str) -> None:
     """Make sure that a session runs where it was told to.
 
     A provider that does not start is logged and left out, and the graph would run on the processor.
@@ -104,7 +113,7 @@ def check_started(session: Any, wanted: str) -> None:
         )
 
 
-def not_read(graph: Path, error: Exception, version: str) -> InputError:
+def _not_read(graph: Path, error: Exception, version: str) -> InputError:
     """The error for a graph that onnxruntime does not open.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finegates_export.targets import ort_cpu, ort_cuda, portable, tensorrt, web
-from finegates_export.targets.target import MeasuredTarget, Target
+from finegates_export.targets.target import Target
 
 _ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt, web)
 TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
@@ -11,7 +11,3 @@ TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
 
 PACKAGES: dict[str, str] = {"triton": ort_cpu.NAME}
 """What users name like a target and is a way to lay out files, and the target of the graph in them."""
-
-_MEASURED: tuple[MeasuredTarget, ...] = (ort_cpu,)
-MEASURED_TARGETS: dict[str, MeasuredTarget] = {target.NAME: target for target in _MEASURED}
-"""Those with a table of costs."""

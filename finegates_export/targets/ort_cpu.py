@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from finegates_export.gates.settle import Widths
 from finegates_export.onnx.fuse import check_fusions, fuse_for_ort
 from finegates_export.onnx.standard import tidy
 from finegates_export.onnx.tied_head import tie_head
-from finegates_export.targets.block_shape import BlockShape
-from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardShape
-from finegates_export.targets.linear_shape import LinearShape
-from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
-from finegates_export.targets.ort_linear import linear_graph
+from finegates_export.pruning.widths import Widths
 from finegates_export.targets.ort_norms import split_skip_norms
 from finegates_export.targets.ort_unpack import unpack_attention
 from finegates_export.targets.packing import STRIP
@@ -44,14 +39,3 @@ def finish_cached(graph: Any, attention_layers: int) -> Any:
     tidy(graph)
     check_fusions(graph, {"attention": attention_layers})
     return graph
-
-
-def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
-    """See `MeasuredTarget.block_graph`."""
-    if isinstance(shape, LinearShape):
-        return linear_graph(shape, OPSET, seed)
-    if isinstance(shape, AttentionShape):
-        return attention_graph(shape, OPSET, seed)
-    if isinstance(shape, FeedForwardShape):
-        return feed_forward_graph(shape, OPSET, seed)
-    raise TypeError(f"{NAME} writes no blocks of the kind {shape.kind!r}")

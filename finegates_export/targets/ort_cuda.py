@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from finegates_export.gates.settle import Widths
 from finegates_export.onnx.fuse import fuse_for_ort
+from finegates_export.pruning.widths import Widths
 from finegates_export.targets.target import FloatType, Integers, no_cache
 
 NAME = "ort-cuda"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from finegates_export.errors import UnsupportedError
-from finegates_export.gates.settle import Widths
-from finegates_export.targets.block_shape import BlockShape
+from finegates_export.pruning.widths import Widths
 
 FloatType = Literal["float32", "float16"]
 Integers = Literal["int8", "int8-static", "int4"]
@@ -59,22 +58,4 @@ class Target(Protocol):
         Raises:
             FusionError: what the target relies on is not in the graph.
             UnsupportedError: the target writes none.
-        """
-
-
-class MeasuredTarget(Target, Protocol):
-    """A target whose blocks are timed on the machine that exports or trains."""
-
-    def block_graph(self, shape: BlockShape, seed: int = 0) -> bytes:
-        """A graph of a few blocks of one shape and nothing else, for the cost table.
-
-        Args:
-            shape: the block.
-            seed: of everything drawn.
-
-        Returns:
-            An ONNX file; its inputs are `shape.feeds`, its outputs single numbers.
-
-        Raises:
-            TypeError: a kind of block that this target cannot write.
         """

@@ -10,7 +10,7 @@ from torch import nn
 
 from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
 from finegates_export.onnx.cached import WithCache
-from finegates_export.verification.forms import open_session
+from finegates_export.runtime.session import SessionOptions, open_session
 from finegates_export.verification.judge import Array, Outputs
 from finegates_export.verification.steps import CachedForm
 
@@ -37,7 +37,7 @@ def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout)
 
 def cached_onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> CachedForm:
     """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. As it is written, it reads rows at once."""
-    session = open_session(path, threads=threads, optimize=optimize)
+    session = open_session(path, SessionOptions(threads=threads), optimize=optimize)
     given = {value.name: value.shape for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 

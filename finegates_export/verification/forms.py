@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from finegates_export.errors import missing_extra
 from finegates_export.onnx.write import WithHiddenState
-from finegates_export.runtime.session import check_started, chosen_providers, not_read
+from finegates_export.runtime.session import SessionOptions, open_session
 from finegates_export.tasks import LOGITS, VECTORS
 from finegates_export.verification.chain import Forward
 from finegates_export.verification.judge import Array, Outputs
@@ -57,7 +55,7 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, 
         optimize: False runs the graph as it is written.
         provider: what runs it; see `SessionOptions`.
     """
-    session = open_session(path, threads=threads, optimize=optimize, provider=provider)
+    session = open_session(path, SessionOptions(provider=provider, threads=threads), optimize=optimize)
     names = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 
@@ -66,29 +64,3 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, 
         return {name: np.asarray(value) for name, value in zip(outputs, results, strict=True)}
 
     return forward
-
-
-def open_session(path: Path, *, threads: int | None = None, optimize: bool = True, provider: str = "cpu") -> Any:
-    """An onnxruntime session, weights shared with nobody.
-
-    Raises:
-        InputError: onnxruntime does not read the file.
-        MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: the provider is not there, or does not start.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing_extra("onnxruntime", "cpu") from error
-    settings = onnxruntime.SessionOptions()
-    if threads:
-        settings.intra_op_num_threads = threads
-    if not optimize:
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    providers = chosen_providers(provider)
-    try:
-        session = onnxruntime.InferenceSession(path, settings, providers=providers)
-    except Exception as error:  # onnxruntime's errors have no root but this one
-        raise not_read(path, error, onnxruntime.__version__) from error
-    check_started(session, providers[0])
-    return session

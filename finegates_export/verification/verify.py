@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finegates_export.cache_layout import INPUTS, PAST, CacheLayout
 from finegates_export.errors import InputError
+from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
 from finegates_export.tasks import LOGITS, Task, graph_outputs, task_of
 from finegates_export.verification.chain import Link, Tolerances
 
@@ -73,6 +74,7 @@ def verify(
     from finegates_export.verification.batches import inputs_for
     from finegates_export.verification.cached_forms import cached_onnx_form, cached_torch_form
     from finegates_export.verification.chain import Chain
+    from finegates_export.verification.cut_forms import seen_by
     from finegates_export.verification.forms import onnx_form, torch_form
     from finegates_export.verification.prompts import written_by
     from finegates_export.vocabulary.cut import cut_again
@@ -91,7 +93,7 @@ def verify(
     encoder = family.encoder(original.plain)
     if original.cache:
         gated = cached_torch_form(original.model, encoder, original.cache)
-        gated = gated if cut is None else cut.seen_by(gated)
+        gated = gated if cut is None else seen_by(cut, gated)
         chain.batches += written_by(gated, chain.batches, family.max_length(config))
         chain.set_reference(gated)
     else:
@@ -126,12 +128,12 @@ def _original(ckpt: Path, base: str | None) -> Original:
     if is_shrunk(ckpt):
         run = run_of(ckpt)
         model: Any = load_torch(ckpt).requires_grad_(False)
-        cache = CacheLayout.of_plan(read_shrunk(ckpt).plan) if task_of(run.info.task).generates else None
+        cache = shrunk_cache(read_shrunk(ckpt).plan) if task_of(run.info.task).generates else None
         return Original(run, model, model, family_of(model.config.model_type), model.config, cache, None)
     run = read_run(ckpt)
     assembled = assemble(run, base_of(run, base))
     gated, family, config = assembled.gated, assembled.family, assembled.config
-    cache = CacheLayout.of_structure(family.structure(config)) if task_of(run.info.task).generates else None
+    cache = unpruned_cache(family.structure(config)) if task_of(run.info.task).generates else None
     return Original(run, gated, plain_model(gated.model), family, config, cache, gated.gates.open_width())
 
 
@@ -143,8 +145,8 @@ def _check_made_from(graph: Path, original: Original, vocabulary: int | None) ->
         original: the run.
         vocabulary: tokens that are left to it, where some were cut away.
     """
-    from finegates_export.bundle import METADATA_PREFIX
-    from finegates_export.verification.forms import open_session
+    from finegates_export.pipeline.bundle.metadata import METADATA_PREFIX
+    from finegates_export.runtime.session import open_session
 
     session, info = open_session(graph, optimize=False), original.run.info
     told = session.get_modelmeta().custom_metadata_map

@@ -12,24 +12,22 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from finegates_export.cache_layout import IDS, MASK
 from finegates_export.errors import InputError
 from finegates_export.files import write_json
-from finegates_export.tasks import LOGITS
 from finegates_export.tokenizer_files import TOKENIZER_CONFIG, companions
 from finegates_export.vocabulary.needed import Content, cut_content, needed_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.verification.judge import Array, Outputs
-    from finegates_export.verification.steps import CachedForm
 
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
@@ -46,7 +44,7 @@ FORBIDDEN = "bad_words_ids"
 class VocabularyCut:
     """What stays."""
 
-    kept: Array
+    kept: npt.NDArray[Any]
     """Ids before, ascending, shape (V,); the place of each is its id from now on."""
     before: int
     """Tokens that the model had."""
@@ -70,15 +68,6 @@ class VocabularyCut:
             return None
         new = np.searchsorted(self.kept, np.where(attended, old, self.kept[0]))
         return {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][torch.from_numpy(whole)]}
-
-    def seen_by(self, form: CachedForm) -> CachedForm:
-        """A form of the model with the whole vocabulary, called with new ids, of whose logits those that stay count."""
-
-        def run(inputs: dict[str, Array]) -> Outputs:
-            outputs = form.run({**inputs, IDS: self.kept[inputs[IDS]]})
-            return {**outputs, LOGITS: outputs[LOGITS][..., self.kept]}
-
-        return replace(form, run=run)
 
     def shorten(self, model: Any) -> None:
         """Cut a causal language model's embeddings and LM head, in place; tied ones stay tied."""

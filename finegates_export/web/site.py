@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +25,6 @@ UNITS = ("row", "label", "score")
 class Site:
     """The page and what it needs."""
 
-    options: ExportOptions
-    """Of the export that it belongs to."""
     libraries: Libraries | None
 
     def write(self, folder: Path) -> None:
@@ -35,14 +32,6 @@ class Site:
         write_page(folder)
         if self.libraries is not None:
             self.libraries.copy(folder)
-
-    def unpruned(self, folder: Path) -> ExportOptions | None:
-        """How the unpruned model is exported beside the pruned one in a bundle's folder; None where it is not."""
-        baseline = self.options.baseline
-        if baseline is None:
-            return None
-        alone = dataclasses.replace(self.options, page=False, baseline=None, web_libraries=None, torch=False)
-        return dataclasses.replace(alone, ckpt=baseline, out=folder / UNPRUNED_FOLDER)
 
 
 def plan_site(options: ExportOptions, run: Run) -> Site | None:
@@ -75,7 +64,7 @@ def plan_site(options: ExportOptions, run: Run) -> Site | None:
         return None
     if options.baseline is not None:
         read_baseline(run, options.baseline)
-    return Site(options, find_libraries(options.web_libraries) if options.web_libraries else None)
+    return Site(find_libraries(options.web_libraries) if options.web_libraries else None)
 
 
 def has_page(task: Task) -> bool:

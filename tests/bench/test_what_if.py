@@ -11,7 +11,8 @@ from finegates_bench.what_if import ranked
 from finegates_export.families.bert import Bert
 from finegates_export.families.structure import Structure
 from finegates_export.gates.layer_options import WHOLE_HEADS
-from finegates_export.gates.settle import Widths, settle
+from finegates_export.gates.settle import settle
+from finegates_export.pruning.widths import Widths
 
 
 @pytest.fixture

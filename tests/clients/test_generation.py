@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from finegates_export import ExportOptions, export
-from finegates_export.cache_layout import CacheLayout
 from finegates_export.families.base import find_base
 from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.run_folder import read_run
+from finegates_export.pruning.cache_widths import unpruned_cache
 from finegates_export.verification.cached_forms import cached_torch_form
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.prompts import left_padded
@@ -29,7 +29,7 @@ def written(run):
     read = read_run(run)
     assembled = assemble(read, base_of(read))
     plain = plain_model(assembled.gated.model)
-    layout = CacheLayout.of_structure(assembled.family.structure(assembled.config))
+    layout = unpruned_cache(assembled.family.structure(assembled.config))
     form = cached_torch_form(assembled.gated, assembled.family.encoder(plain), layout)
     rows = [form.write(Batch(left_padded([prompt])), COUNT).inputs["input_ids"][0] for prompt in PROMPTS]
     return np.stack(rows)

@@ -11,12 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from finegates_export.costs.blocks.ort_cpu import block_graph
 from finegates_export.errors import MeasurementError
 from finegates_export.measure.block_times import Precision, Question, measure_blocks
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.targets.linear_shape import LinearShape
-from finegates_export.targets.ort_cpu import block_graph
 
 ZEROS = LinearShape(64, 20, 30)
 GATHERED = LinearShape(64, 15, 30, read_from=20)
@@ -146,7 +146,7 @@ def test_the_process_imports_neither_torch_nor_onnx(tmp_path) -> None:
 
 
 def test_when_the_process_dies_the_error_says_how_on_one_line(monkeypatch) -> None:
-    monkeypatch.setattr("finegates_export.targets.ort_cpu.block_graph", lambda shape, seed: b"no graph")
+    monkeypatch.setattr("finegates_export.costs.blocks.ort_cpu.block_graph", lambda shape, seed: b"no graph")
     with pytest.raises(MeasurementError, match=r"timed 1 blocks of up to 64 tokens ended with status 1 \(") as error:
         CostTable(1, precision=QUICK).milliseconds([ZEROS])
     assert "\n" not in str(error.value)

@@ -14,14 +14,15 @@ import onnx_ir
 import pytest
 import torch
 
-from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
+from finegates_export.cache_layout import IDS, MASK, POSITIONS
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.families import family_of
+from finegates_export.graphs.saving import save_graph
 from finegates_export.model_widths import ANY_WIDTH
 from finegates_export.onnx.cached import write_cached_graph
 from finegates_export.onnx.tied_head import tie_head
-from finegates_export.onnx.write import save_graph
 from finegates_export.planner import make_plan
+from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
 from finegates_export.shrink import shrink
 from finegates_export.targets import TARGETS
 from finegates_export.verification.cached_forms import cached_onnx_form, cached_torch_form
@@ -52,7 +53,7 @@ class Decoder:
             self._close()
         self.plan = make_plan(self.model, self.structure, TARGETS["portable"].WIDTHS)
         self.shrunk = shrink(copy.deepcopy(self.model), self.structure, self.plan)
-        self.layout = CacheLayout.of_plan(self.plan)
+        self.layout = shrunk_cache(self.plan)
 
     @torch.no_grad()
     def _close(self) -> None:
@@ -89,7 +90,7 @@ class Decoder:
 
     def chain(self) -> Chain:
         """With the unpruned model as the reference."""
-        unpruned = CacheLayout.of_structure(self.structure)
+        unpruned = unpruned_cache(self.structure)
         form = cached_torch_form(self.model, self.family.encoder(self.model), unpruned)
         batches = make_prompts(None, VOCABULARY, MAX_LENGTH)
         chain = Chain("text-generation", [*batches, *written_by(form, batches, 2 * MAX_LENGTH)], Tolerances())
@@ -134,7 +135,7 @@ def test_an_unpruned_model_too(tmp_path):
     save_graph(own.graph("ort-cpu"), tmp_path / "whole.onnx")
     link = own.chain().add("ONNX", cached_onnx_form(tmp_path / "whole.onnx", threads=1))
     assert link.relative < PRACTICE
-    assert own.layout == CacheLayout.of_structure(own.structure)
+    assert own.layout == unpruned_cache(own.structure)
 
 
 @pytest.mark.parametrize("variant", DECODER_VARIANTS)
@@ -183,7 +184,7 @@ def test_a_lost_scale_is_seen(written, tmp_path):
 
 def test_the_gated_model_writes_what_it_finds_likeliest():
     own = decoder("llama")
-    form = cached_torch_form(own.model, own.family.encoder(own.model), CacheLayout.of_structure(own.structure))
+    form = cached_torch_form(own.model, own.family.encoder(own.model), unpruned_cache(own.structure))
     text = next(batch for batch in own.chain().batches if batch.written)
     choices = form(text.inputs)["logits"][:, -text.written - 1 : -1].argmax(-1)
     np.testing.assert_array_equal(choices, text.inputs[IDS][:, -text.written :])
@@ -238,7 +239,7 @@ def test_tables_too_large_to_be_folded_early_are_tied_too(tmp_path, words, tied)
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() + 0.1)
     family = family_of("qwen2")
-    layout = CacheLayout.of_structure(family.structure(model.config))
+    layout = unpruned_cache(family.structure(model.config))
     shrunk = shrink(model, family.structure(model.config), make_plan(model, family.structure(model.config), ANY_WIDTH))
     graph = write_cached_graph(shrunk, family.encoder(shrunk), layout, 23)
     assert tie_head(graph) == tied

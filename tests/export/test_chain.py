@@ -292,7 +292,7 @@ WRONG_STEPS = {
     "shrunk torch": ("finegates_export.shrink.shrink", lambda real: after(real, nudge)),
     "ONNX, unoptimized": ("finegates_export.onnx.write.write_graph", lambda real: after(real, nudge_graph)),
     "ONNX, ort-cpu": ("finegates_export.targets.ort_cpu.finish", lambda real: after(real, nudge_graph)),
-    "ONNX, as delivered": ("finegates_export.onnx.write.keep_outputs", lambda real: after(real, nudge_graph)),
+    "ONNX, as delivered": ("finegates_export.graphs.saving.keep_outputs", lambda real: after(real, nudge_graph)),
 }
 
 

@@ -11,7 +11,7 @@ from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.run_folder import read_run
 from finegates_export.measure.counted_costs import BYTES, counted_costs
 from finegates_export.measure.model_worker import ModelSpec, _inputs
-from finegates_export.measure.sessions import open_session
+from finegates_export.measure.sessions import resting_session
 from finegates_export.measure.shapes import Shape
 from finegates_export.measure.timer import Budget
 from finegates_export.model_widths import ModelWidths
@@ -69,7 +69,7 @@ def test_a_probe_writes_the_graph_of_an_export_and_feeds_its_cache(run, workshop
     assert [node.op_type for node in written.node] == [node.op_type for node in given.node]
     assert [str(value) for value in written.input] == [str(value) for value in given.input]
     assert inspect_file(tmp_path / "pruned.onnx").parameters == inspect_file(delivered).parameters
-    session = open_session(str(delivered), 1)
+    session = resting_session(str(delivered), 1)
     spec = ModelSpec({}, 2, new, 64, 1, 0, Budget(1, 0.0, 0), past=past)
     inputs = _inputs(session, spec)
     assert inputs["attention_mask"].shape == (2, past + new)

@@ -11,19 +11,21 @@ import onnx
 import pytest
 from transformers import BertConfig
 
+from finegates_export.costs.blocks.ort_cpu import block_graph
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families import family_of
 from finegates_export.families.bert import Bert
+from finegates_export.graphs.products import load_graph
+from finegates_export.graphs.saving import save_graph
 from finegates_export.measure.block_times import Precision, Question
 from finegates_export.measure.grid import Grid
 from finegates_export.measure.layer_costs import LayerCosts, measure_layer_costs
 from finegates_export.measure.layer_forms import layer_forms
 from finegates_export.measure.shapes import Shape
 from finegates_export.onnx.inspect import TAKEN_APART
-from finegates_export.onnx.quantize import load_graph
-from finegates_export.onnx.write import save_graph, write_graph
+from finegates_export.onnx.write import write_graph
 from finegates_export.targets.layer_shapes import COPIES, PACKING_STYLES, AttentionShape, FeedForwardShape
-from finegates_export.targets.ort_cpu import block_graph, finish
+from finegates_export.targets.ort_cpu import finish
 from finegates_export.targets.packing import packs_well
 from tests.export.test_families import gated_tiny, shrunk
 from tests.export.test_fusions import RAGGED
@@ -294,7 +296,7 @@ def fused_layers(graph) -> onnx.GraphProto:
     """The fused graph up to the last hidden state."""
     import onnx_ir
 
-    from finegates_export.onnx.write import keep_outputs
+    from finegates_export.graphs.saving import keep_outputs
 
     return onnx_ir.to_proto(keep_outputs(finish(graph, {}), ("last_hidden_state",))).graph
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from finegates_export.graphs.products import load_graph
 from finegates_export.onnx.inspect import constant_matrix
-from finegates_export.onnx.quantize import load_graph
 from finegates_export.plan import ShrinkPlan
 from finegates_export.tasks import TASKS
 from tests.export.compare import TOLERANCE

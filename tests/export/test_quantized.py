@@ -108,7 +108,7 @@ def test_any_width_is_packed_and_multiplies_like_the_rounded_matrix(tmp_path, in
 
 
 def test_weights_of_a_large_graph_lie_beside_its_4_bit_form(tmp_path, monkeypatch):
-    monkeypatch.setattr("finegates_export.onnx.write.INSIDE_LIMIT", 0)
+    monkeypatch.setattr("finegates_export.graphs.saving.INSIDE_LIMIT", 0)
     weight = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
     plain, packed = tmp_path / "plain.onnx", tmp_path / "packed.onnx"
     product_graph(plain, weight)

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from finegates_export.graphs.products import load_graph
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.gather_judge import GatherJudge
 from finegates_export.onnx.inspect import constant_matrix
-from finegates_export.onnx.quantize import load_graph
 from finegates_export.plan import ShrinkPlan
 from finegates_export.residual_sides import ResidualUse, always, never, residual_plans
 from tests.export.compare import TOLERANCE

@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 
 from finegates_export import ExportOptions, export
+from finegates_export.costs.blocks.ort_cpu import block_graph
 from finegates_export.measure.cost_table import CostTable
 from finegates_export.measure.int8_judge import Int8Judge
 from finegates_export.onnx.inspect import inspect_file
 from finegates_export.residual_sides import always, residual_plans
 from finegates_export.slow_linears import LinearSize, slow_linears
 from finegates_export.targets.linear_shape import LinearShape
-from finegates_export.targets.ort_cpu import block_graph
 from tests.export.test_families import gated_tiny, shrunk, structure_of
 from tests.tiny import LORA
 

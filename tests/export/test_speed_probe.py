@@ -15,10 +15,10 @@ from finegates_export.families.base import find_base
 from finegates_export.fold import fold
 from finegates_export.gates.gated_model import GatedModel
 from finegates_export.gates.run_folder import read_run
-from finegates_export.gates.settle import Widths
 from finegates_export.measure.shapes import Shape
 from finegates_export.model_widths import ModelWidths
 from finegates_export.planner import make_plan
+from finegates_export.pruning.widths import Widths
 from finegates_export.speed_probe import HALF_WIDTH, ROUNDS, Anchor, SpeedProbe
 from tests.export.compare import structure_of
 from tests.tiny import FRACTIONS, random_gates

@@ -12,11 +12,12 @@ import onnx_ir
 import pytest
 
 from finegates_export import ExportOptions, export, verify
+from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.errors import ChainError, FusionError, InputError, UnsupportedError
 from finegates_export.onnx.half import LARGEST, to_float16
 from finegates_export.onnx.inspect import inspect_file
 from finegates_export.onnx.standard import standard_operators
-from finegates_export.targets import MEASURED_TARGETS, TARGETS
+from finegates_export.targets import TARGETS
 from finegates_trainer import TrainOptions
 from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS, TRACED_VARIANTS
 

@@ -18,10 +18,12 @@ from finegates_export.families.bert import Bert
 from finegates_export.fold import fold
 from finegates_export.gates.adapter import load_adapter, read_adapter, save_adapter
 from finegates_export.gates.gate import gate_noise
+from finegates_export.graphs.products import load_graph
+from finegates_export.graphs.saving import save_graph
 from finegates_export.onnx.fuse import fuse_for_ort
 from finegates_export.onnx.inspect import inspect_file, inspect_graph
-from finegates_export.onnx.quantize import load_graph, quantize_dynamic_int8
-from finegates_export.onnx.write import save_graph, write_graph
+from finegates_export.onnx.quantize import quantize_dynamic_int8
+from finegates_export.onnx.write import write_graph
 from tests.export.compare import (
     NAMES,
     PRACTICE,

@@ -10,8 +10,8 @@ import onnx_ir
 import onnxruntime
 import pytest
 
+from finegates_export.costs.blocks.ort_cpu import block_graph
 from finegates_export.targets.layer_shapes import COPIES, AttentionShape
-from finegates_export.targets.ort_cpu import block_graph
 from finegates_export.targets.ort_unpack import unpack_attention
 from finegates_export.targets.packing import packed_width, packs_well
 from tests.export.compare import REJECTED, TOLERANCE

@@ -15,8 +15,8 @@ from finegates_export.families.base import find_base
 from finegates_export.files import write_json
 from finegates_export.fold import fold
 from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.settle import Widths
 from finegates_export.planner import make_plan
+from finegates_export.pruning.widths import Widths
 from finegates_trainer import TrainOptions, train
 from tests.tiny import tiny_base
 

@@ -17,9 +17,9 @@ from finegates_export.families.bert import Bert
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.layout import build_layout
 from finegates_export.gates.run_folder import read_run
-from finegates_export.gates.settle import Widths
 from finegates_export.measure.grid import Grid
 from finegates_export.measure.statistics import Interval
+from finegates_export.pruning.widths import Widths
 from finegates_export.speed_probe import Anchor
 from finegates_trainer import train
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid

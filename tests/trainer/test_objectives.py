@@ -14,8 +14,8 @@ from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.layout import build_layout
 from finegates_export.gates.run_folder import read_run
-from finegates_export.gates.settle import Widths
 from finegates_export.magnitude import magnitude_scores
+from finegates_export.pruning.widths import Widths
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.objectives.make import make_objective
 from finegates_trainer.objectives.penalty import PenaltyObjective

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from finegates_export.gates.gate import OPEN_MU
-from finegates_export.gates.settle import Widths
+from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.budget import ShareBudget
 from finegates_trainer.objectives.sensitivity import PERIOD, SensitivityObjective
 from finegates_trainer.setup import Training, prepare

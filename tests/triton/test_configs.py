@@ -72,7 +72,7 @@ def test_a_repository_holds_the_bundle_s_graph_and_tokenizer_as_they_are(bundle,
 
 
 def test_weights_beside_a_large_graph_go_with_it(workshop, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("finegates_export.onnx.write.INSIDE_LIMIT", 0)
+    monkeypatch.setattr("finegates_export.graphs.saving.INSIDE_LIMIT", 0)
     export(ExportOptions(ckpt=run, out=tmp_path / "repository", target="triton", threads=1))
     (graph,) = (tmp_path / "repository").rglob("model.onnx")
     assert graph.with_name("model.onnx.data").is_file()

@@ -10,7 +10,7 @@ from torch import Tensor
 from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
-from finegates_export.gates.settle import Widths
+from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.objective import Settlement, State
 from finegates_trainer.objectives.share import SettledByShare
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from finegates_export.errors import InputError
 from finegates_export.families.structure import Structure
-from finegates_export.gates.layer_options import Scores, Sizes
+from finegates_export.gates.layer_options import Mask, Scores
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.settle import Mask, Widths, settle_within
+from finegates_export.gates.settle import settle_within
 from finegates_export.measure.counted_costs import SublayerCosts
 from finegates_export.measure.statistics import Interval
+from finegates_export.pruning.widths import Sizes, Widths
 from finegates_trainer.objectives.objective import Settlement, State
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
-from finegates_export.gates.settle import Widths
+from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.constraint import Offset
 from finegates_trainer.objectives.objective import State
 from finegates_trainer.objectives.share import SettledByShare

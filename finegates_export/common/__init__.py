@@ -1,0 +1,1 @@
+"""What every room may use: options, tasks, files, commands, shapes, stamps."""

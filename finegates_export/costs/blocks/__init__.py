@@ -1,0 +1,1 @@
+"""Graphs of a few equal blocks, to be timed."""

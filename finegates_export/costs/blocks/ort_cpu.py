@@ -1,0 +1,34 @@
+"""Blocks of layers as `ort-cpu` runs them."""
+
+from __future__ import annotations
+
+from finegates_export.targets import ort_cpu
+from finegates_export.targets.block_shape import BlockShape
+from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardShape
+from finegates_export.targets.linear_shape import LinearShape
+from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
+from finegates_export.targets.ort_linear import linear_graph
+
+NAME, OPSET = ort_cpu.NAME, ort_cpu.OPSET
+
+
+def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
+    """A graph of a few blocks of one shape and nothing else, for the cost table.
+
+    Args:
+        shape: the block.
+        seed: of everything drawn.
+
+    Returns:
+        An ONNX file; its inputs are `shape.feeds`, its outputs single numbers.
+
+    Raises:
+        TypeError: a kind of block that this target cannot write.
+    """
+    if isinstance(shape, LinearShape):
+        return linear_graph(shape, OPSET, seed)
+    if isinstance(shape, AttentionShape):
+        return attention_graph(shape, OPSET, seed)
+    if isinstance(shape, FeedForwardShape):
+        return feed_forward_graph(shape, OPSET, seed)
+    raise TypeError(f"{NAME} writes no blocks of the kind {shape.kind!r}")

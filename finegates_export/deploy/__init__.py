@@ -1,0 +1,1 @@
+"""Where bundles go: servers, Triton, engines, the browser."""

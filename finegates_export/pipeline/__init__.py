@@ -1,0 +1,1 @@
+"""The verbs, stage by stage."""

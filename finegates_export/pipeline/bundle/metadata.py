@@ -1,0 +1,27 @@
+"""What an ONNX file says of itself, for a server that is given the graph alone."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from finegates_export.plan import ShrinkPlan
+
+if TYPE_CHECKING:
+    from finegates_export.gates.run_folder import RunInfo
+
+METADATA_PREFIX = "finegates."
+
+
+def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
+    """What a server needs to know when it is given the graph alone, as metadata properties of the file."""
+    values = {
+        "task": info.task,
+        "labels": json.dumps(list(info.labels)),
+        "max_length": str(info.max_length),
+        "base": info.base_name,
+        "removed": f"{plan.removed:.6f}",
+    }
+    if info.pooling is not None:
+        values |= {"pooling": info.pooling, "normalize": json.dumps(info.normalize)}
+    return {METADATA_PREFIX + name: value for name, value in values.items()}

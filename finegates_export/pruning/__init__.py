@@ -1,0 +1,1 @@
+"""From settled gates to a smaller model: fold, plan, shrink."""

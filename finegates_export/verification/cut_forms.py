@@ -1,0 +1,21 @@
+"""The whole vocabulary's model as one with a smaller vocabulary sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from finegates_export.cache_layout import IDS
+from finegates_export.tasks import LOGITS
+from finegates_export.verification.judge import Array, Outputs
+from finegates_export.verification.steps import CachedForm
+from finegates_export.vocabulary.cut import VocabularyCut
+
+
+def seen_by(cut: VocabularyCut, form: CachedForm) -> CachedForm:
+    """A form of the model with the whole vocabulary, called with new ids; of its logits those that stay count."""
+
+    def run(inputs: dict[str, Array]) -> Outputs:
+        outputs = form.run({**inputs, IDS: cut.kept[inputs[IDS]]})
+        return {**outputs, LOGITS: outputs[LOGITS][..., cut.kept]}
+
+    return replace(form, run=run)
