@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.files import staged_folder, write_json
 from finegates_export.errors import FineGatesError
-from finegates_export.files import staged_folder, write_json
 
 LABELS = ("no", "yes")
 MAX_LENGTH = 128
@@ -88,10 +88,10 @@ def write_base(folder: Path, **changes: int) -> None:
 
 def write_open_run(folder: Path, base_folder: Path) -> None:
     """A run folder of the coupled layout with every gate open and the base's own head."""
-    from finegates_export.families.base import find_base
     from finegates_export.gates.bank import GateBank
     from finegates_export.gates.layout import build_layout
-    from finegates_export.gates.run_folder import RunInfo, write_run
+    from finegates_export.sources.base import find_base
+    from finegates_export.sources.run_folder import RunInfo, write_run
 
     base = find_base(str(base_folder))
     family, structure = base.family(), base.family().structure(base.config())
@@ -149,10 +149,10 @@ def in_fresh_process(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def close(run: Path, folder: Path) -> None:
     """The run folder with `CLOSED` of the weights removed; in a process that does not measure memory."""
-    from finegates_bench.what_if import WhatIf
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
-    from finegates_export.targets import ort_cpu
+    from finegates_bench.measuring.what_if import WhatIf
+    from finegates_export.graphs.targets import ort_cpu
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
 
     whole = read_run(run)
     with staged_folder(folder, overwrite=True) as stage:

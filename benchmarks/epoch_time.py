@@ -21,18 +21,18 @@ import numpy.typing as npt
 
 from bert_base import MAX_LENGTH, write_open_run
 from epoch_worker import EpochSpec
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
+from finegates_bench.reports.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
+from finegates_export.common.files import write_json
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import FineGatesError, InputError
-from finegates_export.files import write_json
-from finegates_export.measure.fresh_process import run_fresh
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.measure.timer import Budget
 
 if TYPE_CHECKING:
-    from finegates_bench.results import Stamp
-    from finegates_export.families.base import BaseModel
-    from finegates_export.plan import ShrinkPlan
+    from finegates_bench.measuring.results import Stamp
+    from finegates_export.pruning.plan import ShrinkPlan
+    from finegates_export.sources.base import BaseModel
 
 WORKER = Path(__file__).with_name("epoch_worker.py")
 BATCH_SIZE = 32
@@ -72,7 +72,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write, export and time everything."""
-    from finegates_export.families.base import find_base
+    from finegates_export.sources.base import find_base
 
     shares = [float(share) for share in arguments.removed.split(",")]
     if shares[0] != 0.0:
@@ -121,12 +121,12 @@ def draw_texts(count: int, longest: int) -> list[Ids]:
 
 def export_levels(base_id: str, shares: list[float], folder: Path, threads: int) -> dict[str, ShrinkPlan]:
     """A graph in the folder for every share; their plans, by the graphs' names."""
-    from finegates_bench.what_if import WhatIf
+    from finegates_bench.measuring.what_if import WhatIf
     from finegates_export import ExportOptions, export
-    from finegates_export.families.shared_base import SharedBase
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
-    from finegates_export.targets import ort_cpu
+    from finegates_export.graphs.targets import ort_cpu
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
+    from finegates_export.sources.shared_base import SharedBase
 
     write_open_run(folder / "run", Path(base_id))
     run = read_run(folder / "run")

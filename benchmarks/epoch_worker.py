@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.measure.sessions import resting_session
-from finegates_export.measure.timer import Budget, time_interleaved
+from finegates_export.costs.timing.sessions import resting_session
+from finegates_export.costs.timing.timer import Budget, time_interleaved
 
 
 @dataclass(frozen=True)

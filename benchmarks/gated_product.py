@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
+from finegates_export.common.files import write_json
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.fresh_process import run_fresh
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.measure.timer import Budget
 from product_plot import save_plot
 from product_worker import COPIES, CUT, FULL, GATHERED, SELECTED, WAYS, ProductSpec, call_name
 
@@ -99,8 +99,8 @@ def time_cell(spec: ProductSpec, shares: list[float]) -> dict[str, Any]:
 
 def write_graphs(spec: ProductSpec, folder: Path) -> dict[str, str]:
     """The graphs of all calls, by name; gathers are those that the exporter writes."""
-    from finegates_export.targets.linear_shape import LinearShape
-    from finegates_export.targets.ort_linear import linear_graph
+    from finegates_export.costs.blocks.linear import linear_graph
+    from finegates_export.costs.blocks.linear_shape import LinearShape
 
     whole = LinearShape(spec.tokens, spec.inputs, spec.outputs, bias=False)
     if whole.copies != COPIES:
@@ -121,7 +121,7 @@ def selecting_graph(shape: Any) -> bytes:
     """Products that select their operands by indices fed in, which no optimizer can do in advance."""
     import onnx_ir
 
-    from finegates_export.targets.block_graph import BlockGraph
+    from finegates_export.costs.blocks.block_graph import BlockGraph
 
     graph = BlockGraph("selecting", OPSET, 0)
     x = graph.input("x", ["batch", "sequence", shape.inputs])

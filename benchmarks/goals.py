@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import yaml
 
-from finegates_bench.results import BenchReport
+from finegates_bench.measuring.results import BenchReport
+from finegates_export.common.options import Options, check
 from finegates_export.errors import FineGatesError, InputError
-from finegates_export.options import Options, check
 
 HERE = Path(__file__).resolve().parent
 KEPT_FLOPS, UNPRUNED = "kept FLOPs", "unpruned"

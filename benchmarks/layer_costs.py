@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from bert_base import LABELS, SIZES, write_base
+from finegates_export.common.files import write_json
+from finegates_export.common.shapes import Shape
+from finegates_export.common.stamp import versions
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.shapes import Shape
-from finegates_export.stamp import versions
 
 STRUCTURES = (
     *(("both halves", share) for share in (0.2, 0.35, 0.5, 0.65, 0.8)),
@@ -55,9 +55,9 @@ def main() -> None:
 
 def write_graphs(work: Path, shape: Shape) -> dict[str, Any]:
     """Every model's graph; their widths by name, the unpruned one first, then the least."""
-    from finegates_export.families.base import find_base
-    from finegates_export.model_widths import ModelWidths
-    from finegates_export.speed_probe import SpeedProbe
+    from finegates_export.costs.model_widths import ModelWidths
+    from finegates_export.costs.speed_probe import SpeedProbe
+    from finegates_export.sources.base import find_base
 
     if not (work / "base").exists():
         work.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write_graphs(work: Path, shape: Shape) -> dict[str, Any]:
 
 def closed(structure: Any, kind: str, share: float, seed: int) -> Mapping[Any, Any]:
     """Masks with random units closed: of both halves as settling would, or a share of one kind in every layer."""
-    from finegates_export.gates.settle import settle
+    from finegates_export.pruning.settle import settle
     from finegates_export.pruning.widths import Widths
 
     generator = np.random.default_rng(seed)
@@ -97,12 +97,12 @@ def closed(structure: Any, kind: str, share: float, seed: int) -> Mapping[Any, A
 
 def measure(work: Path, widths: dict[str, Any], shape: Shape, seconds: float, threads: int) -> dict[str, Any]:
     """The table, the whole models, and packing."""
-    from finegates_export.families.base import find_base
-    from finegates_export.measure.layer_costs import measure_layer_costs
-    from finegates_export.measure.model_times import time_models
-    from finegates_export.measure.model_worker import ModelSpec
-    from finegates_export.measure.timer import Budget
-    from finegates_export.speed_probe import anchored
+    from finegates_export.costs.layer_costs import measure_layer_costs
+    from finegates_export.costs.speed_probe import anchored
+    from finegates_export.costs.timing.model_times import time_models
+    from finegates_export.costs.timing.model_worker import ModelSpec
+    from finegates_export.costs.timing.timer import Budget
+    from finegates_export.sources.base import find_base
 
     base = find_base(str(work / "base"))
     costs = measure_layer_costs(base.family(), base.config(), shape, threads=threads)
@@ -131,8 +131,8 @@ def measure(work: Path, widths: dict[str, Any], shape: Shape, seconds: float, th
 
 def packing(whole: Any, threads: int) -> list[dict[str, float]]:
     """An attention half by the width of all its heads, Q, K and V in one operator and in three products."""
-    from finegates_export.measure.block_times import Precision
-    from finegates_export.measure.cost_table import CostTable
+    from finegates_export.costs.cost_table import CostTable
+    from finegates_export.costs.timing.block_times import Precision
 
     pairs = {width: [replace(whole, qk=width, vo=width, packed=packed) for packed in (True, False)] for width in WIDTHS}
     table = CostTable(threads, precision=Precision(seconds=20.0))

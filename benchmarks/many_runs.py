@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.files import sha256_tree, write_json
 from finegates_export.errors import FineGatesError, MeasurementError
-from finegates_export.files import sha256_tree, write_json
 
 SHAPE = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
 SHARES = {"fifth": 0.2, "two-fifths": 0.4, "three-fifths": 0.6}
@@ -84,10 +84,10 @@ def main() -> None:
 def prepare(work: Path) -> None:
     """Base and runs; in a process of its own, as the one that measures must stay small."""
     from bert_base import write_base, write_open_run
-    from finegates_bench.what_if import WhatIf
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
-    from finegates_export.targets import ort_cpu
+    from finegates_bench.measuring.what_if import WhatIf
+    from finegates_export.graphs.targets import ort_cpu
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
 
     shutil.rmtree(work, ignore_errors=True)
     write_base(work / "base", **SHAPE)
@@ -109,7 +109,7 @@ def export_each(work: Path, threads: int) -> None:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All ways in turns, `rounds` times."""
-    from finegates_bench.stamp import make_stamp
+    from finegates_bench.measuring.stamp import make_stamp
 
     busy = os.getloadavg()[0]
     run_process(own_command(arguments, "prepare"))

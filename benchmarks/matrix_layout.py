@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from bert_base import write_base, write_open_run
+from finegates_export.common.files import staged_folder, write_json
+from finegates_export.common.stamp import versions
 from finegates_export.errors import FineGatesError
-from finegates_export.files import staged_folder, write_json
-from finegates_export.stamp import versions
 
 CLOSED = 0.225
 GATHERS = ("never", "always", "auto")
@@ -75,10 +75,10 @@ def close_rows_and_columns(open_run: Path, folder: Path) -> None:
     """A run of the matrix layout with `CLOSED` of every gate vector closed, independently of each other."""
     import torch
 
-    from finegates_export.gates.assemble import base_of
     from finegates_export.gates.bank import GateBank
     from finegates_export.gates.layout import build_layout
-    from finegates_export.gates.run_folder import read_run, write_run
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run, write_run
 
     whole = read_run(open_run)
     base = base_of(whole)
@@ -101,11 +101,11 @@ def time_shape(
     graphs: dict[str, Path], reports: dict[str, Any], shape: str, seconds: float, threads: int
 ) -> Iterable[dict[str, Any]]:
     """All graphs at one shape, interleaved in a fresh process."""
-    from finegates_bench.latency import make_timing, summarize
-    from finegates_export.measure.model_times import time_models
-    from finegates_export.measure.model_worker import ModelSpec
-    from finegates_export.measure.shapes import Shape
-    from finegates_export.measure.timer import Budget
+    from finegates_bench.measuring.latency import make_timing, summarize
+    from finegates_export.common.shapes import Shape
+    from finegates_export.costs.timing.model_times import time_models
+    from finegates_export.costs.timing.model_worker import ModelSpec
+    from finegates_export.costs.timing.timer import Budget
 
     parsed = Shape.parse(shape)
     with tempfile.TemporaryDirectory() as scratch:

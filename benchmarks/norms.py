@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bert_base import LABELS, SIZES, write_base
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
+from finegates_export.common.files import write_json
+from finegates_export.common.shapes import Shape
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.shapes import Shape
 
 SHAPES = ("1x32", "1x128", "8x128")
 ROUNDS = 20
@@ -48,10 +48,10 @@ def main() -> None:
 
 def compare(name: str, sizes: dict[str, int], scratch: Path, seconds: float, threads: int) -> list[dict[str, Any]]:
     """Write a model both ways and time it at every shape."""
-    from finegates_export.measure.model_times import time_models
-    from finegates_export.measure.model_worker import ModelSpec
-    from finegates_export.measure.statistics import median_interval, ratio_interval
-    from finegates_export.measure.timer import Budget
+    from finegates_export.costs.timing.model_times import time_models
+    from finegates_export.costs.timing.model_worker import ModelSpec
+    from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+    from finegates_export.costs.timing.timer import Budget
 
     graphs, vocabulary = write_both(sizes, scratch / name)
     rows = []
@@ -73,13 +73,13 @@ def compare(name: str, sizes: dict[str, int], scratch: Path, seconds: float, thr
 
 def write_both(sizes: dict[str, int], folder: Path) -> tuple[dict[str, Path], int]:
     """The graph as an export delivers it, the same with fused norms, and the size of its vocabulary."""
-    from finegates_export.families.base import find_base
+    from finegates_export.common.tasks import LOGITS
+    from finegates_export.graphs.passes.fuse import fuse_for_ort
+    from finegates_export.graphs.passes.split_norms import split_skip_norms
+    from finegates_export.graphs.passes.unpack_attention import unpack_attention
     from finegates_export.graphs.saving import keep_outputs, save_graph
-    from finegates_export.onnx.fuse import fuse_for_ort
-    from finegates_export.onnx.write import write_graph
-    from finegates_export.targets.ort_norms import split_skip_norms
-    from finegates_export.targets.ort_unpack import unpack_attention
-    from finegates_export.tasks import LOGITS
+    from finegates_export.graphs.trace import write_graph
+    from finegates_export.sources.base import find_base
 
     write_base(folder / "base", **sizes)
     base = find_base(str(folder / "base"))

@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
+from finegates_bench.reports.plot_style import PALETTE, PANEL_INCHES, add_margin, save_figure, styled
 from product_worker import CUT, GATHERED, SELECTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from finegates_bench.results import Stamp
+    from finegates_bench.measuring.results import Stamp
 
 COLOURS = {SELECTED: PALETTE["int8"], CUT: PALETTE["float32"], GATHERED: "#4c8a57"}
 LINES: dict[str, Any] = {"onnxruntime": "-", "torch": (0, (1, 1.2))}

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
+from finegates_export.common.files import write_json
+from finegates_export.common.shapes import Shape
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.shapes import Shape
 
 SQUARES = (512, 768, 1024, 1536, 2048, 3072)
 """Inputs and outputs of the products that stand for the machine."""
@@ -77,8 +77,8 @@ def main() -> None:
 
 def measure(runs: list[Path], shape: Shape, seconds: float, threads: int) -> dict[str, Any]:
     """GFLOP/s of every distinct product, and of the machine's best."""
-    from finegates_export.measure.block_times import Precision, Question, measure_blocks
-    from finegates_export.targets.linear_shape import LinearShape
+    from finegates_export.costs.blocks.linear_shape import LinearShape
+    from finegates_export.costs.timing.block_times import Precision, Question, measure_blocks
 
     tokens = shape.batch * shape.sequence
     squares = [Product(tokens, size, size) for size in SQUARES]
@@ -129,7 +129,7 @@ def torch_rates(tokens: int, threads: int) -> dict[str, float]:
     """GFLOP/s of torch's products with square matrices, by their size."""
     import torch
 
-    from finegates_export.measure.timer import Budget, time_interleaved
+    from finegates_export.costs.timing.timer import Budget, time_interleaved
 
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)

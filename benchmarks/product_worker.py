@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.measure.timer import Budget, time_interleaved
+from finegates_export.costs.timing.timer import Budget, time_interleaved
 
 COPIES = 4
 FULL = "full"
@@ -76,7 +76,7 @@ def open_units(width: int, count: int, copy: int) -> Any:
 
 def onnx_calls(spec: ProductSpec) -> dict[str, Call]:
     """A session a call, all open at once."""
-    from finegates_export.measure.sessions import resting_session
+    from finegates_export.costs.timing.sessions import resting_session
 
     generator = np.random.default_rng(0)
 

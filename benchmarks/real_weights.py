@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.common.files import staged_folder, write_json
 from finegates_export.errors import FineGatesError
-from finegates_export.files import staged_folder, write_json
 
 SHARES = (0.2, 0.4, 0.6)
 LAYOUTS = ("coupled", "matrix")
@@ -88,11 +88,11 @@ def write_run(folder: Path, base_folder: Path, layout: str, way: str, share: flo
     """A run folder with gates closed by hand and no adapter."""
     import torch
 
-    from finegates_export.families.base import find_base
+    from finegates_export.common.pooling import find_pooling
     from finegates_export.gates.bank import GateBank
     from finegates_export.gates.layout import build_layout
-    from finegates_export.gates.run_folder import RunInfo, write_run
-    from finegates_export.pooling import find_pooling
+    from finegates_export.sources.base import find_base
+    from finegates_export.sources.run_folder import RunInfo, write_run
 
     base = find_base(str(base_folder))
     config, family = base.config(), base.family()
@@ -129,8 +129,8 @@ def draw(size: int, share: float, scores: Any, generator: np.random.Generator) -
 
 def magnitudes(model: Any, structure: Any, layout: str) -> dict[str, Any]:
     """Per gate vector how large the weights behind each gate are; heads of the coupled layout are drawn at random."""
-    from finegates_export.magnitude import magnitude_scores
-    from finegates_export.planner import rows_of_side
+    from finegates_export.pruning.magnitude import magnitude_scores
+    from finegates_export.pruning.planner import rows_of_side
 
     if layout == "coupled":
         units = magnitude_scores(model, structure)

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
 from finegates_export import load
+from finegates_export.common.files import write_json
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+from finegates_export.costs.timing.timer import Budget, time_interleaved
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.fresh_process import run_fresh
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.measure.timer import Budget, time_interleaved
 from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_token, read_bundle
 
 WORKER = Path(__file__).with_name("runtime_start_worker.py")

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
 from finegates_export import load
+from finegates_export.common.files import write_json
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+from finegates_export.costs.timing.timer import Budget, time_interleaved
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.measure.timer import Budget, time_interleaved
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.bundle_files import read_bundle
 

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
 from finegates_export import load
+from finegates_export.common.files import write_json
+from finegates_export.deploy.serving.model import as_json
 from finegates_export.errors import FineGatesError, MeasurementError
-from finegates_export.files import write_json
-from finegates_export.serving.model import as_json
 
 CLIENTS = 32
 """Connections at full load."""
@@ -131,7 +131,7 @@ def questions_of(bundle: Path, rows: Path, texts: int) -> list[Question]:
 @contextmanager
 def server(bundle: Path, core: int) -> Iterator[tuple[tuple[str, int], int]]:
     """A server on one core; its address and process."""
-    command = [sys.executable, "-m", "finegates_export.serving.cli", str(bundle), "--port", "0", "--json"]
+    command = [sys.executable, "-m", "finegates_export.deploy.serving.cli", str(bundle), "--port", "0", "--json"]
     pinned = {"preexec_fn": lambda: os.sched_setaffinity(0, [core])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **pinned)  # type: ignore[call-overload]
     try:

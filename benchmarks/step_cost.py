@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from bert_base import write_base
+from finegates_export.common.files import write_json
+from finegates_export.common.stamp import versions
+from finegates_export.costs.cost_file import processor_name
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
 from finegates_export.errors import FineGatesError
-from finegates_export.files import write_json
-from finegates_export.measure.cost_file import processor_name
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.memory import peak_bytes
-from finegates_export.stamp import versions
+from finegates_export.pipeline.memory import peak_bytes
 
 SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 """all-MiniLM-L6-v2's."""
@@ -140,9 +140,9 @@ def steps_of(work: Path, precision: str, layout: str, threads: int) -> Iterator[
     import torch
 
     from finegates_trainer import TrainOptions
-    from finegates_trainer.loop import Loop
-    from finegates_trainer.reporter import Silent
-    from finegates_trainer.setup import prepare
+    from finegates_trainer.running.loop import Loop
+    from finegates_trainer.running.reporter import Silent
+    from finegates_trainer.running.setup import prepare
 
     torch.set_num_threads(threads)
     rows = str(work / "rows.tsv")

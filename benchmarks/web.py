@@ -22,13 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finegates_bench.stamp import make_stamp, stamp_line
+from finegates_bench.measuring.stamp import make_stamp, stamp_line
+from finegates_export.common.files import write_json
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
+from finegates_export.deploy.web.site import UNPRUNED_FOLDER
 from finegates_export.errors import FineGatesError, InputError, MeasurementError
-from finegates_export.files import write_json
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.statistics import median_interval, ratio_interval
 from finegates_export.runtime.bundle_files import read_bundle
-from finegates_export.web.site import UNPRUNED_FOLDER
 
 SHAPES = ("1x32", "1x128")
 ROUNDS = 20

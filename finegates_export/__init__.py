@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finegates_export.export_options import ExportOptions
-    from finegates_export.exporter import export
-    from finegates_export.families.shared_base import SharedBase
-    from finegates_export.many_exports import ManyExports, export_many
+    from finegates_export.pipeline.export import export
+    from finegates_export.pipeline.export_many import ManyExports, export_many
+    from finegates_export.pipeline.options import ExportOptions
+    from finegates_export.pipeline.verify import verify
+    from finegates_export.pruning.shrunk_folder import load_torch, save_torch
     from finegates_export.runtime import GenerationOptions, Predictor, TextGenerator, load
-    from finegates_export.shrunk import load_torch, save_torch
-    from finegates_export.verification.verify import verify
+    from finegates_export.sources.shared_base import SharedBase
 
 __all__ = [
     "ExportOptions",
@@ -32,18 +32,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ExportOptions": "finegates_export.export_options",
+    "ExportOptions": "finegates_export.pipeline.options",
     "GenerationOptions": "finegates_export.runtime",
-    "ManyExports": "finegates_export.many_exports",
+    "ManyExports": "finegates_export.pipeline.export_many",
     "Predictor": "finegates_export.runtime",
-    "SharedBase": "finegates_export.families.shared_base",
+    "SharedBase": "finegates_export.sources.shared_base",
     "TextGenerator": "finegates_export.runtime",
-    "export": "finegates_export.exporter",
-    "export_many": "finegates_export.many_exports",
+    "export": "finegates_export.pipeline.export",
+    "export_many": "finegates_export.pipeline.export_many",
     "load": "finegates_export.runtime",
-    "load_torch": "finegates_export.shrunk",
-    "save_torch": "finegates_export.shrunk",
-    "verify": "finegates_export.verification.verify",
+    "load_torch": "finegates_export.pruning.shrunk_folder",
+    "save_torch": "finegates_export.pruning.shrunk_folder",
+    "verify": "finegates_export.pipeline.verify",
 }
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
 
-from finegates_export.commands import Command, Output, run_command
-from finegates_export.export_options import ExportOptions
-from finegates_export.options import as_path, check
-from finegates_export.serving.triton.options import TritonOptions
+from finegates_export.common.commands import Command, Output, run_command
+from finegates_export.common.options import as_path, check
+from finegates_export.deploy.triton.options import TritonOptions
+from finegates_export.pipeline.options import ExportOptions
 
 SUMMARY = """Fold a trained run, cut away what its gates closed, prove that nothing changed, and write ONNX.
 
@@ -63,7 +63,7 @@ def _export(options: CommandOptions, output: Output) -> None:
 
 
 def _export_one(options: ExportOptions, output: Output) -> None:
-    from finegates_export.exporter import export
+    from finegates_export.pipeline.export import export
 
     report = export(options)
     wrote = "" if options.plan_only else f"\n\nwrote {options.out}"
@@ -71,7 +71,7 @@ def _export_one(options: ExportOptions, output: Output) -> None:
 
 
 def _export_many(each: tuple[ExportOptions, ...], output: Output) -> None:
-    from finegates_export.many_exports import export_many
+    from finegates_export.pipeline.export_many import export_many
 
     done = export_many(each, output.say)
     output.result(str(done), done.to_json())
@@ -79,7 +79,7 @@ def _export_many(each: tuple[ExportOptions, ...], output: Output) -> None:
 
 
 def _write_repository(options: TritonOptions, output: Output) -> None:
-    from finegates_export.serving.triton.repository import write_repository
+    from finegates_export.deploy.triton.repository import write_repository
 
     report = write_repository(options)
     output.result(f"{report}\n\nwrote {options.out}", report.to_json())

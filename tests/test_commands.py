@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from finegates_export.cli import main as export_main
-from finegates_export.commands import INTERRUPTED_STATUS, Command, Output, run_command
-from finegates_export.export_options import ExportOptions
+from finegates_export.common.commands import INTERRUPTED_STATUS, Command, Output, run_command
+from finegates_export.pipeline.options import ExportOptions
 from finegates_trainer.cli import ALTERNATIVES
 from finegates_trainer.cli import main as train_main
 from finegates_trainer.options import TrainOptions

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finegates_export.gates.run_folder import read_run
 from finegates_export.runtime.bundle_files import read_bundle
+from finegates_export.sources.run_folder import read_run
 from tests.tiny import tiny_run
 
 MOMENTS = {"train": 9, "export": 7, "bench": 4}
 """20 in all."""
-PRELOADED = ["torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "finegates_trainer.training"]
+PRELOADED = ["torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "finegates_trainer.running.training"]
 
 
 def do_train(base: Path, rows: Path, _run: Path, out: Path) -> None:

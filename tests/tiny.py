@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finegates_export.families.base import find_base
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import NO_LABEL, Task, task_of
 from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure, UnitGroup
 from finegates_export.gates.adapter import LoraSettings, add_lora, save_adapter
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.layout import WIDTH_GATE, build_layout
-from finegates_export.gates.run_folder import ADAPTER_FOLDER, RunInfo, write_run
-from finegates_export.pooling import Pooling
-from finegates_export.tasks import NO_LABEL, Task, task_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import ADAPTER_FOLDER, RunInfo, write_run
 from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, stored_model
 
 LORA = LoraSettings(rank=3, alpha=6.0)
@@ -48,9 +48,8 @@ def hasten_measurements(monkeypatch: Any, folder: Path) -> None:
     """Let layers and whole models be timed for a moment only, results kept in `folder`: real files, vague figures."""
     from functools import partial
 
-    from finegates_export import speed_probe
-    from finegates_export.measure import int8_judge, layer_costs
-    from finegates_export.measure.block_times import Precision
+    from finegates_export.costs import int8_judge, layer_costs, speed_probe
+    from finegates_export.costs.timing.block_times import Precision
 
     monkeypatch.setenv("FINEGATES_CACHE", str(folder / "cache"))
     brief = Precision(half_width=0.9, seconds=0.1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.files import sha256_tree, write_json
+from finegates_export.common.files import sha256_tree, write_json
 
 WIDTH, POSITIONS = 16, 64
 SPECIAL = ("<s>", "</s>", "<pad>")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.files import staged_folder
+from finegates_export.common.files import staged_folder
 
 TASK = "text-generation"
 LENGTH, ROWS = 256, 4
@@ -55,7 +55,7 @@ def weigh(folder: Path, text: str) -> Closing:
     """
     import torch
 
-    from finegates_export.families.base import find_base
+    from finegates_export.sources.base import find_base
 
     base = find_base(str(folder))
     structure = base.family().structure(base.config())
@@ -100,8 +100,8 @@ def write_run(closing: Closing, share: float, folder: Path) -> None:
 
     from finegates_export.gates.bank import GateBank
     from finegates_export.gates.layout import build_layout
-    from finegates_export.gates.run_folder import RunInfo
-    from finegates_export.gates.run_folder import write_run as write_files
+    from finegates_export.sources.run_folder import RunInfo
+    from finegates_export.sources.run_folder import write_run as write_files
 
     base, structure = closing.base, closing.structure
     layout = "coupled" if share else "none"

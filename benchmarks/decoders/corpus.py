@@ -20,8 +20,8 @@ sys.path.insert(0, str(DEMO))
 
 from fetch import download  # noqa: E402  # lies beside the demo
 
+from finegates_export.common.files import staged_folder  # noqa: E402
 from finegates_export.errors import FineGatesError, InputError  # noqa: E402
-from finegates_export.files import staged_folder  # noqa: E402
 
 SDIST = "Django-5.2.tar.gz"
 SDIST_SHA256 = "1a47f7a7a3d43ce64570d350e008d2949abe8c7e21737b351b6a1611277c6d89"

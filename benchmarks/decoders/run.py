@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from finegates_bench.stamp import make_stamp
+from finegates_bench.measuring.stamp import make_stamp
+from finegates_export.common.files import write_json
+from finegates_export.common.graph_forms import GRAPH_FILES, Form
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.costs.timing.model_times import time_models
+from finegates_export.costs.timing.model_worker import ModelSpec
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import FineGatesError, MeasurementError
-from finegates_export.files import write_json
-from finegates_export.graph_forms import GRAPH_FILES, Form
-from finegates_export.measure.fresh_process import run_fresh
-from finegates_export.measure.model_times import time_models
-from finegates_export.measure.model_worker import ModelSpec
-from finegates_export.measure.timer import Budget
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")

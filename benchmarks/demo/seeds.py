@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from finegates_export import ExportOptions, export, load
+from finegates_export.common.files import write_json
 from finegates_export.errors import FineGatesError
-from finegates_export.export_report import ExportReport
-from finegates_export.files import write_json
+from finegates_export.pipeline.report import ExportReport
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.progress import TerminalReporter
+from finegates_trainer.running.progress import TerminalReporter
 
 
 def main() -> None:

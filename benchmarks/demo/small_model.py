@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.files import staged_folder
 from finegates_export.errors import InputError
-from finegates_export.files import staged_folder
 
 PREFIX = "model.0.auto_model."
 NODE_PREFIX = "/model/model.0/auto_model/"

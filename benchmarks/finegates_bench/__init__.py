@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finegates_bench.compare_options import CompareOptions
-    from finegates_bench.compare_reports import compare
-    from finegates_bench.comparison import Comparison
-    from finegates_bench.kept_costs import KeptCosts
-    from finegates_bench.options import BenchOptions
-    from finegates_bench.report_files import report
-    from finegates_bench.report_reading import read_report
-    from finegates_bench.results import BenchReport
-    from finegates_bench.sweep import measure
-    from finegates_bench.table_files import save_table
-    from finegates_bench.table_options import TableOptions
-    from finegates_bench.table_results import CostReport
-    from finegates_bench.table_sweep import cost_table
+    from finegates_bench.comparing.compare_options import CompareOptions
+    from finegates_bench.comparing.compare_reports import compare
+    from finegates_bench.comparing.comparison import Comparison
+    from finegates_bench.cost_tables.kept_costs import KeptCosts
+    from finegates_bench.cost_tables.table_files import save_table
+    from finegates_bench.cost_tables.table_options import TableOptions
+    from finegates_bench.cost_tables.table_results import CostReport
+    from finegates_bench.cost_tables.table_sweep import cost_table
+    from finegates_bench.measuring.options import BenchOptions
+    from finegates_bench.measuring.results import BenchReport
+    from finegates_bench.measuring.sweep import measure
+    from finegates_bench.reports.report_files import report
+    from finegates_bench.reports.report_reading import read_report
 
 __all__ = [
     "BenchOptions",
@@ -39,19 +39,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BenchOptions": "finegates_bench.options",
-    "BenchReport": "finegates_bench.results",
-    "CompareOptions": "finegates_bench.compare_options",
-    "Comparison": "finegates_bench.comparison",
-    "CostReport": "finegates_bench.table_results",
-    "KeptCosts": "finegates_bench.kept_costs",
-    "TableOptions": "finegates_bench.table_options",
-    "compare": "finegates_bench.compare_reports",
-    "cost_table": "finegates_bench.table_sweep",
-    "measure": "finegates_bench.sweep",
-    "read_report": "finegates_bench.report_reading",
-    "report": "finegates_bench.report_files",
-    "save_table": "finegates_bench.table_files",
+    "BenchOptions": "finegates_bench.measuring.options",
+    "BenchReport": "finegates_bench.measuring.results",
+    "CompareOptions": "finegates_bench.comparing.compare_options",
+    "Comparison": "finegates_bench.comparing.comparison",
+    "CostReport": "finegates_bench.cost_tables.table_results",
+    "KeptCosts": "finegates_bench.cost_tables.kept_costs",
+    "TableOptions": "finegates_bench.cost_tables.table_options",
+    "compare": "finegates_bench.comparing.compare_reports",
+    "cost_table": "finegates_bench.cost_tables.table_sweep",
+    "measure": "finegates_bench.measuring.sweep",
+    "read_report": "finegates_bench.reports.report_reading",
+    "report": "finegates_bench.reports.report_files",
+    "save_table": "finegates_bench.cost_tables.table_files",
 }
 
 

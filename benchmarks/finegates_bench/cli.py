@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finegates_bench.compare_options import CompareOptions
-from finegates_bench.options import BenchOptions
-from finegates_bench.table_options import TableOptions
-from finegates_export.commands import Command, Output, run_command
+from finegates_bench.comparing.compare_options import CompareOptions
+from finegates_bench.cost_tables.table_options import TableOptions
+from finegates_bench.measuring.options import BenchOptions
+from finegates_export.common.commands import Command, Output, run_command
 
 SLOWER_STATUS = 1
 """Exit status of a comparison that found a slower model; 2 is bad input."""
@@ -31,10 +31,10 @@ def main() -> None:
 
 
 def _bench(options: BenchOptions, output: Output) -> None:
-    from finegates_bench.plot_style import check_plots
-    from finegates_bench.report_files import report
-    from finegates_bench.report_markdown import summary
-    from finegates_bench.sweep import measure
+    from finegates_bench.measuring.sweep import measure
+    from finegates_bench.reports.plot_style import check_plots
+    from finegates_bench.reports.report_files import report
+    from finegates_bench.reports.report_markdown import summary
 
     check_plots()
     measured = measure(options, output.say)
@@ -43,9 +43,9 @@ def _bench(options: BenchOptions, output: Output) -> None:
 
 
 def _table(options: TableOptions, output: Output) -> None:
-    from finegates_bench.plot_style import check_plots
-    from finegates_bench.table_files import save_table, table_text
-    from finegates_bench.table_sweep import cost_table
+    from finegates_bench.cost_tables.table_files import save_table, table_text
+    from finegates_bench.cost_tables.table_sweep import cost_table
+    from finegates_bench.reports.plot_style import check_plots
 
     if options.out is not None and options.base is not None:
         check_plots()
@@ -57,7 +57,7 @@ def _table(options: TableOptions, output: Output) -> None:
 
 
 def _compare(options: CompareOptions, output: Output) -> None:
-    from finegates_bench.compare_reports import compare
+    from finegates_bench.comparing.compare_reports import compare
 
     found = compare(options)
     output.result(str(found), found.to_json())

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from finegates_bench.plot_style import PALETTE, PANEL_INCHES, Key, add_margin, save_figure, styled
-from finegates_trainer.metrics import gain
+from finegates_bench.reports.plot_style import PALETTE, PANEL_INCHES, Key, add_margin, save_figure, styled
+from finegates_trainer.learning.metrics import gain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,10 +23,10 @@ from typing import Any
 import yaml
 from study_report import markdown
 
+from finegates_export.common.files import sha256_file, write_json
+from finegates_export.common.options import Options, check
 from finegates_export.errors import FineGatesError, InputError
-from finegates_export.files import sha256_file, write_json
-from finegates_export.gates.run_folder import RUN_JSON
-from finegates_export.options import Options, check
+from finegates_export.sources.run_folder import RUN_JSON
 
 RECIPES = Path(__file__).resolve().parents[2] / "trainer" / "recipes"
 SCORE = "score.json"
@@ -140,7 +140,7 @@ def main() -> None:
 def conduct(study: Study, seed: int, bases: dict[str, str], data: Path, work: Path) -> Iterator[dict[str, Any]]:
     """Train and score all runs of one seed, in the file's order; one row a level."""
     from finegates_trainer import train
-    from finegates_trainer.progress import TerminalReporter
+    from finegates_trainer.running.progress import TerminalReporter
 
     folders: dict[str, Path] = {}
     for name, planned in study.runs.items():
@@ -169,10 +169,10 @@ def scored(level: Path, remembered: Path) -> dict[str, Any]:
         known = dict(json.loads(remembered.read_text(encoding="utf-8")))
         if known.get("run_sha256") == record:
             return known
-    from finegates_bench.quality import evaluation_rows, graph_metric
+    from finegates_bench.measuring.quality import evaluation_rows, graph_metric
     from finegates_export import ExportOptions, export
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
 
     run = read_run(level)
     base = base_of(run)
@@ -217,7 +217,7 @@ def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, 
 
 def write_results(study: Study, rows: list[dict[str, Any]], out: Path) -> None:
     """The rows as JSON, and as tables, in the order of the study's runs and of their seeds."""
-    from finegates_export.stamp import versions
+    from finegates_export.common.stamp import versions
 
     out.parent.mkdir(parents=True, exist_ok=True)
     order = list(study.runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import Any
 
-from finegates_trainer.metrics import LESS_IS_BETTER, gain
+from finegates_trainer.learning.metrics import LESS_IS_BETTER, gain
 
 TOLD_APART = 0.01
 """A nominal share is told where it is that much more than what is removed."""

@@ -11,9 +11,9 @@ from typing import Any
 from registry import HERE, Peer
 from turns import clean_environment
 
+from finegates_export.common.files import sha256_file, staged_folder, write_json
 from finegates_export.errors import MeasurementError
-from finegates_export.files import sha256_file, staged_folder, write_json
-from finegates_export.gates.run_folder import RUN_JSON, Run
+from finegates_export.sources.run_folder import RUN_JSON, Run
 
 RECORD, INPUTS = "peer.json", "inputs.json"
 LAST_LINES = 3

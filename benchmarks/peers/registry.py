@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError
-from finegates_export.options import Options, check
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parents[1] / ".cache" / "peers"

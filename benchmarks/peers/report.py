@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from finegates_export.files import write_json
+from finegates_export.common.files import write_json
 
 MEGABYTE = 1e6
 PANEL_INCHES = (5.2, 0.34)
@@ -89,7 +89,7 @@ def draw(result: dict[str, Any], out: Path) -> None:
     """Ratios as horizontal bars, a panel a shape; our exports filled, all others in grey, int8 hatched."""
     from matplotlib.figure import Figure
 
-    from finegates_bench.plot_style import PALETTE, save_figure, styled
+    from finegates_bench.reports.plot_style import PALETTE, save_figure, styled
 
     models = result["models"]
     shapes = list(models[0]["timings"])

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finegates_export.common.files import staged_folder
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.files import staged_folder
-from finegates_export.gates.run_folder import Run
+from finegates_export.sources.run_folder import Run
 
 if TYPE_CHECKING:
-    from finegates_export.families.base import BaseModel
-    from finegates_trainer.examples import Examples
+    from finegates_export.sources.base import BaseModel
+    from finegates_trainer.data.examples import Examples
 
 TASK, FAMILY = "classification", "bert"
 COLUMNS = ("text_column", "pair_column", "label_column")
@@ -52,10 +52,10 @@ def write_rows(run: Run, base: BaseModel, data: str, folder: Path) -> Examples:
     Raises:
         InputError: the rows cannot be read, or have labels that the run does not know.
     """
-    from finegates_bench.quality import evaluation_rows
-    from finegates_export.families.base import BaseModel
+    from finegates_bench.measuring.quality import evaluation_rows
+    from finegates_export.sources.base import BaseModel
     from finegates_trainer.data import DataSource, encode_labels, read_data
-    from finegates_trainer.tokenizing import make_examples
+    from finegates_trainer.data.tokenizing import make_examples
 
     info, names = run.info, base.family().input_names(base.config())
     evaluation = evaluation_rows(run, names, data).examples

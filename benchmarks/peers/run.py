@@ -21,9 +21,9 @@ from report import write_report
 from rows import check_runs, write_rows
 from turns import Hall, clean_environment, time_in_turns
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import FineGatesError
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget
 
 REFERENCE = "optimum"
 """What a user gets today; every ratio is over it."""
@@ -61,10 +61,10 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make, score and time all models; the content of the report."""
-    from finegates_bench.latency import summarize
-    from finegates_bench.stamp import make_stamp
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
+    from finegates_bench.measuring.latency import summarize
+    from finegates_bench.measuring.stamp import make_stamp
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
 
     peers = chosen(arguments.only, small=arguments.small is not None)
     for peer in peers:
@@ -120,10 +120,10 @@ def scored(model: dict[str, Any], peer: Peer, job: Job, evaluation: Any) -> dict
     The metric is computed on the file, or from the logits that the script left where onnxruntime does not run it. What
     is built in torch has no file.
     """
-    from finegates_bench.quality import graph_metric
-    from finegates_export.tasks import LOGITS
-    from finegates_trainer.metrics import compute_metrics
-    from finegates_trainer.predictions import predictions_of
+    from finegates_bench.measuring.quality import graph_metric
+    from finegates_export.common.tasks import LOGITS
+    from finegates_trainer.learning.metrics import compute_metrics
+    from finegates_trainer.learning.predictions import predictions_of
 
     info, folder = job.run.info, job.work / peer.name
     if model["logits"]:

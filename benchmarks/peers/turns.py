@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import MeasurementError
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget
 
 WORKER = Path(__file__).parent / "turn_worker.py"
 READY = "ready"

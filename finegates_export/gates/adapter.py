@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
-from finegates_export.options import Options, check
 
 BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""

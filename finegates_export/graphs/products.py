@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from finegates_export.errors import ChainError
-from finegates_export.onnx.inspect import constant_matrix
+from finegates_export.graphs.inspect import constant_matrix
 
 UNKNOWN = "unk__"
 """How the names begin that onnx's shape inference gives."""

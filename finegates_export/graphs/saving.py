@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from finegates_export.graph_forms import DATA_SUFFIX
-from finegates_export.onnx.one_file import write_one_file
+from finegates_export.common.graph_forms import DATA_SUFFIX
+from finegates_export.graphs.one_file import write_one_file
 
 INSIDE_LIMIT = 2_000_000_000
 """Bytes of weights that still go inside a file: protobuf ends at 2 GiB."""

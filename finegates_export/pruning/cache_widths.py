@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from finegates_export.cache_layout import CacheLayout, LayerCache
+from finegates_export.common.cache_layout import CacheLayout, LayerCache
 from finegates_export.families.structure import Structure
-from finegates_export.plan import ShrinkPlan
+from finegates_export.pruning.plan import ShrinkPlan
 
 
 def unpruned_cache(structure: Structure) -> CacheLayout:

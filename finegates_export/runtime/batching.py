@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finegates_export.options import check
+from finegates_export.common.options import check
 
 BATCHES_TOGETHER = 64
 """Rows are sorted within so many batches, so that memory holds the tokens of as many and no more."""

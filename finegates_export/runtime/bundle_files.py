@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.files import sha256_file
+from finegates_export.common.graph_forms import GRAPH_FILES, Form
 from finegates_export.errors import InputError
-from finegates_export.files import sha256_file
-from finegates_export.graph_forms import GRAPH_FILES, Form
 
 BUNDLE_JSON = "bundle.json"
 TOKENIZER_JSON = "tokenizer.json"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.cache_layout import IDS, MASK, POSITIONS, CacheLayout
-from finegates_export.tasks import LOGITS
+from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayout
+from finegates_export.common.tasks import LOGITS
 
 Array = npt.NDArray[Any]
 READ_TOGETHER = 1024

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.pooling import Pooling, pool
+from finegates_export.common.pooling import Pooling, pool
+from finegates_export.common.tasks import END, HIDDEN, LOGITS, SENTENCE, START, Task, Unit
 from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Result, Word
 from finegates_export.runtime.reading import CONTEXT, Row
-from finegates_export.tasks import END, HIDDEN, LOGITS, SENTENCE, START, Task, Unit
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from finegates_export.options import Options, check
+from finegates_export.common.options import Options, check
 
 FinishReason = Literal["stop", "length", "context"]
 """Why a text ends: the model ended it or a stop string came; it has as many tokens as were asked for; the model has no

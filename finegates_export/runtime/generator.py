@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from finegates_export.common.options import check
 from finegates_export.errors import InputError
-from finegates_export.options import check
 from finegates_export.runtime.batching import by_length
 from finegates_export.runtime.causal import CausalGraph
 from finegates_export.runtime.chat import ChatTemplate

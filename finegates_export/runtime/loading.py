@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.common.graph_forms import GRAPH_FILES, Form
+from finegates_export.common.options import as_path, check
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import PIXELS, task_of
 from finegates_export.errors import InputError
-from finegates_export.graph_forms import GRAPH_FILES, Form
-from finegates_export.options import as_path, check
-from finegates_export.pooling import Pooling
 from finegates_export.runtime.batching import Buckets
 from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
 from finegates_export.runtime.chat import ChatTemplate
@@ -22,7 +23,6 @@ from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.predictor import Predictor, Reader
 from finegates_export.runtime.reading import ImageReader, TextReader
 from finegates_export.runtime.session import SessionOptions, open_session
-from finegates_export.tasks import PIXELS, task_of
 
 
 def load(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.common.tasks import PIXELS, Unit
 from finegates_export.errors import InputError
 from finegates_export.runtime.texts import Text, read_text, shortened
-from finegates_export.tasks import PIXELS, Unit
 
 Array = npt.NDArray[Any]
 CONTEXT = 1

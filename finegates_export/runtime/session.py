@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
-from finegates_export.options import Options, check
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """onnxruntime's names of the providers that have a short one here."""

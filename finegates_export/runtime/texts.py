@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.common.tasks import Unit
 from finegates_export.errors import InputError
-from finegates_export.tasks import Unit
 
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or (token classification) a text as a list of words."""

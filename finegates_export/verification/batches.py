@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.tasks import task_of
+from finegates_export.common.tasks import task_of
 from finegates_export.verification.inputs import Batch, longest_sequence, make_inputs
 from finegates_export.verification.prompts import make_prompts
 
 if TYPE_CHECKING:
     from finegates_export.families.family import Family
-    from finegates_export.gates.run_folder import Run
+    from finegates_export.sources.run_folder import Run
 
 
 def inputs_for(run: Run, family: Family, config: Any, seed: int = 0) -> list[Batch]:

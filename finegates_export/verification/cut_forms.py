@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from finegates_export.cache_layout import IDS
-from finegates_export.tasks import LOGITS
+from finegates_export.common.cache_layout import IDS
+from finegates_export.common.tasks import LOGITS
+from finegates_export.pruning.vocabulary.cut import VocabularyCut
 from finegates_export.verification.judge import Array, Outputs
 from finegates_export.verification.steps import CachedForm
-from finegates_export.vocabulary.cut import VocabularyCut
 
 
 def seen_by(cut: VocabularyCut, form: CachedForm) -> CachedForm:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from finegates_export.onnx.write import WithHiddenState
+from finegates_export.common.tasks import LOGITS, VECTORS
+from finegates_export.graphs.trace import WithHiddenState
 from finegates_export.runtime.session import SessionOptions, open_session
-from finegates_export.tasks import LOGITS, VECTORS
 from finegates_export.verification.chain import Forward
 from finegates_export.verification.judge import Array, Outputs
 

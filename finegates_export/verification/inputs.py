@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.tasks import PIXELS, Task, image_shape
+from finegates_export.common.tasks import PIXELS, Task, image_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.pooling import Pooling, normalized, pool
-from finegates_export.tasks import END, HIDDEN, LOGITS, NO_LABEL, SENTENCE, START, Task
+from finegates_export.common.pooling import Pooling, normalized, pool
+from finegates_export.common.tasks import END, HIDDEN, LOGITS, NO_LABEL, SENTENCE, START, Task
 from finegates_export.verification.inputs import Batch
 
 Array = npt.NDArray[Any]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.cache_layout import IDS, MASK
+from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.verification.inputs import ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Array, Batch
 from finegates_export.verification.steps import WRITTEN, CachedForm
 

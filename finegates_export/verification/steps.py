@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finegates_export.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
-from finegates_export.tasks import HIDDEN, LOGITS
+from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
+from finegates_export.common.tasks import HIDDEN, LOGITS
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Array, Outputs
 

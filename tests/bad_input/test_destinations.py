@@ -11,12 +11,12 @@ import pytest
 
 from finegates_bench import BenchOptions, TableOptions, cost_table, measure
 from finegates_export import ExportOptions, export
+from finegates_export.common.files import check_destination, sha256_tree
+from finegates_export.deploy.triton import TritonOptions, write_repository
 from finegates_export.errors import OutputError
-from finegates_export.exporter import check_place
-from finegates_export.files import check_destination, sha256_tree
-from finegates_export.many_exports import export_many
-from finegates_export.serving.triton import TritonOptions, write_repository
-from finegates_export.shrunk import load_torch, save_torch
+from finegates_export.pipeline.export import check_place
+from finegates_export.pipeline.export_many import export_many
+from finegates_export.pruning.shrunk_folder import load_torch, save_torch
 from finegates_trainer import TrainOptions, train
 from tests.tiny import tiny_run
 

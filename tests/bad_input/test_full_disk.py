@@ -14,7 +14,7 @@ import pytest
 
 from finegates_export import ExportOptions, export
 from finegates_export.errors import OutputError
-from finegates_export.shrunk import load_torch, save_torch
+from finegates_export.pruning.shrunk_folder import load_torch, save_torch
 from tests.tiny import tiny_run
 
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finegates_export import ExportOptions, export
+from finegates_export.common.files import sha256_file, write_json
 from finegates_export.errors import FineGatesError, InputError, OutputError, RunFolderError, UnsupportedError
-from finegates_export.families.base import INDEX, find_base
-from finegates_export.files import sha256_file, write_json
+from finegates_export.sources.base import INDEX, find_base
 from tests.tiny import LORA, tiny_base, tiny_run
 
 Damage = Callable[[Path], None]

@@ -11,14 +11,14 @@ import pytest
 from safetensors.torch import load_file
 
 from finegates_export import ExportOptions, export
+from finegates_export.common.files import write_json
+from finegates_export.common.pooling import Pooling, find_pooling
+from finegates_export.common.tasks import TASKS
 from finegates_export.errors import FineGatesError, InputError, UnsupportedError
-from finegates_export.families.base import find_base
-from finegates_export.files import write_json
-from finegates_export.gates.run_folder import read_run
-from finegates_export.pooling import Pooling, find_pooling
-from finegates_export.tasks import TASKS
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.metrics import METRICS
+from finegates_trainer.learning.metrics import METRICS
 from tests.tiny import tiny_base, tiny_run
 from tests.tiny_models import ENCODER_FAMILIES, FAMILY_VARIANTS, IMAGE_VARIANTS
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from finegates_export import ExportOptions, export
+from finegates_export.common.files import claimed, scratch_folder, staged_file, staged_folder
 from finegates_export.errors import OutputError
-from finegates_export.files import claimed, scratch_folder, staged_file, staged_folder
 from finegates_trainer import train
 from tests.tiny import tiny_run
 from tests.trainer.test_train import options
@@ -25,7 +25,7 @@ HOLD = """
 import sys
 from pathlib import Path
 
-from finegates_export.files import claimed
+from finegates_export.common.files import claimed
 
 with claimed(Path(sys.argv[1]), Path(sys.argv[1])):
     print("held", flush=True)

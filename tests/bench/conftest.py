@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from finegates_bench.exports import Exported
-from finegates_bench.options import BenchOptions
-from finegates_bench.results import BenchReport
+from finegates_bench.measuring.exports import Exported
+from finegates_bench.measuring.options import BenchOptions
+from finegates_bench.measuring.results import BenchReport
 
 QUICK: dict[str, Any] = {
     "shapes": ("1x8", "2x16"),
@@ -53,10 +53,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory, gated_run: Path, unpruned
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, gated_run: Path) -> Exported:
     """The graph of the level 0.40."""
-    from finegates_bench.exports import export_candidate
-    from finegates_bench.levels import own_levels
-    from finegates_export.gates.assemble import base_of
-    from finegates_export.gates.run_folder import read_run
+    from finegates_bench.measuring.exports import export_candidate
+    from finegates_bench.measuring.levels import own_levels
+    from finegates_export.sources.assemble import base_of
+    from finegates_export.sources.run_folder import read_run
 
     run = read_run(gated_run)
     folder = tmp_path_factory.mktemp("exported") / "level"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from finegates_bench import BenchOptions, BenchReport, measure, report
-from finegates_bench.levels import other_notes, other_runs
-from finegates_bench.report_html import html_page
-from finegates_bench.report_markdown import markdown
-from finegates_bench.report_tables import NOTHING, planned_models, shape_table
+from finegates_bench.measuring.levels import other_notes, other_runs
+from finegates_bench.reports.report_html import html_page
+from finegates_bench.reports.report_markdown import markdown
+from finegates_bench.reports.report_tables import NOTHING, planned_models, shape_table
 from finegates_export.errors import InputError
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.run_folder import read_run
 from tests.bench.conftest import QUICK, train_tiny
 from tests.bench.test_measure import by_id, changed_run
 from tests.tiny import tiny_base

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finegates_bench.cli import main
-from finegates_bench.results import BenchReport
+from finegates_bench.measuring.results import BenchReport
 from tests.bench.test_measure import changed_run
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from finegates_bench import BenchReport, CompareOptions, compare, read_report
 from finegates_bench.cli import main
-from finegates_bench.results import ModelResult
+from finegates_bench.measuring.results import ModelResult
+from finegates_export.common.files import write_json
 from finegates_export.errors import InputError
-from finegates_export.files import write_json
 
 Save = Callable[[BenchReport], Path]
 

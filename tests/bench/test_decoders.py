@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from finegates_export import ExportOptions, export
-from finegates_export.gates.run_folder import read_run
-from finegates_export.measure.fresh_process import run_fresh
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.sources.run_folder import read_run
 from tests.tiny import tiny_base, tiny_run
 from tests.tiny_generator import LAYERS, VOCABULARY, WIDTH, tiny_generator
 from tests.trainer.decoders import decoder_base

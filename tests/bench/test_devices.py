@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from finegates_bench import BenchOptions, measure, report
-from finegates_bench.devices import LARGEST_DIFFERENCE, check_difference, difference_from_processor
-from finegates_bench.exports import Exported
+from finegates_bench.measuring.devices import LARGEST_DIFFERENCE, check_difference, difference_from_processor
+from finegates_bench.measuring.exports import Exported
 from finegates_export.errors import ChainError, UnsupportedError
 from finegates_export.verification.inputs import Batch
 from tests.bench.conftest import QUICK

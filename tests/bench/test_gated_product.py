@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finegates_export.costs.timing.fresh_process import run_fresh
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import MeasurementError
-from finegates_export.measure.fresh_process import run_fresh
-from finegates_export.measure.timer import Budget
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -58,7 +58,7 @@ def test_selecting_in_the_graph_multiplies_the_open_dims_alone() -> None:
     import onnxruntime
     from onnx.numpy_helper import to_array
 
-    from finegates_export.targets.linear_shape import LinearShape
+    from finegates_export.costs.blocks.linear_shape import LinearShape
 
     shape = LinearShape(SPEC.tokens, SPEC.inputs, SPEC.outputs, bias=False)
     graph = gated_product.selecting_graph(shape)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finegates_bench.results import BenchReport
+from finegates_bench.measuring.results import BenchReport
 from finegates_export.errors import InputError
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"

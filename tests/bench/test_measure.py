@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from finegates_bench import BenchOptions, BenchReport, measure
-from finegates_bench.exports import Exported
-from finegates_bench.levels import own_levels
-from finegates_bench.quality import evaluation_rows, metric_of
-from finegates_bench.results import ModelResult
+from finegates_bench.measuring.exports import Exported
+from finegates_bench.measuring.levels import own_levels
+from finegates_bench.measuring.quality import evaluation_rows, metric_of
+from finegates_bench.measuring.results import ModelResult
 from finegates_export.errors import InputError, OutputError
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.run_folder import read_run
 from tests.bench.conftest import QUICK, WHAT_IF
 from tests.tiny import tiny_base, tiny_rows, tiny_run
 
@@ -144,7 +144,7 @@ def test_a_baseline_with_other_labels_is_refused(gated_run: Path, unpruned_run: 
 
 
 def test_a_baseline_that_was_trained_longer_gets_a_note(gated_run: Path, unpruned_run: Path) -> None:
-    from finegates_bench.levels import baseline_notes
+    from finegates_bench.measuring.levels import baseline_notes
 
     run, baseline = read_run(gated_run), read_run(unpruned_run)
     assert baseline_notes(run, baseline) == []
@@ -166,7 +166,7 @@ def test_an_existing_destination_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 def test_nothing_is_left_when_measuring_fails(gated_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finegates_bench import sweep
+    from finegates_bench.measuring import sweep
 
     def die(*_arguments: object) -> None:
         assert (tmp_path / ".report.scratch" / "run-unpruned" / "run.json").is_file()

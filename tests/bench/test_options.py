@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from finegates_bench.options import BenchOptions
-from finegates_export.measure.shapes import Shape
+from finegates_bench.measuring.options import BenchOptions
+from finegates_export.common.shapes import Shape
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import InputError, MeasurementError, UnsupportedError
-from finegates_export.gates.run_folder import read_run
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget
+from finegates_export.sources.run_folder import read_run
 from tests.tiny import tiny_base
 
 PEERS = Path(__file__).parent.parent.parent / "benchmarks" / "peers"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from finegates_bench import BenchReport, report
-from finegates_bench.export_facts import ExportFacts
-from finegates_bench.plot_style import PALETTE
-from finegates_bench.report_html import html_page
-from finegates_bench.report_markdown import markdown, summary
+from finegates_bench.measuring.export_facts import ExportFacts
+from finegates_bench.reports.plot_style import PALETTE
+from finegates_bench.reports.report_html import html_page
+from finegates_bench.reports.report_markdown import markdown, summary
 from finegates_export.errors import InputError, OutputError
 
 FETCHING = {"src", "href", "srcset", "data", "xlink:href", "poster"}
@@ -209,7 +209,7 @@ def test_padding_and_what_is_gone_are_drawn(measured: BenchReport) -> None:
 
 
 def test_metric_labels_stand_apart_and_within_the_panel(measured: BenchReport) -> None:
-    from finegates_bench.plot_metric import Box, label_boxes
+    from finegates_bench.reports.plot_metric import Box, label_boxes
 
     crowded = tuple(Box(0.9, 0.93, 0.5 + step / 100) for step in range(6))
     labels = label_boxes(crowded, [0.3] * 6)
@@ -276,7 +276,7 @@ def test_an_existing_report_stays_unless_overwritten(measured: BenchReport, tmp_
 def test_nothing_is_left_when_writing_fails(
     measured: BenchReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finegates_bench import report_files
+    from finegates_bench.reports import report_files
 
     def fail(_report: BenchReport) -> str:
         raise InputError("stop")

@@ -10,14 +10,14 @@ import pytest
 
 from finegates_bench import CostReport, KeptCosts, TableOptions, cost_table, save_table
 from finegates_bench.cli import main
-from finegates_bench.table_files import table_text
-from finegates_bench.table_widths import consecutive, width_lines
+from finegates_bench.cost_tables.table_files import table_text
+from finegates_bench.cost_tables.table_widths import consecutive, width_lines
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.blocks.layer_shapes import FeedForwardShape
+from finegates_export.costs.blocks.linear_shape import LinearShape
+from finegates_export.costs.cost_table import CostTable
+from finegates_export.costs.layer_forms import layer_forms
 from finegates_export.errors import InputError, OutputError
-from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.layer_forms import layer_forms
-from finegates_export.measure.shapes import Shape
-from finegates_export.targets.layer_shapes import FeedForwardShape
-from finegates_export.targets.linear_shape import LinearShape
 from tests.tiny import tiny_base
 
 MS = 1_000_000
@@ -155,7 +155,7 @@ def test_attention_is_measured_as_the_exporter_writes_it() -> None:
 def test_layers_of_another_form_have_lines_of_their_own(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from finegates_export.measure import layer_forms as module
+    from finegates_export.costs import layer_forms as module
 
     def uneven(family, config, shape):
         attention, network = layer_forms(family, config, shape)[0]
@@ -304,7 +304,7 @@ def test_bad_options_are_refused_by_name(settings, told) -> None:
 def test_the_command_measures_in_a_real_process_prints_and_writes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("finegates_export.measure.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
+    monkeypatch.setattr("finegates_export.costs.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
     out = tmp_path / "out"
     arguments = ("--base", base, "--shape", "4x16", "--threads", 1, "--seconds", 0, "--out", out)
     table(monkeypatch, *arguments)

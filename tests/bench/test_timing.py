@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from finegates_bench.latency import make_timing, summarize
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget, time_interleaved
-from finegates_export.plan import AttentionPlan, FeedForwardPlan, LayerPlan, ShrinkPlan
+from finegates_bench.measuring.latency import make_timing, summarize
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.timer import Budget, time_interleaved
+from finegates_export.pruning.plan import AttentionPlan, FeedForwardPlan, LayerPlan, ShrinkPlan
 
 MS = 1_000_000
 

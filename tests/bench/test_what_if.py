@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finegates_bench.what_if import ranked
+from finegates_bench.measuring.what_if import ranked
 from finegates_export.families.bert import Bert
 from finegates_export.families.structure import Structure
-from finegates_export.gates.layer_options import WHOLE_HEADS
-from finegates_export.gates.settle import settle
+from finegates_export.pruning.layer_options import WHOLE_HEADS
+from finegates_export.pruning.settle import settle
 from finegates_export.pruning.widths import Widths
 
 

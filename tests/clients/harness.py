@@ -5,7 +5,7 @@ A client is run as `<interpreter> SCRIPT SPEC.json RESULT.json` and imports noth
 SPEC    {"bundle": folder, "kind": what to load, "texts": [["text"], ["text", "pair"], ...],
          "inputs": {"input_ids": [[...]], ...} tokenized and padded, for clients without a tokenizer,
          "quantized": whether to take the int8 graph}
-RESULT  {"outputs": {"logits": [[...]]}, "version": "..."}; outputs are named as in `finegates_export.tasks`
+RESULT  {"outputs": {"logits": [[...]]}, "version": "..."}; outputs are named as in `finegates_export.common.tasks`
 
 Shapes: B rows, S tokens, D hidden size.
 """
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from finegates_export.tasks import HIDDEN, LOGITS, SENTENCE
+from finegates_export.common.tasks import HIDDEN, LOGITS, SENTENCE
 
 Array = npt.NDArray[Any]
 HERE = Path(__file__).parent
@@ -136,10 +136,10 @@ def reference(run: Path, question: Question, output: str) -> Array:
     """What the gated torch model of a run computes, no bundle involved."""
     import torch
 
+    from finegates_export.common.pooling import pool
     from finegates_export.families import family_of
-    from finegates_export.gates.assemble import assemble, base_of
-    from finegates_export.gates.run_folder import read_run
-    from finegates_export.pooling import pool
+    from finegates_export.sources.assemble import assemble, base_of
+    from finegates_export.sources.run_folder import read_run
 
     read = read_run(run)
     assembled = assemble(read, base_of(read))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finegates_export import load
-from finegates_export.tasks import LOGITS, SENTENCE
+from finegates_export.common.tasks import LOGITS, SENTENCE
 from tests.clients.harness import OUTPUTS, Client, ask, difference, reference, tokenized
 from tests.export.compare import REJECTED, TOLERANCE
 from tests.tiny import LORA, MAX_LENGTH

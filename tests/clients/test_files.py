@@ -11,10 +11,10 @@ import torch
 from transformers import AutoTokenizer
 from transformers.exporters.base import ExportedModel
 
+from finegates_export.common.pooling import Pooling, find_pooling
+from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.errors import RunFolderError
-from finegates_export.pooling import Pooling, find_pooling
-from finegates_export.pooling_files import write_pooling_files
-from finegates_export.tokenizer_files import copy_tokenizer_file
+from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
 from tests.tiny import LORA, tiny_tokenizer
 
 OUTPUT_CLASSES = {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from finegates_export import ExportOptions, export
-from finegates_export.families.base import find_base
-from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.gates.run_folder import read_run
 from finegates_export.pruning.cache_widths import unpruned_cache
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run
 from finegates_export.verification.cached_forms import cached_torch_form
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.prompts import left_padded

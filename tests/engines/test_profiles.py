@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from finegates_export.engines.cli import main
-from finegates_export.engines.options import EngineOptions
-from finegates_export.engines.profile import FREE, PROFILES_JSON, Profile
-from finegates_export.engines.source import find_source
+from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
+from finegates_export.common.shapes import Shape
+from finegates_export.deploy.engines.cli import main
+from finegates_export.deploy.engines.options import EngineOptions
+from finegates_export.deploy.engines.source import find_source
 from finegates_export.errors import InputError
-from finegates_export.measure.shapes import Shape
 from tests.tiny_models import IMAGE
 
 

@@ -35,7 +35,7 @@ def environment() -> None:
 
 def build(model, out, *flags):
     """What the command answers: its status, its result, its complaint."""
-    command = [str(HOME / "bin" / "python"), "-m", "finegates_export.engines.cli", str(model), "--out", str(out)]
+    command = [str(HOME / "bin" / "python"), "-m", "finegates_export.deploy.engines.cli", str(model), "--out", str(out)]
     done = subprocess.run(
         [*command, "--json", *flags],
         cwd=out.parent,

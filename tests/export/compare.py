@@ -12,12 +12,12 @@ import torch
 
 from finegates_export.families import family_of
 from finegates_export.families.structure import Structure
-from finegates_export.fold import fold
 from finegates_export.gates.gated_model import GatedModel, plain_model
-from finegates_export.plan import ShrinkPlan
-from finegates_export.planner import make_plan
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
 from finegates_export.pruning.widths import Widths
-from finegates_export.shrink import shrink
 from tests.tiny_models import IMAGE
 
 TOLERANCE = 1e-4

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from finegates_export.export_options import ExportOptions
-from finegates_export.exporter import export
 from finegates_export.gates.adapter import LoraSettings
+from finegates_export.pipeline.export import export
+from finegates_export.pipeline.options import ExportOptions
 from tests.tiny import tiny_base, tiny_run
 
 logging.getLogger("torch.__trace").propagate = False  # thousands of records an export, which pytest would keep

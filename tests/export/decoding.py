@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finegates_export.plan import ShrinkPlan
-from finegates_export.planner import make_plan
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
 from finegates_export.pruning.widths import Widths
-from finegates_export.shrink import shrink
 from tests.export.compare import Array, structure_of
 
 LENGTH, STEPS = 20, (0, 9, 10, 15, 20)

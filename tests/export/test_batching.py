@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from finegates_export import load
+from finegates_export.common.tasks import TASKS
 from finegates_export.runtime import batching
 from finegates_export.runtime.batching import Buckets, by_length, in_order
-from finegates_export.tasks import TASKS
 from tests.tiny import LORA, MAX_LENGTH, tiny_run
 from tests.tiny_models import IMAGE
 

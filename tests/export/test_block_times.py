@@ -11,12 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from finegates_export.costs.blocks.linear_shape import LinearShape
 from finegates_export.costs.blocks.ort_cpu import block_graph
+from finegates_export.costs.cost_table import CostTable
+from finegates_export.costs.timing.block_times import Precision, Question, measure_blocks
+from finegates_export.costs.timing.statistics import median_interval, ratio_interval
 from finegates_export.errors import MeasurementError
-from finegates_export.measure.block_times import Precision, Question, measure_blocks
-from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.statistics import median_interval, ratio_interval
-from finegates_export.targets.linear_shape import LinearShape
 
 ZEROS = LinearShape(64, 20, 30)
 GATHERED = LinearShape(64, 15, 30, read_from=20)
@@ -27,7 +27,7 @@ QUICK = Precision(half_width=0.02, seconds=0.0)
 
 REPORT_MODULES = """
 import sys
-from finegates_export.measure.cost_worker import main
+from finegates_export.costs.timing.cost_worker import main
 main()
 sys.stdout.write(" ".join({name.partition(".")[0] for name in sys.modules}))
 """
@@ -117,7 +117,7 @@ def test_huge_matrices_are_measured_alone() -> None:
 
 
 def test_a_real_process_finds_finite_positive_costs_and_the_file_keeps_them(monkeypatch) -> None:
-    monkeypatch.setattr("finegates_export.measure.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
+    monkeypatch.setattr("finegates_export.costs.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
     costs = CostTable(1, precision=QUICK).milliseconds([ZEROS, SPREAD])
     assert set(costs) == {ZEROS, SPREAD}
     for cost in costs.values():

@@ -13,10 +13,10 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer
 
 from finegates_export import ExportOptions, export, verify
+from finegates_export.common.files import write_json
 from finegates_export.errors import ChainError, InputError, OutputError
-from finegates_export.files import write_json
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.export.compare import NAMES, TOLERANCE, difference, onnx_outputs, torch_outputs
 from tests.export.conftest import bundle_info
 from tests.tiny import LABELS, LORA, MAX_LENGTH

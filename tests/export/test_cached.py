@@ -14,17 +14,17 @@ import onnx_ir
 import pytest
 import torch
 
-from finegates_export.cache_layout import IDS, MASK, POSITIONS
+from finegates_export.common.cache_layout import IDS, MASK, POSITIONS
+from finegates_export.costs.model_widths import ANY_WIDTH
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.families import family_of
+from finegates_export.graphs.passes.tied_head import tie_head
 from finegates_export.graphs.saving import save_graph
-from finegates_export.model_widths import ANY_WIDTH
-from finegates_export.onnx.cached import write_cached_graph
-from finegates_export.onnx.tied_head import tie_head
-from finegates_export.planner import make_plan
+from finegates_export.graphs.targets import TARGETS
+from finegates_export.graphs.trace_cached import write_cached_graph
 from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
-from finegates_export.shrink import shrink
-from finegates_export.targets import TARGETS
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
 from finegates_export.verification.cached_forms import cached_onnx_form, cached_torch_form
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts, written_by

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from finegates_export.common.tasks import TASKS
 from finegates_export.errors import ChainError
-from finegates_export.export_options import ExportOptions
-from finegates_export.exporter import export
-from finegates_export.tasks import TASKS
+from finegates_export.pipeline.export import export
+from finegates_export.pipeline.options import ExportOptions
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import make_inputs
 from tests.export.compare import NAMES, path_of
@@ -288,10 +288,10 @@ def after(function, change):
 
 
 WRONG_STEPS = {
-    "folded": ("finegates_export.fold.fold", lambda real: after(real, nudge)),
-    "shrunk torch": ("finegates_export.shrink.shrink", lambda real: after(real, nudge)),
-    "ONNX, unoptimized": ("finegates_export.onnx.write.write_graph", lambda real: after(real, nudge_graph)),
-    "ONNX, ort-cpu": ("finegates_export.targets.ort_cpu.finish", lambda real: after(real, nudge_graph)),
+    "folded": ("finegates_export.pruning.fold.fold", lambda real: after(real, nudge)),
+    "shrunk torch": ("finegates_export.pruning.shrink.shrink", lambda real: after(real, nudge)),
+    "ONNX, unoptimized": ("finegates_export.graphs.trace.write_graph", lambda real: after(real, nudge_graph)),
+    "ONNX, ort-cpu": ("finegates_export.graphs.targets.ort_cpu.finish", lambda real: after(real, nudge_graph)),
     "ONNX, as delivered": ("finegates_export.graphs.saving.keep_outputs", lambda real: after(real, nudge_graph)),
 }
 
@@ -308,7 +308,7 @@ def test_a_wrong_step_fails_the_export_by_its_name_and_leaves_nothing(workshop, 
 
 
 def test_a_graph_with_other_weights_than_planned_is_refused(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr("finegates_export.plan.ShrinkPlan.kept_weights", property(lambda _plan: 12345))
+    monkeypatch.setattr("finegates_export.pruning.plan.ShrinkPlan.kept_weights", property(lambda _plan: 12345))
     with pytest.raises(ChainError, match="the plan says 12,345; nothing was written"):
         export(ExportOptions(ckpt=workshop.run("coupled", LORA, layers=1), out=tmp_path / "model.onnx", threads=1))
     assert list(tmp_path.iterdir()) == []
@@ -321,7 +321,7 @@ def test_the_reference_is_the_gated_model_and_not_what_fold_made_of_it(workshop,
     def forgetful(gated):
         return gated.detach_gates().merge_and_unload().eval()
 
-    monkeypatch.setattr("finegates_export.fold.fold", forgetful)
+    monkeypatch.setattr("finegates_export.pruning.fold.fold", forgetful)
     run = workshop.run(layout, LORA)
     with pytest.raises(ChainError, match=r"^folded differs"):
         export(ExportOptions(ckpt=run, out=tmp_path / "bundle", threads=1))

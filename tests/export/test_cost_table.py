@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from finegates_export.costs.blocks.linear_shape import LinearShape
+from finegates_export.costs.cost_file import cost_path, make_stamp
+from finegates_export.costs.cost_table import CostTable
+from finegates_export.costs.timing.block_times import Question
+from finegates_export.costs.timing.statistics import median_interval
 from finegates_export.errors import InputError
-from finegates_export.measure.block_times import Question
-from finegates_export.measure.cost_file import cost_path, make_stamp
-from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.statistics import median_interval
-from finegates_export.targets.linear_shape import LinearShape
 
 MS = 1_000_000
 ZEROS = LinearShape(64, 20, 30)
@@ -126,11 +126,11 @@ def test_only_what_is_missing_is_measured() -> None:
 
 def test_what_does_not_fit_into_memory_together_is_measured_in_parts(monkeypatch) -> None:
     measurer = steady()
-    monkeypatch.setattr("finegates_export.measure.cost_table.MOST_NUMBERS", ZEROS.numbers + GATHERED.numbers)
+    monkeypatch.setattr("finegates_export.costs.cost_table.MOST_NUMBERS", ZEROS.numbers + GATHERED.numbers)
     costs = table(measurer).milliseconds([ZEROS, GATHERED, SPREAD])
     assert [question.shapes for question in measurer.questions] == [(ZEROS, GATHERED), (SPREAD,)]
     assert [costs[shape].median for shape in (ZEROS, GATHERED, SPREAD)] == [10.0, 8.0, 6.0]
-    monkeypatch.setattr("finegates_export.measure.cost_table.MOST_NUMBERS", 1)
+    monkeypatch.setattr("finegates_export.costs.cost_table.MOST_NUMBERS", 1)
     alone = steady()
     table(alone, threads=1).milliseconds([ZEROS, SPREAD])
     assert [question.shapes for question in alone.questions] == [(ZEROS,), (SPREAD,)]

@@ -6,18 +6,18 @@ import numpy as np
 import onnx
 import pytest
 
-from finegates_export.families.base import find_base
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
-from finegates_export.measure.counted_costs import BYTES, counted_costs
-from finegates_export.measure.model_worker import ModelSpec, _inputs
-from finegates_export.measure.sessions import resting_session
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget
-from finegates_export.model_widths import ModelWidths
-from finegates_export.onnx.inspect import inspect_file
-from finegates_export.plan import ShrinkPlan
-from finegates_export.speed_probe import SpeedProbe
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.counted_costs import BYTES, counted_costs
+from finegates_export.costs.model_widths import ModelWidths
+from finegates_export.costs.speed_probe import SpeedProbe
+from finegates_export.costs.timing.model_worker import ModelSpec, _inputs
+from finegates_export.costs.timing.sessions import resting_session
+from finegates_export.costs.timing.timer import Budget
+from finegates_export.graphs.inspect import inspect_file
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
 
 SHAPE = Shape(2, 16)

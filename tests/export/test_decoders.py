@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from finegates_export.families import family_of
-from finegates_export.planner import rows_of_side
-from finegates_export.ragged.linear import NoAttention
+from finegates_export.pruning.planner import rows_of_side
+from finegates_export.pruning.ragged.linear import NoAttention
 from tests.export.compare import PRACTICE, REJECTED, structure_of
 from tests.export.decoding import apart, cut, logits, rows
 from tests.tiny_models import DECODER_VARIANTS, stored_model, tiny_model

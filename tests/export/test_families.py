@@ -11,11 +11,11 @@ import torch
 from finegates_export.errors import UnsupportedError
 from finegates_export.families import FAMILIES, REFUSED, family_of
 from finegates_export.families.residual import residual_map
-from finegates_export.fold import fold
 from finegates_export.gates.gated_model import GatedModel
-from finegates_export.planner import make_plan
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
 from finegates_export.pruning.widths import Widths
-from finegates_export.shrink import shrink
 from tests.export.compare import PRACTICE, REJECTED, Outputs, difference, torch_outputs
 from tests.tiny import FRACTIONS, LORA, random_gates, tiny_lora
 from tests.tiny_models import DECODER_VARIANTS, FAMILY_VARIANTS, VARIANTS, tiny_model

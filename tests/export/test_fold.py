@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from finegates_export.errors import InputError
-from finegates_export.fold import fold
 from finegates_export.gates.adapter import LoraSettings
-from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.gates.run_folder import read_run
+from finegates_export.pruning.fold import fold
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.export.compare import (
     PRACTICE,
     REJECTED,

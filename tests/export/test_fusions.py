@@ -11,13 +11,13 @@ from torch import nn
 from finegates_export.families import family_of
 from finegates_export.families.family import FUSED_ACTIVATIONS
 from finegates_export.gates.gated_model import GatedModel
+from finegates_export.graphs.inspect import inspect_graph
+from finegates_export.graphs.passes.fuse import fuse_for_ort
+from finegates_export.graphs.passes.skip_normalization import fuse_skip_normalization
 from finegates_export.graphs.products import load_graph, product_nodes
+from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.saving import save_graph
-from finegates_export.onnx.fuse import fuse_for_ort
-from finegates_export.onnx.fusions.skip_normalization import fuse_skip_normalization
-from finegates_export.onnx.inspect import inspect_graph
-from finegates_export.onnx.quantize import quantize_dynamic_int8
-from finegates_export.onnx.write import write_graph
+from finegates_export.graphs.trace import write_graph
 from tests.export.compare import REJECTED, TOLERANCE, difference, onnx_outputs, torch_outputs
 from tests.export.test_families import gated_tiny, shrunk, structure_of
 from tests.tiny import FRACTIONS

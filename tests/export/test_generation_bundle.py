@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from finegates_export import ExportOptions, export, verify
-from finegates_export.cache_layout import CacheLayout, LayerCache
+from finegates_export.common.cache_layout import CacheLayout, LayerCache
+from finegates_export.common.files import sha256_file
 from finegates_export.errors import OutputError, UnsupportedError
-from finegates_export.files import sha256_file
-from finegates_export.genai_files import genai_refusal
-from finegates_export.onnx import write
-from finegates_export.onnx.inspect import inspect_file
+from finegates_export.graphs import trace as write
+from finegates_export.graphs.inspect import inspect_file
+from finegates_export.pipeline.bundle.genai_files import genai_refusal
 from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.chain import Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 import finegates_export
+from finegates_export.common.tasks import task_of
+from finegates_export.deploy.serving.model import check_served
+from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.deploy.triton.served import check_task
+from finegates_export.deploy.web.site import has_page
 from finegates_export.errors import InputError, MissingExtraError, UnsupportedError
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
 from finegates_export.runtime import GenerationOptions, causal
 from finegates_export.runtime.limits import Limits
-from finegates_export.serving.model import check_served
-from finegates_export.serving.options import ServeOptions
-from finegates_export.serving.triton.served import check_task
-from finegates_export.tasks import task_of
-from finegates_export.web.site import has_page
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
 from tests.tiny import tiny_run
 from tests.tiny_generator import END, POSITIONS, TinyDecoder, seal, tiny_generator

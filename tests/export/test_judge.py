@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import NO_LABEL, TASKS
 from finegates_export.errors import ChainError
-from finegates_export.pooling import Pooling
-from finegates_export.tasks import NO_LABEL, TASKS
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import LONGEST, longest_sequence, make_inputs
 from tests.export.compare import NAMES

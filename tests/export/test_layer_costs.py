@@ -11,22 +11,22 @@ import onnx
 import pytest
 from transformers import BertConfig
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.blocks.layer_shapes import COPIES, PACKING_STYLES, AttentionShape, FeedForwardShape
 from finegates_export.costs.blocks.ort_cpu import block_graph
+from finegates_export.costs.grid import Grid
+from finegates_export.costs.layer_costs import LayerCosts, measure_layer_costs
+from finegates_export.costs.layer_forms import layer_forms
+from finegates_export.costs.timing.block_times import Precision, Question
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families import family_of
 from finegates_export.families.bert import Bert
+from finegates_export.graphs.inspect import TAKEN_APART
+from finegates_export.graphs.passes.packing import packs_well
 from finegates_export.graphs.products import load_graph
 from finegates_export.graphs.saving import save_graph
-from finegates_export.measure.block_times import Precision, Question
-from finegates_export.measure.grid import Grid
-from finegates_export.measure.layer_costs import LayerCosts, measure_layer_costs
-from finegates_export.measure.layer_forms import layer_forms
-from finegates_export.measure.shapes import Shape
-from finegates_export.onnx.inspect import TAKEN_APART
-from finegates_export.onnx.write import write_graph
-from finegates_export.targets.layer_shapes import COPIES, PACKING_STYLES, AttentionShape, FeedForwardShape
-from finegates_export.targets.ort_cpu import finish
-from finegates_export.targets.packing import packs_well
+from finegates_export.graphs.targets.ort_cpu import finish
+from finegates_export.graphs.trace import write_graph
 from tests.export.test_families import gated_tiny, shrunk
 from tests.export.test_fusions import RAGGED
 
@@ -322,7 +322,7 @@ def test_blocks_in_a_row_have_weights_of_their_own_and_read_each_other() -> None
 
 
 def test_a_real_process_finds_finite_costs_and_the_cache_keeps_them(monkeypatch) -> None:
-    monkeypatch.setattr("finegates_export.measure.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
+    monkeypatch.setattr("finegates_export.costs.cost_table.KEPT_HALF_WIDTH", 100.0)  # on a machine that tests busily
     quick = Precision(half_width=1.0, seconds=0.0)
     measured = measure_layer_costs(Bert(), config(), Shape(16, 32), threads=1, precision=quick)[0]
     for grid in (measured.attention, measured.packed, measured.feed_forward):

@@ -15,20 +15,20 @@ import torch
 from safetensors.torch import load_file
 
 from finegates_export import ExportOptions, SharedBase, export, export_many
-from finegates_export import fold as folding
 from finegates_export.cli import main
+from finegates_export.common.files import sha256_tree
 from finegates_export.errors import InputError, OutputError, RunFolderError
-from finegates_export.families import base as base_module
-from finegates_export.families import shared_base
-from finegates_export.families.base import find_base
-from finegates_export.families.weights import read_tensors
-from finegates_export.files import sha256_tree
-from finegates_export.fold import fold
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run, write_run
-from finegates_export.planner import make_plan
-from finegates_export.shrink import shrink
-from finegates_export.targets import ort_cpu
+from finegates_export.graphs.targets import ort_cpu
+from finegates_export.pruning import fold as folding
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
+from finegates_export.sources import base as base_module
+from finegates_export.sources import shared_base
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run, write_run
+from finegates_export.sources.weights import read_tensors
 from tests.tiny import LORA, tiny_base, tiny_run
 from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
 
@@ -233,7 +233,7 @@ def test_an_error_that_nobody_foresaw_stops_no_other_run(runs, tmp_path, monkeyp
             raise RuntimeError("out of luck")
         return export(options, base)
 
-    monkeypatch.setattr("finegates_export.many_exports.export", spoiled)
+    monkeypatch.setattr("finegates_export.pipeline.export_many.export", spoiled)
     many = export_many([ExportOptions(ckpt=runs[name], out=tmp_path / name, threads=1) for name in ("two", "score")])
     assert many.failures == (f"{runs['two']}: RuntimeError: out of luck",)
     assert [path.name for path in tmp_path.iterdir()] == ["score"]

@@ -13,10 +13,10 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from onnx.numpy_helper import from_array
 from transformers import masking_utils
 
-from finegates_export.families.base import find_base
-from finegates_export.onnx.fusions.round_trips import drop_round_trips
-from finegates_export.onnx.padding_mask import spread_padding
-from finegates_export.onnx.write import write_graph
+from finegates_export.graphs.padding_mask import spread_padding
+from finegates_export.graphs.passes.round_trips import drop_round_trips
+from finegates_export.graphs.trace import write_graph
+from finegates_export.sources.base import find_base
 from tests.tiny import tiny_base
 
 LOOKED_UP = "GatherND"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from finegates_export import ExportOptions, export, memory
-from finegates_export import export_job as jobs
-from finegates_export.onnx import write
+from finegates_export import ExportOptions, export
+from finegates_export.graphs import trace as write
+from finegates_export.pipeline import job as jobs
+from finegates_export.pipeline import memory
 from tests.export.conftest import bundle_info
 
 LENIENT = {"min_agreement": 0.0, "max_metric_loss": 1000.0}
@@ -51,7 +52,7 @@ def test_a_graph_is_gone_before_its_file_is_checked(
 def test_a_decoder_that_was_given_up_is_made_again_to_rank_its_linears(
     workshop: Any, run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finegates_export.onnx import sensitivity
+    from finegates_export.pipeline import sensitivity
 
     ranked: list[Any] = []
     rank = sensitivity.rank_by_sensitivity

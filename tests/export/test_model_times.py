@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.timing.model_times import time_in_processes, time_models
+from finegates_export.costs.timing.model_worker import ModelSpec
+from finegates_export.costs.timing.timer import Budget, time_until
 from finegates_export.errors import MeasurementError
-from finegates_export.measure.model_times import time_in_processes, time_models
-from finegates_export.measure.model_worker import ModelSpec
-from finegates_export.measure.shapes import Shape
-from finegates_export.measure.timer import Budget, time_until
 from tests.export.conftest import Workshop
 
 REPORT_MODULES = """
 import sys
-from finegates_export.measure.model_worker import main
+from finegates_export.costs.timing.model_worker import main
 main()
 sys.stdout.write(" ".join({name.partition(".")[0] for name in sys.modules}))
 """

@@ -10,8 +10,8 @@ import pytest
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array
 
-from finegates_export.onnx.inspect import TAKEN_APART
-from finegates_export.targets.ort_norms import split_skip_norms
+from finegates_export.graphs.inspect import TAKEN_APART
+from finegates_export.graphs.passes.split_norms import split_skip_norms
 from tests.export.compare import REJECTED, TOLERANCE
 
 WIDTH = 12

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 import pytest
 
-from finegates_export.onnx.one_file import write_one_file
+from finegates_export.graphs.one_file import write_one_file
 
 FEW, MANY = 3, 70_000
 """Values whose lengths take one byte and three."""

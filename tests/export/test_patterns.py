@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
+from finegates_export.common.tasks import TASKS
+from finegates_export.graphs.inspect import constant_matrix
 from finegates_export.graphs.products import load_graph
-from finegates_export.onnx.inspect import constant_matrix
-from finegates_export.plan import ShrinkPlan
-from finegates_export.tasks import TASKS
+from finegates_export.pruning.plan import ShrinkPlan
 from tests.export.compare import TOLERANCE
 from tests.export.conftest import bundle_info
 from tests.patterns.draw import ADAPTERS, DECODER_TASKS, draw_pattern

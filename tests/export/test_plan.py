@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from finegates_export.errors import InputError
-from finegates_export.plan import ShrinkPlan
-from finegates_export.planner import make_plan
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.pruning.planner import make_plan
+from finegates_export.pruning.shrink import shrink
 from finegates_export.pruning.widths import Widths
-from finegates_export.shrink import shrink
 from tests.export.compare import PRACTICE, difference, linear_of, structure_of, torch_outputs
 from tests.tiny_models import tiny_model
 

@@ -17,11 +17,11 @@ from torch import nn
 import finegates_export
 from finegates_export import ExportOptions, export, verify
 from finegates_export.errors import ChainError, FusionError, InputError
-from finegates_export.onnx.blockwise import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
-from finegates_export.onnx.inspect import inspect_file
-from finegates_export.onnx.quantize import quantize_dynamic_int8
-from finegates_export.onnx.sensitivity import INT8, blockwise_int4, rank_by_sensitivity
-from finegates_export.onnx.set_aside import set_aside
+from finegates_export.graphs.inspect import inspect_file
+from finegates_export.graphs.quantization.int4 import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
+from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
+from finegates_export.graphs.quantization.set_aside import set_aside
+from finegates_export.pipeline.sensitivity import INT8, blockwise_int4, rank_by_sensitivity
 from tests.export.conftest import bundle_info
 from tests.tiny_models import IMAGE_VARIANTS
 
@@ -30,8 +30,8 @@ LENIENT = {"min_agreement": 0.0, "max_metric_loss": 100.0}
 INT4 = 0.6
 """Largest difference of a tiny 4-bit model, of the scale; another model is a whole scale away."""
 QUANTIZERS = {
-    "int8": "finegates_export.onnx.quantize.quantize_dynamic_int8",
-    "int4": "finegates_export.onnx.blockwise.quantize_int4",
+    "int8": "finegates_export.graphs.quantization.int8.quantize_dynamic_int8",
+    "int4": "finegates_export.graphs.quantization.int4.quantize_int4",
 }
 UP = "bert.encoder.layer.0.intermediate.dense"
 
@@ -69,7 +69,7 @@ def test_weights_that_were_set_aside_come_back_as_they_were(tmp_path, monkeypatc
     product_graph(plain, *(generator.standard_normal((32, 32)).astype(np.float32) for _ in range(3)))
     assert set_aside(plain, tmp_path / "all.onnx", ["product1"]) == [], "small ones stay"
     quantize_dynamic_int8(plain, without, ["product1"])
-    monkeypatch.setattr("finegates_export.onnx.set_aside.LARGE", 32 * 32)
+    monkeypatch.setattr("finegates_export.graphs.quantization.set_aside.LARGE", 32 * 32)
     assert set_aside(plain, tmp_path / "some.onnx", ["product1"]) == ["w0", "w2"]
     quantize_dynamic_int8(plain, apart, ["product1"])
     one, other = (onnx.load(path).graph for path in (without, apart))
@@ -240,7 +240,7 @@ def spoiling(form, spoiled):
 def test_a_linear_that_predictions_cannot_do_without_is_left_in_float(run, tmp_path, monkeypatch, form):
     monkeypatch.setattr(QUANTIZERS[form], spoiling(form, spoiled=4))
     ranked = functools.partial(lambda order, *_: order, [UP, *(f"bert.encoder.layer.0.{n}" for n in "abc")])
-    monkeypatch.setattr("finegates_export.onnx.sensitivity.rank_by_sensitivity", ranked)
+    monkeypatch.setattr("finegates_export.pipeline.sensitivity.rank_by_sensitivity", ranked)
     report = exported(run, tmp_path / "b", form, min_agreement=0.6)
     assert [left.linear for left in report.quantized.left_in_float] == [UP]
     assert report.quantized.products == 5
@@ -252,7 +252,7 @@ def test_a_linear_that_predictions_cannot_do_without_is_left_in_float(run, tmp_p
 def test_nothing_is_written_where_leaving_half_in_float_does_not_help(run, tmp_path, monkeypatch, form):
     monkeypatch.setattr(QUANTIZERS[form], spoiling(form, spoiled=0))
     monkeypatch.setattr(
-        "finegates_export.onnx.sensitivity.rank_by_sensitivity", lambda _model, linears, *_: linears[::-1]
+        "finegates_export.pipeline.sensitivity.rank_by_sensitivity", lambda _model, linears, *_: linears[::-1]
     )
     with pytest.raises(ChainError, match=f"^{form}, fused agrees"):
         exported(run, tmp_path / "b", form, min_agreement=0.9)

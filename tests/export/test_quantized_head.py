@@ -10,8 +10,8 @@ import pytest
 
 import finegates_export
 from finegates_export import ExportOptions, export, verify
+from finegates_export.common.graph_forms import GRAPH_FILES
 from finegates_export.errors import UnsupportedError
-from finegates_export.graph_forms import GRAPH_FILES
 from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.chain import Tolerances
 from finegates_export.verification.prompts import left_padded

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from finegates_export.costs.cost_table import CostTable
+from finegates_export.costs.gather_judge import GatherJudge
+from finegates_export.graphs.inspect import constant_matrix
 from finegates_export.graphs.products import load_graph
-from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.gather_judge import GatherJudge
-from finegates_export.onnx.inspect import constant_matrix
-from finegates_export.plan import ShrinkPlan
-from finegates_export.residual_sides import ResidualUse, always, never, residual_plans
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.pruning.residual_sides import ResidualUse, always, never, residual_plans
 from tests.export.compare import TOLERANCE
 from tests.export.conftest import bundle_info
 from tests.export.test_families import gated_tiny, shrunk, structure_of

@@ -15,8 +15,8 @@ import torch
 
 import finegates_export
 from finegates_export.errors import InputError
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.tiny import LABELS, LORA, MAX_LENGTH, labelled_texts, tiny_tokenizer
 
 TEXTS = [text for text, _ in labelled_texts(40)]

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import finegates_export
+from finegates_export.common.files import sha256_file
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.files import sha256_file
 from finegates_export.runtime.batching import BATCHES_TOGETHER
 from finegates_export.runtime.session import SessionOptions, open_session
 from tests.tiny import LORA, MAX_LENGTH, labelled_texts, tiny_tokenizer

@@ -14,7 +14,7 @@ from finegates_export.errors import InputError
 from finegates_export.families.bert import Bert
 from finegates_export.gates.bank import LEAST_OPEN, GateBank
 from finegates_export.gates.layout import build_layout
-from finegates_export.gates.settle import settle, settle_width
+from finegates_export.pruning.settle import settle, settle_width
 from finegates_export.pruning.widths import Widths
 
 

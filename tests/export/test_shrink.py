@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from finegates_export.fold import fold
 from finegates_export.gates.adapter import LoraSettings
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.ragged import RaggedAttention
-from finegates_export.ragged.linear import NoAttention
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.ragged import RaggedAttention
+from finegates_export.pruning.ragged.linear import NoAttention
 from tests.export.compare import (
     PRACTICE,
     REJECTED,

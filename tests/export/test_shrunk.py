@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from finegates_export import export, load, load_torch, save_torch, verify
 from finegates_export.errors import ChainError, InputError, RunFolderError
-from finegates_export.export_options import ExportOptions
-from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.gated_model import plain_model
-from finegates_export.gates.run_folder import read_run
-from finegates_export.plan import ShrinkPlan
+from finegates_export.pipeline.options import ExportOptions
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.export.compare import PRACTICE, REJECTED, difference, torch_outputs
 from tests.export.conftest import bundle_info
 from tests.tiny import LORA
@@ -129,7 +129,7 @@ def test_a_newer_schema_is_refused(copied):
 
 
 def test_weights_of_other_widths_are_refused(copied):
-    from finegates_export.files import sha256_file
+    from finegates_export.common.files import sha256_file
 
     tensors = load_file(copied / "model.safetensors")
     name = "bert.encoder.layer.0.intermediate.dense.bias"

@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 
 from finegates_export import ExportOptions, export
+from finegates_export.costs.blocks.linear_shape import LinearShape
 from finegates_export.costs.blocks.ort_cpu import block_graph
-from finegates_export.measure.cost_table import CostTable
-from finegates_export.measure.int8_judge import Int8Judge
-from finegates_export.onnx.inspect import inspect_file
-from finegates_export.residual_sides import always, residual_plans
-from finegates_export.slow_linears import LinearSize, slow_linears
-from finegates_export.targets.linear_shape import LinearShape
+from finegates_export.costs.cost_table import CostTable
+from finegates_export.costs.int8_judge import Int8Judge
+from finegates_export.graphs.inspect import inspect_file
+from finegates_export.pruning.residual_sides import always, residual_plans
+from finegates_export.pruning.slow_linears import LinearSize, slow_linears
 from tests.export.test_families import gated_tiny, shrunk, structure_of
 from tests.tiny import LORA
 
@@ -252,7 +252,7 @@ def test_an_unknown_choice_is_refused(tmp_path):
 
 
 def test_a_real_process_compares_both_precisions(monkeypatch):
-    from finegates_export.measure.block_times import Precision, Question, measure_blocks
+    from finegates_export.costs.timing.block_times import Precision, Question, measure_blocks
 
     question = Question((INT8, FLOAT), "ort-cpu", 1, Precision(0.9, 0.0), first=(0,), second=(1,))
     times = measure_blocks(question)

@@ -10,16 +10,16 @@ import onnx
 import pytest
 import torch
 
+from finegates_export.common.shapes import Shape
+from finegates_export.costs.model_widths import ModelWidths
+from finegates_export.costs.speed_probe import HALF_WIDTH, ROUNDS, Anchor, SpeedProbe
 from finegates_export.errors import InputError
-from finegates_export.families.base import find_base
-from finegates_export.fold import fold
 from finegates_export.gates.gated_model import GatedModel
-from finegates_export.gates.run_folder import read_run
-from finegates_export.measure.shapes import Shape
-from finegates_export.model_widths import ModelWidths
-from finegates_export.planner import make_plan
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.planner import make_plan
 from finegates_export.pruning.widths import Widths
-from finegates_export.speed_probe import HALF_WIDTH, ROUNDS, Anchor, SpeedProbe
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run
 from tests.export.compare import structure_of
 from tests.tiny import FRACTIONS, random_gates
 from tests.tiny_models import tiny_model
@@ -73,7 +73,7 @@ def clock(monkeypatch) -> Clock:
         clock.written.append(path.stem)
 
     monkeypatch.setattr(SpeedProbe, "write", write)
-    monkeypatch.setattr("finegates_export.speed_probe.time_models", clock)
+    monkeypatch.setattr("finegates_export.costs.speed_probe.time_models", clock)
     return clock
 
 
@@ -128,7 +128,7 @@ def test_processes_go_on_until_they_agree_or_time_is_over(base, monkeypatch) -> 
         return {"unpruned": [4 * MS] * 8, "pruned": [answers.pop(0) * MS] * 8}
 
     monkeypatch.setattr(SpeedProbe, "write", lambda *_: None)
-    monkeypatch.setattr("finegates_export.speed_probe.time_models", clock)
+    monkeypatch.setattr("finegates_export.costs.speed_probe.time_models", clock)
     with SpeedProbe(find_base(str(base)), "classification", LABELS, shape=SHAPE, processes=3) as probe:
         asked, answers[:] = [], [2.0] * 9
         assert probe.speedup(masks(neurons=8)).median == 2.0

@@ -14,10 +14,10 @@ import pytest
 from finegates_export import ExportOptions, export, verify
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.errors import ChainError, FusionError, InputError, UnsupportedError
-from finegates_export.onnx.half import LARGEST, to_float16
-from finegates_export.onnx.inspect import inspect_file
-from finegates_export.onnx.standard import standard_operators
-from finegates_export.targets import TARGETS
+from finegates_export.graphs.inspect import inspect_file
+from finegates_export.graphs.passes.half import LARGEST, to_float16
+from finegates_export.graphs.passes.standard import standard_operators
+from finegates_export.graphs.targets import TARGETS
 from finegates_trainer import TrainOptions
 from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS, TRACED_VARIANTS
 
@@ -174,7 +174,7 @@ def test_float16_that_predicts_otherwise_is_not_delivered(workshop, tmp_path, mo
         bias.const_value = onnx_ir.tensor(bias.const_value.numpy() + np.float16([9, -9, 0]), name=bias.name)
         return half
 
-    monkeypatch.setattr("finegates_export.onnx.half.to_float16", spoiled)
+    monkeypatch.setattr("finegates_export.graphs.passes.half.to_float16", spoiled)
     with pytest.raises(ChainError, match="float16 "):
         export(ExportOptions(ckpt=workshop.run("coupled", layers=1), out=tmp_path / "b", target="tensorrt", threads=1))
     assert not (tmp_path / "b").exists()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from finegates_export import ExportOptions, export, load
+from finegates_export.common.tasks import TASKS
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
 from finegates_export.runtime.reading import windows_of
-from finegates_export.tasks import TASKS
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
 from tests.tiny import LORA, labelled_texts, tiny_run, tiny_tokenizer
 

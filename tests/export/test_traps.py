@@ -12,18 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finegates_export.errors import FusionError, InputError
-from finegates_export.export_options import ExportOptions
-from finegates_export.exporter import export
 from finegates_export.families.bert import Bert
-from finegates_export.fold import fold
 from finegates_export.gates.adapter import load_adapter, read_adapter, save_adapter
 from finegates_export.gates.gate import gate_noise
+from finegates_export.graphs.inspect import inspect_file, inspect_graph
+from finegates_export.graphs.passes.fuse import fuse_for_ort
 from finegates_export.graphs.products import load_graph
+from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.saving import save_graph
-from finegates_export.onnx.fuse import fuse_for_ort
-from finegates_export.onnx.inspect import inspect_file, inspect_graph
-from finegates_export.onnx.quantize import quantize_dynamic_int8
-from finegates_export.onnx.write import write_graph
+from finegates_export.graphs.trace import write_graph
+from finegates_export.pipeline.export import export
+from finegates_export.pipeline.options import ExportOptions
+from finegates_export.pruning.fold import fold
 from tests.export.compare import (
     NAMES,
     PRACTICE,

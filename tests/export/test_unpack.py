@@ -10,10 +10,10 @@ import onnx_ir
 import onnxruntime
 import pytest
 
+from finegates_export.costs.blocks.layer_shapes import COPIES, AttentionShape
 from finegates_export.costs.blocks.ort_cpu import block_graph
-from finegates_export.targets.layer_shapes import COPIES, AttentionShape
-from finegates_export.targets.ort_unpack import unpack_attention
-from finegates_export.targets.packing import packed_width, packs_well
+from finegates_export.graphs.passes.packing import packed_width, packs_well
+from finegates_export.graphs.passes.unpack_attention import unpack_attention
 from tests.export.compare import REJECTED, TOLERANCE
 
 NARROW = AttentionShape(2, 8, hidden=32, all_heads=4, head_dim=32, heads=4, qk=8, vo=8, packed=True)

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from finegates_export import ExportOptions, GenerationOptions, export, load, verify
 from finegates_export.errors import ChainError, InputError, UnsupportedError
+from finegates_export.pruning.vocabulary.cut import VocabularyCut, cut_again, cut_to_text
+from finegates_export.pruning.vocabulary.needed import cut_content, needed_tokens
 from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.prompts import left_padded
-from finegates_export.vocabulary.cut import VocabularyCut, cut_again, cut_to_text
-from finegates_export.vocabulary.needed import cut_content, needed_tokens
 from tests.export.conftest import bundle_info
 from tests.tiny import tiny_run
 from tests.trainer.decoders import END, byte_pair_tokenizer
@@ -157,7 +157,7 @@ def test_a_bundle_is_verified_token_by_token_and_its_graph_alone_is_refused(run,
         verify(run, bundles[1] / "model.onnx", threads=1)
     made = cut_again(run, bundles[1], 64, bundle_info(bundles[1])["vocabulary"])
     shifted = replace(made, kept=np.roll(made.kept, 1))
-    monkeypatch.setattr("finegates_export.vocabulary.cut.cut_again", lambda *_given: shifted)
+    monkeypatch.setattr("finegates_export.pruning.vocabulary.cut.cut_again", lambda *_given: shifted)
     with pytest.raises(ChainError, match=r"^model\.onnx differs from the gated model"):
         verify(run, bundles[1], threads=1)
 

@@ -7,9 +7,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from finegates_export import load
+from finegates_export.common.tasks import task_of
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.reading import TextReader
-from finegates_export.tasks import task_of
 from tests.tiny import MAX_LENGTH
 
 TEXTS = ["the film was very nice", "the  film was very nice ", "  the film"]

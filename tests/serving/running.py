@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 
 SECONDS = 60
-COMMAND = [sys.executable, "-m", "finegates_export.serving.cli"]
+COMMAND = [sys.executable, "-m", "finegates_export.deploy.serving.cli"]
 
 
 class Said(NamedTuple):

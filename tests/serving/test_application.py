@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from finegates_export.serving.application import Application
-from finegates_export.serving.batches import Batches
-from finegates_export.serving.metrics import Metrics
-from finegates_export.serving.model import ServedModel
-from finegates_export.serving.options import ServeOptions
-from finegates_export.tasks import task_of
+from finegates_export.common.tasks import task_of
+from finegates_export.deploy.serving.application import Application
+from finegates_export.deploy.serving.batches import Batches
+from finegates_export.deploy.serving.metrics import Metrics
+from finegates_export.deploy.serving.model import ServedModel
+from finegates_export.deploy.serving.options import ServeOptions
 
 MODEL = ServedModel("regression", task_of("regression"), (), "float", ("CPUExecutionProvider",))
 ASKED = {

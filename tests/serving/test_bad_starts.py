@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from finegates_export.serving.cli import main
-from finegates_export.serving.options import ServeOptions
+from finegates_export.deploy.serving.cli import main
+from finegates_export.deploy.serving.options import ServeOptions
 
 
 def said(capsys, monkeypatch, *words):
@@ -83,7 +83,7 @@ def test_an_impossible_option_is_named(options, told):
 
 LIGHT = """
 import sys
-import finegates_export.serving.server, finegates_export.serving.cli
+import finegates_export.deploy.serving.server, finegates_export.deploy.serving.cli
 print(sorted(set(sys.modules) & {"torch", "transformers", "onnxruntime", "ray", "fastapi"}))
 """
 

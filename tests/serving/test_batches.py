@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from finegates_export.serving.batches import AHEAD, Batches
-from finegates_export.serving.metrics import Metrics
-from finegates_export.serving.model import Replica
-from finegates_export.serving.options import ServeOptions
-from finegates_export.serving.refusals import Refused
-from finegates_export.serving.replicas import Replicas
+from finegates_export.deploy.serving.batches import AHEAD, Batches
+from finegates_export.deploy.serving.metrics import Metrics
+from finegates_export.deploy.serving.model import Replica
+from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.deploy.serving.refusals import Refused
+from finegates_export.deploy.serving.replicas import Replicas
 
 
 class Model:

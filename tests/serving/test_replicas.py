@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.parse import urlsplit
 
-from finegates_export.commands import INTERRUPTED_STATUS
+from finegates_export.common.commands import INTERRUPTED_STATUS
 from tests.serving.running import SECONDS, eventually, serving
 from tests.tiny import labelled_texts
 

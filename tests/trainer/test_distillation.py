@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from finegates_export.errors import InputError
 from finegates_trainer import train
-from finegates_trainer.distillation import DistillationWeights, Teacher
-from finegates_trainer.reporter import Silent
-from finegates_trainer.setup import prepare
+from finegates_trainer.learning.distillation import DistillationWeights, Teacher
+from finegates_trainer.running.reporter import Silent
+from finegates_trainer.running.setup import prepare
 from tests.tiny import labelled_texts, tiny_base, tiny_rows
 from tests.trainer.conftest import write_rows
 from tests.trainer.test_train import options
@@ -43,7 +43,7 @@ def test_a_model_is_no_distance_from_itself_and_some_from_another(
     run = train(options(base, rows, tmp_path / "again", layout="none", max_steps=1, learning_rate=1e-9))
     settings = DistillationWeights(*weights, 2.0)
     assert loss_of(training, Teacher(run, training.gated, settings)) < 1e-6
-    from finegates_export.gates.run_folder import read_run
+    from finegates_export.sources.run_folder import read_run
 
     far = loss_of(training, Teacher(read_run(teacher), training.gated, settings))
     assert far > 1e-4

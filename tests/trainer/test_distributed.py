@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from finegates_export.common.tasks import NO_LABEL, Unit
 from finegates_export.errors import InputError
-from finegates_export.tasks import NO_LABEL, Unit
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.batches import EpochBatches
-from finegates_trainer.losses import TaskLoss
-from finegates_trainer.next_tokens import NextTokens
+from finegates_trainer.data.batches import EpochBatches
+from finegates_trainer.learning.losses import TaskLoss
+from finegates_trainer.learning.next_tokens import NextTokens
 from finegates_trainer.processes import Processes, check_launch
 from tests.tiny import tiny_base
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from finegates_export.common.files import write_json
 from finegates_export.errors import UnsupportedError
-from finegates_export.families.base import find_base
-from finegates_export.files import write_json
-from finegates_export.fold import fold
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.planner import make_plan
+from finegates_export.pruning.fold import fold
+from finegates_export.pruning.planner import make_plan
 from finegates_export.pruning.widths import Widths
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
 from finegates_trainer import TrainOptions, train
 from tests.tiny import tiny_base
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from finegates_export.common.tasks import NO_LABEL
 from finegates_export.errors import InputError
-from finegates_export.tasks import NO_LABEL
 from finegates_trainer.data import DataSource, Rows, read_data
-from finegates_trainer.examples import TextExamples
-from finegates_trainer.tokenizing import make_examples
+from finegates_trainer.data.examples import TextExamples
+from finegates_trainer.data.tokenizing import make_examples
 from tests.trainer.conftest import write_rows
 from tests.trainer.decoders import CHAT, END, MARKED_CHAT, decoder_tokenizer
 

@@ -12,22 +12,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finegates_export.common.tasks import NO_LABEL
+from finegates_export.costs.counted_costs import counted_costs
+from finegates_export.costs.model_widths import Mask, ModelWidths
+from finegates_export.costs.speed_probe import SpeedProbe
+from finegates_export.costs.timing.model_times import Rounds
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.families.base import find_base
-from finegates_export.gates.assemble import assemble, base_of
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.run_folder import Run, read_run
-from finegates_export.measure.counted_costs import counted_costs
-from finegates_export.measure.model_times import Rounds
-from finegates_export.model_widths import Mask, ModelWidths
-from finegates_export.speed_probe import SpeedProbe
-from finegates_export.tasks import NO_LABEL
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import Run, read_run
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.distillation import DistillationWeights, Teacher
-from finegates_trainer.metrics import compute_metrics
-from finegates_trainer.predictions import predictions_of
-from finegates_trainer.reporter import Silent
-from finegates_trainer.setup import prepare
+from finegates_trainer.learning.distillation import DistillationWeights, Teacher
+from finegates_trainer.learning.metrics import compute_metrics
+from finegates_trainer.learning.predictions import predictions_of
+from finegates_trainer.running.reporter import Silent
+from finegates_trainer.running.setup import prepare
 from tests.trainer.conftest import write_rows
 from tests.trainer.decoders import decoder_base, write_documents
 from tests.trainer.test_distillation import loss_of
@@ -89,7 +89,7 @@ def test_a_run_learns_ends_at_its_share_and_is_read_back(
 def test_an_exported_graph_is_scored_as_training_scored_the_model(
     bases: dict[str, Path], text: Path, tmp_path: Path
 ) -> None:
-    from finegates_bench.quality import evaluation_rows, graph_metric
+    from finegates_bench.measuring.quality import evaluation_rows, graph_metric
     from finegates_export import ExportOptions, export
 
     run = train(options(bases["llama"], text, tmp_path / "run", target_removed=0.3))
@@ -161,7 +161,7 @@ def test_levels_rows_and_conversations(bases: dict[str, Path], tmp_path: Path) -
 def test_samples_are_as_many_as_their_logits_allow(
     bases: dict[str, Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finegates_trainer.training.GENERATION_SAMPLES", 40)
+    monkeypatch.setattr("finegates_trainer.running.training.GENERATION_SAMPLES", 40)
     run = train(options(bases["llama"], text, tmp_path / "run", max_steps=1))
     assert run.samples is not None
     assert len(run.samples["input_ids"]) == 2

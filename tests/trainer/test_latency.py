@@ -12,15 +12,15 @@ import pytest
 import torch
 from transformers import BertConfig
 
+from finegates_export.costs.grid import Grid
+from finegates_export.costs.speed_probe import Anchor
+from finegates_export.costs.timing.statistics import Interval
 from finegates_export.errors import InputError
 from finegates_export.families.bert import Bert
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.layout import build_layout
-from finegates_export.gates.run_folder import read_run
-from finegates_export.measure.grid import Grid
-from finegates_export.measure.statistics import Interval
 from finegates_export.pruning.widths import Widths
-from finegates_export.speed_probe import Anchor
+from finegates_export.sources.run_folder import read_run
 from finegates_trainer import train
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
 from finegates_trainer.objectives.latency import LatencyObjective

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from finegates_export.families.base import find_base
+from finegates_export.common.tasks import NO_LABEL
 from finegates_export.gates.gated_model import GatedModel
-from finegates_export.tasks import NO_LABEL
-from finegates_trainer import next_tokens
-from finegates_trainer.losses import TaskLoss
-from finegates_trainer.metrics import compute_metrics
-from finegates_trainer.next_tokens import NextTokens, postpone_head
-from finegates_trainer.predictions import predictions_of
+from finegates_export.sources.base import find_base
+from finegates_trainer.learning import next_tokens
+from finegates_trainer.learning.losses import TaskLoss
+from finegates_trainer.learning.metrics import compute_metrics
+from finegates_trainer.learning.next_tokens import NextTokens, postpone_head
+from finegates_trainer.learning.predictions import predictions_of
 from tests.trainer.decoders import decoder_base
 
 ROWS, TOKENS = 5, 7

@@ -13,15 +13,15 @@ from finegates_export.families.bert import Bert
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.layout import build_layout
-from finegates_export.gates.run_folder import read_run
-from finegates_export.magnitude import magnitude_scores
+from finegates_export.pruning.magnitude import magnitude_scores
 from finegates_export.pruning.widths import Widths
+from finegates_export.sources.run_folder import read_run
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.objectives.make import make_objective
 from finegates_trainer.objectives.penalty import PenaltyObjective
 from finegates_trainer.objectives.share import ShareObjective
 from finegates_trainer.objectives.target import TargetObjective
-from finegates_trainer.setup import Training, prepare
+from finegates_trainer.running.make_objective import make_objective
+from finegates_trainer.running.setup import Training, prepare
 from tests.trainer.test_train import options
 
 STEPS = 400

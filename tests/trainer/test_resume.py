@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from finegates_export.common.files import sha256_tree
 from finegates_export.errors import OutputError, RunFolderError
-from finegates_export.files import sha256_tree
 from finegates_trainer import train
-from finegates_trainer.reporter import Silent, StepReport
+from finegates_trainer.running.reporter import Silent, StepReport
 from tests.trainer.test_train import options
 
 

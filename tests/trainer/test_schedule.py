@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finegates_trainer.schedule import Schedule
+from finegates_trainer.learning.schedule import Schedule
 
 
 def test_one_level_goes_free_close_settled_and_reaches_its_aim() -> None:

@@ -13,7 +13,7 @@ from finegates_export.gates.gate import OPEN_MU
 from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.budget import ShareBudget
 from finegates_trainer.objectives.sensitivity import PERIOD, SensitivityObjective
-from finegates_trainer.setup import Training, prepare
+from finegates_trainer.running.setup import Training, prepare
 from tests.trainer.test_train import options
 
 

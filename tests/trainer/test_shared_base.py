@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from finegates_export.errors import InputError
-from finegates_export.families.shared_base import SharedBase
-from finegates_export.gates.run_folder import Run
+from finegates_export.sources.run_folder import Run
+from finegates_export.sources.shared_base import SharedBase
 from finegates_trainer import TrainOptions, train
 
 

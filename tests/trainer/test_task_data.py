@@ -13,16 +13,16 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import RobertaTokenizer
 
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import NO_LABEL
 from finegates_export.errors import InputError
-from finegates_export.families.base import find_base
-from finegates_export.pooling import Pooling
-from finegates_export.tasks import NO_LABEL
+from finegates_export.sources.base import find_base
 from finegates_trainer.data import DataSource, Rows, encode_labels, label_names, read_data
-from finegates_trainer.examples import PairExamples, TextExamples
-from finegates_trainer.losses import TaskLoss
-from finegates_trainer.metrics import METRICS, compute_metrics, gain, is_better
-from finegates_trainer.predictions import predictions_of
-from finegates_trainer.tokenizing import make_examples
+from finegates_trainer.data.examples import PairExamples, TextExamples
+from finegates_trainer.data.tokenizing import make_examples
+from finegates_trainer.learning.losses import TaskLoss
+from finegates_trainer.learning.metrics import METRICS, compute_metrics, gain, is_better
+from finegates_trainer.learning.predictions import predictions_of
 from tests.tiny import tiny_base, tiny_tokenizer
 from tests.trainer.conftest import COLOURS, write_rows
 

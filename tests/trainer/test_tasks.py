@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from finegates_export import ExportOptions, export, load, verify
+from finegates_export.common.tasks import NO_LABEL
 from finegates_export.errors import ChainError, InputError
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import Run, read_run
 from finegates_export.runtime import Answer, LabelSet
 from finegates_export.runtime.reading import windows_of
-from finegates_export.tasks import NO_LABEL
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import Run, read_run
 from finegates_trainer import TrainOptions, train
 from tests.tiny import LABELS, OPINIONS, labelled_texts, tiny_tokenizer
 
@@ -120,7 +120,7 @@ def test_verify_accepts_the_bundle_and_refuses_another_runs(trained: Trained, ta
 
 @pytest.mark.parametrize("task", CHANCE)
 def test_the_bench_scores_a_graph_as_training_scored_the_model(trained: Trained, task: str, tmp_path: Path) -> None:
-    from finegates_bench.quality import evaluation_rows, graph_metric
+    from finegates_bench.measuring.quality import evaluation_rows, graph_metric
 
     run = trained.run(task)
     names = base_of(run).family().input_names(base_of(run).config())
@@ -255,7 +255,7 @@ def test_embeddings_are_those_of_the_gated_model_whoever_pools(trained: Trained,
 def test_images_are_classified_from_pixels(trained: Trained, task_rows: dict[str, Path]) -> None:
     from PIL import Image
 
-    from finegates_export.families.base import find_base
+    from finegates_export.sources.base import find_base
 
     run = trained.run("image-classification")
     processor = find_base(str(run.info.base_id)).image_processor()

@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finegates_export.common.files import write_json
 from finegates_export.errors import DivergedError, InputError, RunFolderError
-from finegates_export.families.base import find_base
-from finegates_export.files import write_json
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.base import find_base
+from finegates_export.sources.run_folder import read_run
 from finegates_trainer import TrainOptions, train
-from finegates_trainer.reporter import Silent
-from finegates_trainer.setup import prepare
+from finegates_trainer.running.reporter import Silent
+from finegates_trainer.running.setup import prepare
 from tests.tiny import tiny_base
 from tests.trainer.conftest import write_rows
 

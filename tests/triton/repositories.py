@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from finegates_export.serving.triton import TritonOptions, write_repository
+from finegates_export.deploy.triton import TritonOptions, write_repository
 
 STAND_IN = Path(__file__).parent / "onnxruntime_model.py"
 

@@ -11,12 +11,12 @@ import pytest
 
 from finegates_export import ExportOptions, export
 from finegates_export.cli import main
-from finegates_export.engines.profile import PROFILES_JSON
+from finegates_export.common.files import sha256_file
+from finegates_export.common.input_profile import PROFILES_JSON
+from finegates_export.deploy.triton import TritonOptions, write_repository
+from finegates_export.deploy.triton.pbtxt import Word, pairs, pbtxt
 from finegates_export.errors import InputError, OutputError, UnsupportedError
-from finegates_export.files import sha256_file
-from finegates_export.serving.triton import TritonOptions, write_repository
-from finegates_export.serving.triton.pbtxt import Word, pairs, pbtxt
-from finegates_export.targets import TARGETS
+from finegates_export.graphs.targets import TARGETS
 from tests.tiny import MAX_LENGTH
 from tests.triton.repositories import repository
 from tests.triton.server import need_environment, run_script

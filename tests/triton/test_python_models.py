@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from finegates_export import load
-from finegates_export.files import sha256_file, write_json
-from finegates_export.serving.triton import TritonOptions, configs
-from finegates_export.serving.triton.served import read_served
+from finegates_export.common.files import sha256_file, write_json
+from finegates_export.deploy.triton import TritonOptions, configs
+from finegates_export.deploy.triton.served import read_served
 from tests.export.conftest import bundle_info
 from tests.tiny import labelled_texts
 from tests.triton.repositories import repository

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finegates_export import ExportOptions, export
-from finegates_export.web.libraries import FILES, ONNXRUNTIME, TRANSFORMERS
+from finegates_export.deploy.web.libraries import FILES, ONNXRUNTIME, TRANSFORMERS
 from tests.export.conftest import Workshop, workshop
 from tests.tiny import LORA
 from tests.web.browser import INSTALLED, need_browser

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from finegates_export import load
-from finegates_export.web.libraries import FOLDER
+from finegates_export.deploy.web.libraries import FOLDER
 from tests.tiny import LORA
 from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS
 from tests.web.browser import LOOPBACK, need_browser, served, visit

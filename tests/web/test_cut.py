@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import finegates_export.web
+from finegates_export.deploy import web
 
-SCRIPT = Path(finegates_export.web.__file__).parent / "page_files" / "models.js"
+SCRIPT = Path(web.__file__).parent / "page_files" / "models.js"
 NODE = shutil.which("node") or ""
 LIBRARY = """
 export const AutoModelForSequenceClassification = {}, AutoTokenizer = {};

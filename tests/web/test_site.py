@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from finegates_export import ExportOptions, export, load
+from finegates_export.deploy.web import libraries
+from finegates_export.deploy.web.page import HASH_PLACE, IMPORT_MAP, import_map_hash
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.web import libraries
-from finegates_export.web.page import HASH_PLACE, IMPORT_MAP, import_map_hash
 from tests.export.conftest import bundle_info
 from tests.web.conftest import LENIENT, stand_in
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finegates_trainer.options import TrainOptions
-    from finegates_trainer.training import train
+    from finegates_trainer.running.training import train
 
 __all__ = ["TrainOptions", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "train":
-        from finegates_trainer.training import train
+        from finegates_trainer.running.training import train
 
         return train
     if name == "TrainOptions":

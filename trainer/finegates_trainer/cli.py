@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finegates_export.commands import Command, Output, run_command
+from finegates_export.common.commands import Command, Output, run_command
 from finegates_trainer.options import TrainOptions
 
 SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
@@ -21,9 +21,9 @@ def main() -> None:
 
 def _train(options: TrainOptions, output: Output) -> None:
     from finegates_trainer.processes import join_processes
-    from finegates_trainer.progress import TerminalReporter
-    from finegates_trainer.reporter import Silent
-    from finegates_trainer.training import train
+    from finegates_trainer.running.progress import TerminalReporter
+    from finegates_trainer.running.reporter import Silent
+    from finegates_trainer.running.training import train
 
     run = train(options, Silent() if output.quiet else TerminalReporter())
     if not join_processes().is_main:

@@ -8,14 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from finegates_export.common.options import Options, as_path, check
+from finegates_export.common.shapes import Shape
+from finegates_export.common.tasks import POOLINGS, TASKS
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
+from finegates_export.costs.counted_costs import PHASES
 from finegates_export.gates.layout import LAYOUTS
-from finegates_export.measure.counted_costs import PHASES
-from finegates_export.measure.shapes import Shape
-from finegates_export.options import Options, as_path, check
-from finegates_export.targets import TARGETS
-from finegates_export.tasks import POOLINGS, TASKS
-from finegates_trainer.metrics import METRICS
+from finegates_export.graphs.targets import TARGETS
+from finegates_trainer.learning.metrics import METRICS
 
 LoraTarget = Literal["query", "key", "value", "output", "up", "down"]
 OBJECTIVES = ("share", "target", "penalty", "magnitude", "sensitivity")

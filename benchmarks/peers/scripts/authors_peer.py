@@ -22,8 +22,8 @@ from torch.nn import functional
 from torch_model import fast_model, layer_weights, parameter_count, torch_forward
 
 from finegates_export.families.structure import LinearSide
-from finegates_export.gates.assemble import assemble, base_of
-from finegates_export.gates.run_folder import read_run
+from finegates_export.sources.assemble import assemble, base_of
+from finegates_export.sources.run_folder import read_run
 
 
 class SelectedLinear(nn.Module):

@@ -13,7 +13,7 @@ from onnx_files import FLOAT32, INT8, onnx_forward, own_operators
 from torch_model import torch_forward
 
 from finegates_export import ExportOptions, export
-from finegates_export.export_report import ExportReport
+from finegates_export.pipeline.report import ExportReport
 
 
 def export_bundle(arguments: Arguments, run: Path, out: Path, **options: Any) -> ExportReport:
@@ -25,8 +25,8 @@ def export_bundle(arguments: Arguments, run: Path, out: Path, **options: Any) ->
 
 def gated_logits(arguments: Arguments, run: Path, base: Path | None = None) -> Array:
     """What a run's gated torch model says on the checked rows, shape (B, C)."""
-    from finegates_export.gates.assemble import assemble, base_of
-    from finegates_export.gates.run_folder import read_run
+    from finegates_export.sources.assemble import assemble, base_of
+    from finegates_export.sources.run_folder import read_run
 
     read = read_run(run)
     gated = assemble(read, base_of(read, str(base or arguments.base))).gated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from finegates_export.costs.blocks import ort_cpu
-from finegates_export.targets.block_shape import BlockShape
+from finegates_export.costs.blocks.block_shape import BlockShape
 
 
 class MeasuredTarget(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from finegates_export.targets import ort_cpu
-from finegates_export.targets.block_shape import BlockShape
-from finegates_export.targets.layer_shapes import AttentionShape, FeedForwardShape
-from finegates_export.targets.linear_shape import LinearShape
-from finegates_export.targets.ort_layers import attention_graph, feed_forward_graph
-from finegates_export.targets.ort_linear import linear_graph
+from finegates_export.costs.blocks.block_shape import BlockShape
+from finegates_export.costs.blocks.layer_shapes import AttentionShape, FeedForwardShape
+from finegates_export.costs.blocks.layers import attention_graph, feed_forward_graph
+from finegates_export.costs.blocks.linear import linear_graph
+from finegates_export.costs.blocks.linear_shape import LinearShape
+from finegates_export.graphs.targets import ort_cpu
 
 NAME, OPSET = ort_cpu.NAME, ort_cpu.OPSET
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from finegates_export.plan import ShrinkPlan
+from finegates_export.pruning.plan import ShrinkPlan
 
 if TYPE_CHECKING:
-    from finegates_export.gates.run_folder import RunInfo
+    from finegates_export.sources.run_folder import RunInfo
 
 METADATA_PREFIX = "finegates."
 

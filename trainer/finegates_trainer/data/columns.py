@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from finegates_export.common.tasks import task_of
 from finegates_export.errors import InputError
-from finegates_export.tasks import task_of
 from finegates_trainer.data.answers import answers_of
 from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing, refuse_several
 from finegates_trainer.data.generation import generation_rows

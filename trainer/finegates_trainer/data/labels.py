@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.common.tasks import task_of
 from finegates_export.errors import InputError
-from finegates_export.tasks import task_of
 from finegates_trainer.data.rows import Rows
 
 

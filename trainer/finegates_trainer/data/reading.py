@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from finegates_export.common.tasks import task_of
 from finegates_export.errors import InputError
-from finegates_export.tasks import task_of
 from finegates_trainer.data.columns import rows_of
 from finegates_trainer.data.images import read_image_folders
 from finegates_trainer.data.rows import DataSource, LabelledData, Rows

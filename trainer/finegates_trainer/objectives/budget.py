@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finegates_export.families.structure import Structure
-from finegates_export.gates.layer_options import Mask, Scores
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.settle import settle
+from finegates_export.pruning.layer_options import Mask, Scores
+from finegates_export.pruning.settle import settle
 from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.objective import Settlement, State
 

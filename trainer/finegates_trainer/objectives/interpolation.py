@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finegates_export.measure.grid import Grid
+from finegates_export.costs.grid import Grid
 
 TILT = 0.2
 """Share of the even slope in `TiltedGrid`."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from finegates_export.costs.counted_costs import SublayerCosts
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import open_probability
 from finegates_export.gates.layout import UnitKey
-from finegates_export.measure.counted_costs import SublayerCosts
 from finegates_trainer.objectives.constraint import Constraint
 from finegates_trainer.objectives.interpolation import SmoothGrid, TiltedGrid
 from finegates_trainer.objectives.objective import Settlement, State, openness

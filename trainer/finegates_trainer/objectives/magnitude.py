@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from finegates_export.gates.gated_model import GatedModel, plain_model
-from finegates_export.gates.layer_options import Scores
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.settle import settle
-from finegates_export.magnitude import magnitude_scores
+from finegates_export.pruning.layer_options import Scores
+from finegates_export.pruning.magnitude import magnitude_scores
+from finegates_export.pruning.settle import settle
 from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.objective import Settlement, State, without_closed
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from finegates_export.gates.bank import GateBank
-from finegates_export.gates.layer_options import Mask, Scores
 from finegates_export.gates.layout import UnitKey
+from finegates_export.pruning.layer_options import Mask, Scores
 
 State = Mapping[str, Tensor | float]
 """What a run that goes on needs, by name."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from finegates_export.gates.bank import GateBank
 from finegates_export.gates.gate import OPEN_MU
-from finegates_export.gates.layer_options import Scores
 from finegates_export.gates.layout import UnitKey
+from finegates_export.pruning.layer_options import Scores
 from finegates_trainer.objectives.budget import Budget
 from finegates_trainer.objectives.objective import Settlement, State, settle_bank, without_closed
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from finegates_export.families.structure import Structure
 from finegates_export.gates.bank import GateBank
-from finegates_export.gates.settle import settle_width
+from finegates_export.pruning.settle import settle_width
 from finegates_export.pruning.widths import Widths
 from finegates_trainer.objectives.budget import ShareBudget
 from finegates_trainer.objectives.constraint import Constraint

@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from finegates_export.costs.counted_costs import SublayerCosts
+from finegates_export.costs.timing.statistics import Interval
 from finegates_export.errors import InputError
 from finegates_export.families.structure import Structure
-from finegates_export.gates.layer_options import Mask, Scores
 from finegates_export.gates.layout import UnitKey
-from finegates_export.gates.settle import settle_within
-from finegates_export.measure.counted_costs import SublayerCosts
-from finegates_export.measure.statistics import Interval
+from finegates_export.pruning.layer_options import Mask, Scores
+from finegates_export.pruning.settle import settle_within
 from finegates_export.pruning.widths import Sizes, Widths
 from finegates_trainer.objectives.objective import Settlement, State
 
 if TYPE_CHECKING:
-    from finegates_export.speed_probe import Anchor, SpeedProbe
+    from finegates_export.costs.speed_probe import Anchor, SpeedProbe
 
 MOST_TIMINGS = 8
 """Structures that are written and timed at most when one level is settled."""

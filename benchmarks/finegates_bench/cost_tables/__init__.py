@@ -1,0 +1,1 @@
+"""What the halves of a base's layers cost by their widths."""

@@ -1,0 +1,1 @@
+"""Exports of a run's levels, timed and scored."""

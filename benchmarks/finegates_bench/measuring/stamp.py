@@ -1,0 +1,47 @@
+"""Who measured: command, date, processor, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from finegates_bench.measuring.devices import accelerator_name
+from finegates_bench.measuring.results import Stamp
+from finegates_export.common.stamp import command, versions
+from finegates_export.costs.cost_file import processor_name
+
+LIBRARY_CALL = "finegates_bench.measure (called from Python)"
+
+
+def make_stamp(threads: int, library_call: str = LIBRARY_CALL, provider: str = "cpu") -> Stamp:
+    """The stamp of a measurement that is made now.
+
+    Args:
+        threads: processor threads per model.
+        library_call: what stands for the command where none of ours is running.
+        provider: what runs the models.
+    """
+    return Stamp(
+        command=command(library_call),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        processor=processor_name(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.release()}",
+        threads=threads,
+        versions=versions(),
+        provider=provider,
+        accelerator="" if provider == "cpu" else accelerator_name(),
+    )
+
+
+def stamp_line(stamp: Mapping[str, Any]) -> str:
+    """A stamp in one line, as pages end with it.
+
+    Args:
+        stamp: as JSON types.
+    """
+    packages = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
+    return f"`{stamp['command']}`, {stamp['date']}, {stamp['processor']}, {stamp['cores']} cores; {packages}."

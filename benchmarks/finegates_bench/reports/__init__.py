@@ -1,0 +1,1 @@
+"""A measurement as files: JSON, Markdown, plots, a page."""

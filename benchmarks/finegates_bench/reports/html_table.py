@@ -1,0 +1,23 @@
+"""A table as HTML, in a box of its own that scrolls where the page is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from finegates_bench.reports.report_tables import Table
+
+
+def html_table(table: Table) -> Iterator[str]:
+    """Its lines; the first column stays in sight while the others scroll."""
+    # Browsers let the keyboard scroll only what it can reach.
+    yield f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
+    yield "<thead><tr>" + "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns) + "</tr></thead>"
+    yield "<tbody>"
+    for row in table.rows:
+        name, *numbers = row.cells
+        kind = "" if row.trained else ' class="untrained"'
+        cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
+        yield f'<tr{kind}><th scope="row">{escape(name)}</th>{cells}</tr>'
+    yield "</tbody>"
+    yield "</table></div>"

@@ -1,0 +1,126 @@
+"""A small ONNX graph under construction: the blocks of the cost table are written with it.
+
+Weights are drawn at random, for their values do not matter to time. Batch and sequence stay free axes, as in an
+exported graph: onnxruntime optimizes a graph of fixed sizes further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from finegates_export.graphs.inspect import CONTRIB_DOMAIN, TAKEN_APART
+
+IR_VERSION = 10
+
+
+class BlockGraph:
+    """Nodes in the order in which they are added.
+
+    Args:
+        name: of the graph.
+        opset: ONNX opset version.
+        seed: of the weights.
+    """
+
+    def __init__(self, name: str, opset: int, seed: int) -> None:
+        import onnx_ir
+
+        self.generator = np.random.default_rng(seed)
+        self.graph = onnx_ir.Graph([], [], nodes=[], opset_imports={"": opset, CONTRIB_DOMAIN: 1}, name=name)
+        self.model = onnx_ir.Model(self.graph, ir_version=IR_VERSION)
+
+    def input(self, name: str, dims: Sequence[int | str]) -> Any:
+        """A float32 input; free axes are given by name."""
+        import onnx_ir
+
+        value = onnx_ir.val(name, onnx_ir.DataType.FLOAT, list(dims))
+        self.graph.inputs.append(value)
+        return value
+
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[Any],
+        name: str,
+        *,
+        contrib: bool = False,
+        outputs: int = 1,
+        **attributes: Any,
+    ) -> Any:
+        """A node at the end.
+
+        Args:
+            operator: its type.
+            inputs: values; None for one that is left out.
+            name: the node's; its outputs are named after it.
+            contrib: whether it is one of onnxruntime's own operators.
+            outputs: how many it has.
+            attributes: its attributes.
+
+        Returns:
+            Its output, or a tuple of them.
+        """
+        import onnx_ir
+
+        domain = CONTRIB_DOMAIN if contrib else ""
+        node = onnx_ir.node(operator, list(inputs), attributes, domain=domain, num_outputs=outputs, name=name)
+        for number, value in enumerate(node.outputs):
+            value.name = f"{name}.output{number}" if outputs > 1 else f"{name}.output"
+        self.graph.append(node)
+        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+    def constant(self, name: str, values: Any) -> Any:
+        """An initializer."""
+        import onnx_ir
+
+        value = onnx_ir.val(name, const_value=onnx_ir.tensor(values, name=name))
+        self.graph.initializers[name] = value
+        return value
+
+    def integers(self, name: str, *values: int) -> Any:
+        """A vector of int64."""
+        return self.constant(name, np.asarray(values, np.int64))
+
+    def weights(self, name: str, *dims: int) -> Any:
+        """Random float32 numbers around 0."""
+        return self.constant(name, self.generator.random(dims, np.float32) - 0.5)
+
+    def linear(self, x: Any, inputs: int, outputs: int, name: str, *, biased: bool) -> Any:
+        """MatMul, and Add where there is a bias."""
+        import onnx_ir
+
+        result = self.add("MatMul", [x, self.weights(f"{name}.weight", inputs, outputs)], name)
+        result.dtype = onnx_ir.DataType.FLOAT  # the pass that adds gathers copies it
+        if biased:
+            result = self.add("Add", [result, self.weights(f"{name}.bias", outputs)], f"{name}.sum")
+            result.dtype = onnx_ir.DataType.FLOAT
+        return result
+
+    def residual_norm(self, y: Any, x: Any, width: int, name: str, *, biased: bool, inner_bias: bool) -> Any:
+        """The sum of two tensors, normed; `inner_bias` is that of the linear in front, taken in; see `ort_norms`."""
+        if inner_bias:
+            added = self.add("Add", [y, x], f"{name}.add")
+            total = self.add("Add", [added, self.weights(f"{name}.bias", width)], f"{name}.sum")
+        else:
+            total = self.add("Sum", [y, x], f"{name}.sum")
+        vectors = [self.weights(f"{name}.{word}", width) for word in ("gamma", *(["beta"] if biased else []))]
+        return self.add("LayerNormalization", [total, *vectors], f"{name}{TAKEN_APART}", axis=-1, epsilon=1e-12)
+
+    def first_number(self, value: Any, name: str) -> None:
+        """Make the first number of a (batch, sequence, width) tensor an output: handing all over takes time itself."""
+        import onnx_ir
+
+        bounds = [self.constant(f"{name}.{word}", np.full(3, at)) for word, at in (("start", 0), ("end", 1))]
+        first = self.add("Slice", [value, *bounds], name)
+        first.dtype, first.shape = onnx_ir.DataType.FLOAT, onnx_ir.Shape([1, 1, 1])
+        self.graph.outputs.append(first)
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        import onnx_ir
+
+        file: bytes = onnx_ir.to_proto(self.model).SerializeToString()
+        return file

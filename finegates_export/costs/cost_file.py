@@ -1,0 +1,142 @@
+"""Where measured costs are kept between runs: one JSON file per machine, onnxruntime version and thread count.
+
+A file that is damaged, or stamped otherwise than its name says, counts as absent: what it held is measured anew. A file
+that somebody hands in is refused instead, by the fields of its stamp that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finegates_export.common.files import staged_file, write_json
+from finegates_export.errors import InputError, missing_extra
+
+SCHEMA = 4
+CACHE_VARIABLE = "FINEGATES_CACHE"
+"""Environment variable: a folder to use instead of the user's cache folder."""
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+MACHINE_FIELDS = ("processor", "cores", "onnxruntime")
+"""Fields of a stamp that say where it was measured; the others say what."""
+
+Entries = dict[str, list[Any]]
+
+
+def make_stamp(target: str, threads: int) -> dict[str, Any]:
+    """Everything that a cost depends on beside the shape.
+
+    Args:
+        target: whose graphs are measured.
+        threads: processor threads.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    return {
+        "schema": SCHEMA,
+        "target": target,
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "onnxruntime": _runtime_version(),
+        "threads": threads,
+    }
+
+
+def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
+    """Refuse what was measured elsewhere or otherwise.
+
+    Args:
+        stamp: of what was handed in.
+        expected: the stamp that it would have if it were measured here and now.
+        name: what messages call it.
+
+    Raises:
+        InputError: with every field that differs and both its values.
+    """
+    if not isinstance(stamp, dict):
+        raise InputError(f"{name} holds no measured costs: it has no stamp; measure anew")
+    different = [field for field in expected if stamp.get(field) != expected[field]]
+    if different:
+        told = ", ".join(f"{field} {stamp.get(field)!r} and not {expected[field]!r}" for field in different)
+        elsewhere = any(field in MACHINE_FIELDS for field in different)
+        whose = "of another machine" if elsewhere else "measured otherwise"
+        raise InputError(f"{name} holds costs {whose} ({told}); measure anew where the model will run")
+
+
+def check_file(path: Path, stamp: dict[str, Any]) -> None:
+    """Refuse a file that was handed in as this machine's and is not.
+
+    Args:
+        path: the file.
+        stamp: what it is expected to be stamped with.
+
+    Raises:
+        InputError: it cannot be read, holds no costs, or its stamp differs.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"costs {path} cannot be read ({error}); measure anew") from error
+    check_stamp(content.get("stamp") if isinstance(content, dict) else None, stamp, str(path))
+    if not isinstance(content.get("entries"), dict):
+        raise InputError(f"{path} holds no entries of a cost table; measure anew")
+
+
+def cost_path(stamp: dict[str, Any]) -> Path:
+    """The file of a stamp; another stamp has another file."""
+    digest = hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
+    return _cache_folder() / "costs" / f"{stamp['target']}-{stamp['threads']}-threads-{digest[:12]}.json"
+
+
+def read_entries(path: Path, stamp: dict[str, Any]) -> Entries:
+    """What a file holds under this stamp: a list of entries by kind, nothing where it cannot be used."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("stamp") != stamp or not isinstance(content.get("entries"), dict):
+        return {}
+    return {kind: entries for kind, entries in content["entries"].items() if isinstance(entries, list)}
+
+
+def write_entries(path: Path, stamp: dict[str, Any], entries: Entries) -> None:
+    """Replace the file as a whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with staged_file(path, overwrite=True) as stage:
+        write_json(stage, {"stamp": stamp, "entries": entries})
+
+
+def processor_name() -> str:
+    """The processor as the system names it: Linux alone says it in a file; elsewhere what Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def _cache_folder() -> Path:
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative XDG_CACHE_HOME is to be ignored, says the specification that defines it.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "finegates-export"
+
+
+def _runtime_version() -> str:
+    for name in RUNTIMES:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    raise missing_extra("onnxruntime", "cpu")

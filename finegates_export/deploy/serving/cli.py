@@ -1,0 +1,34 @@
+"""The command `finegates-serve`."""
+
+from __future__ import annotations
+
+import sys
+
+from finegates_export.common.commands import Command, Output, run_command
+from finegates_export.deploy.serving.options import ServeOptions
+
+SUMMARY = """Serve a bundle over HTTP: text in, label and scores out.
+
+Requests go to /predict, or by the Open Inference Protocol to /v2/models/NAME/infer. Replicas run on Ray Serve, on this
+machine or, with --address, on a cluster."""
+
+
+def main() -> None:
+    """Entry point."""
+    run_command("finegates-serve", Command(SUMMARY, ServeOptions, _serve))
+
+
+def _serve(options: ServeOptions, output: Output) -> None:
+    from finegates_export.deploy.serving.model import ServedModel
+    from finegates_export.deploy.serving.server import serve_bundle
+
+    def ready(model: ServedModel, url: str) -> None:
+        told = f"{model.name} ({model.form}, {model.providers[0]}) is served at {url}; Ctrl-C stops it"
+        output.result(told, {"url": url, "model": model.name, "form": model.form, "providers": list(model.providers)})
+        sys.stdout.flush()  # who started this in the background waits for the line
+
+    serve_bundle(options, ready)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The model that a server serves: what is told of it, and what a replica does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finegates_export.common.tasks import TASKS, Task, task_of
+from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.errors import InputError, UnsupportedError
+from finegates_export.runtime import LabelSet, Prediction, load
+from finegates_export.runtime.bundle_files import read_bundle
+from finegates_export.runtime.predictor import Predictor
+
+Text = str | tuple[str, str]
+"""A text, or a pair of texts for a model that was trained on pairs."""
+Answer = dict[str, Any]
+"""What is said of one text, as JSON types; `{"error": ...}` where the model cannot read it."""
+CALL_TOKENS = 16
+"""Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""
+WIDTH = -1
+"""A dimension that is not the same in every request."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What clients are told.
+
+    Args:
+        name: what requests call it.
+        task: what was trained.
+        labels: label names in the order of the scores.
+        form: the graph.
+        providers: what onnxruntime really runs it on.
+    """
+
+    name: str
+    task: Task
+    labels: tuple[str, ...]
+    form: str
+    providers: tuple[str, ...]
+
+
+def check_served(options: ServeOptions) -> ServedModel:
+    """Load the model once, here, so that what is wrong with it is said before any server starts.
+
+    Raises:
+        InputError: not a bundle, a file of it is missing or was changed, or the provider is not there.
+        UnsupportedError: a task that is not served.
+    """
+    info = read_bundle(options.bundle)
+    task = task_of(info["task"])
+    served = [one.name for one in TASKS.values() if not one.images and one.unit in ("row", "label", "score")]
+    if task.name not in served and not (task.unit == "vector" and info.get("pooling")):
+        raise UnsupportedError(f"task {task.name} is not served; served are {', '.join(served)} and embedding")
+    predictor = load_served(options)
+    try:
+        predictor.predict(["a first text"])
+    except Exception as error:
+        # onnxruntime's and the tokenizer's errors have no common root
+        raise InputError(f"the model of {options.bundle} fails on a first text: {error}") from error
+    return ServedModel(
+        options.name or task.name, task, tuple(predictor.labels), options.form, tuple(predictor.providers)
+    )
+
+
+def load_served(options: ServeOptions) -> Predictor:
+    """The bundle as the options want it.
+
+    Raises:
+        UnsupportedError: a bundle that writes texts.
+    """
+    loaded = load(options.bundle, form=options.form, threads=options.threads, provider=options.provider)
+    if not isinstance(loaded, Predictor):
+        raise UnsupportedError(f"task {loaded.task} is not served; load the bundle with finegates_export.load")
+    return loaded
+
+
+class Replica:
+    """One copy of the model; Ray runs it in a process of its own.
+
+    Args:
+        options: of the server.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._predictor, self._rows = load_served(options), options.rows
+        self._call_tokens = CALL_TOKENS if options.provider == "cpu" else None
+
+    def answers(self, texts: Sequence[Text]) -> list[Answer]:
+        """An answer for every text."""
+        try:
+            found = self._predictor.predict(texts, batch_size=self._rows, call_tokens=self._call_tokens)
+            return [as_json(one) for one in found]
+        except InputError as error:
+            if len(texts) == 1:
+                return [{"error": str(error)}]
+            # one bad text must not spoil those of other requests
+            return [self.answers([text])[0] for text in texts]
+
+
+def as_json(result: Any) -> Answer:
+    """A prediction as JSON types."""
+    if isinstance(result, LabelSet):
+        return {"labels": list(result.labels), "scores": result.scores}
+    if isinstance(result, Prediction):
+        named = {"label": result.label, "score": result.score, "scores": result.scores}
+        return named if result.label is not None else {"score": result.score}
+    return {"embedding": np.asarray(result, np.float64).tolist()}

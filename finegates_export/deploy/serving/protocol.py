@@ -1,0 +1,159 @@
+"""The Open Inference Protocol, version 2, over HTTP: its requests, its answers, what it tells of a model.
+
+Tensors are JSON, flat or nested; the binary form that some servers add is not spoken.
+Shapes: B texts, C labels, D hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finegates_export.deploy.serving.model import WIDTH, Answer, ServedModel, Text
+from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.deploy.serving.refusals import UNPROCESSABLE, Refused
+from finegates_export.deploy.serving.texts import PAIR, check_answers, check_count, check_text, kind
+
+INPUT = "text"
+PLATFORM = "onnxruntime_onnx"
+STRINGS, NUMBERS = "BYTES", "FP32"
+MAX_NUMBER = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An inference request."""
+
+    texts: list[Text]
+    outputs: tuple[str, ...]
+    """Those that were asked for; none: all."""
+    id: str | None
+    """Goes back with the answer."""
+
+
+def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
+    """Data type and shape of every output."""
+    labels = len(model.labels)
+    return {
+        "row": {"label": (STRINGS, [WIDTH]), "score": (NUMBERS, [WIDTH]), "scores": (NUMBERS, [WIDTH, labels])},
+        "label": {"label": (STRINGS, [WIDTH, labels]), "scores": (NUMBERS, [WIDTH, labels])},
+        "score": {"score": (NUMBERS, [WIDTH])},
+        "vector": {"embedding": (NUMBERS, [WIDTH, WIDTH])},
+    }[model.task.unit]
+
+
+def metadata(model: ServedModel) -> dict[str, Any]:
+    """What `GET /v2/models/NAME` says; a pair of texts is a row of two."""
+    outputs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in outputs_of(model).items()]
+    inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [WIDTH]}]
+    return {"name": model.name, "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
+
+
+def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOptions) -> Asked:
+    """An inference request.
+
+    Raises:
+        Refused: not what the protocol says, other tensors than the model has, or past a limit.
+    """
+    wanted = asked.get("id")
+    if wanted is not None:
+        check_text(wanted, "id", options)
+    _optional(asked, "parameters", dict)
+    tensors = _objects(asked.get("inputs"), "inputs", list)
+    if len(tensors) != 1:
+        raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, the model takes one, {INPUT!r}")
+    return Asked(_texts(_objects(tensors[0], "inputs[0]", dict), options), _wanted(asked, model), wanted)
+
+
+def write_answer(asked: Asked, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
+    """The answer to an inference request.
+
+    Raises:
+        Refused: the model cannot read a text.
+    """
+    check_answers(found)
+    tensors = [
+        {"name": name, "datatype": data_type, **_tensor(name, found, model)}
+        for name, (data_type, _) in outputs_of(model).items()
+        if not asked.outputs or name in asked.outputs
+    ]
+    answer = {"model_name": model.name, "outputs": tensors}
+    return answer if asked.id is None else {**answer, "id": asked.id}
+
+
+def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
+    if name == "scores":
+        rows = [list(answer["scores"].values()) for answer in found]
+    elif name == "label" and model.task.unit == "label":
+        # a tensor has no rows of different lengths: an empty name stands where a label was not given
+        rows = [[label if label in answer["labels"] else "" for label in model.labels] for answer in found]
+    elif name == "embedding":
+        rows = [answer["embedding"] for answer in found]
+    else:
+        return {"shape": [len(found)], "data": [answer[name] for answer in found]}
+    width = len(rows[0]) if rows else len(model.labels)
+    return {"shape": [len(found), width], "data": [value for row in rows for value in row]}
+
+
+def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
+    if tensor.get("name") != INPUT:
+        raise Refused(UNPROCESSABLE, f"the input tensor is called {tensor.get('name')!r}, the model takes {INPUT!r}")
+    if tensor.get("datatype") != STRINGS:
+        raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, it must be {STRINGS!r}")
+    _optional(tensor, "parameters", dict, f"{INPUT}.")
+    shape = _objects(tensor.get("shape"), f"{INPUT}.shape", list)
+    if not all(type(size) is int and 0 <= size <= MAX_NUMBER for size in shape):
+        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold numbers from 0 up, got {str(shape)[:100]}")
+    if len(shape) not in (1, 2) or (len(shape) == PAIR and shape[1] not in (1, PAIR)):
+        raise Refused(UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B] or [B, 1], for pairs [B, {PAIR}]")
+    check_count(shape[0], options)
+    values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list), shape))
+    if len(values) != math.prod(shape):
+        told = f"{INPUT}.data has {len(values)} values, its shape {shape} says {math.prod(shape)}"
+        raise Refused(UNPROCESSABLE, told)
+    texts = [check_text(value, f"{INPUT}.data[{number}]", options) for number, value in enumerate(values)]
+    if shape[1:] == [PAIR]:
+        return list(zip(texts[::PAIR], texts[1::PAIR], strict=True))
+    return list(texts)
+
+
+def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
+    known = tuple(outputs_of(model))
+    names = []
+    for number, output in enumerate(_optional(asked, "outputs", list)):
+        name = _objects(output, f"outputs[{number}]", dict).get("name")
+        if name not in known:
+            raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}, the model has {', '.join(known)}")
+        names.append(name)
+    return tuple(names)
+
+
+def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
+    """The values of a tensor of at most two dimensions, row by row.
+
+    Raises:
+        Refused: a row of another length than the shape says, behind which pairs would be those of other rows.
+    """
+    for number, value in enumerate(values):
+        if not isinstance(value, list):
+            yield value
+        elif len(value) == math.prod(shape[1:]):
+            yield from value
+        else:
+            told = f"{INPUT}.data[{number}] has {len(value)} values, its shape {shape} says {math.prod(shape[1:])}"
+            raise Refused(UNPROCESSABLE, told)
+
+
+def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "") -> Any:
+    """What may be left away, or be null: many clients write what they do not say so."""
+    value = holder.get(name)
+    return wanted() if value is None else _objects(value, f"{prefix}{name}", wanted)
+
+
+def _objects(value: Any, name: str, wanted: type) -> Any:
+    if not isinstance(value, wanted):
+        told = "missing" if value is None else kind(value)
+        raise Refused(UNPROCESSABLE, f"{name} is {told}, it must be {kind(wanted())}")
+    return value

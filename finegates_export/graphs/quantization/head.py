@@ -1,0 +1,80 @@
+"""An LM head in int8: a scale for each token, inputs rounded as they come, as dynamic int8 does to the layers' linears.
+
+The head is read for every token that is written, and of a small model with a large vocabulary it is the largest matrix.
+Where it is the embedding table too, the file holds it once, in int8: tokens are looked up in its columns.
+
+Letters: B batch, S sequence, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finegates_export.common.tasks import LOGITS
+from finegates_export.errors import ChainError
+from finegates_export.graphs.inspect import constant_matrix
+from finegates_export.graphs.passes.tied_head import tables_of, turned_table
+from finegates_export.graphs.rewrite import add_constant, replace_node
+
+HEAD = "lm_head"
+MOST = 127
+"""Largest magnitude of a signed 8-bit weight; -128 is left out, so that both signs have the same steps."""
+
+
+def quantize_head(graph: Any) -> None:
+    """Rewrite a plain graph in place, before its head is tied.
+
+    Args:
+        graph: an `onnx_ir.Model` of a decoder.
+
+    Raises:
+        ChainError: the logits are no product by a constant matrix.
+    """
+    import onnx_ir.passes.common as passes
+
+    logits = next((output for output in graph.graph.outputs if output.name == LOGITS), None)
+    product = None if logits is None else logits.producer()
+    table = None if product is None else turned_table(product, tables_of(graph))
+    matrix: Any = None if product is None else constant_matrix(product)
+    if product is None or (table is None and matrix is None):
+        raise ChainError("the graph has no product that makes its logits; install the versions of constraints.txt")
+    weight_DV = table.const_value.numpy().T if table is not None else matrix.const_value.numpy()
+    scale_V = np.abs(weight_DV).max(axis=0) / MOST
+    scale_V[scale_V == 0] = 1.0
+    rounded_DV = np.rint(weight_DV / scale_V).astype(np.int8)
+    weights = {"weight": rounded_DV, "scale": scale_V.astype(np.float32)}
+    constants = {name: add_constant(graph.graph, f"{HEAD}.{name}", values) for name, values in weights.items()}
+    _multiply(graph.graph, product, constants)
+    for lookup in [] if table is None else [use.node for use in table.uses() if use.node.op_type == "Gather"]:
+        _look_up(graph.graph, lookup, constants)
+    passes.RemoveUnusedNodesPass()(graph)
+
+
+def _multiply(graph: Any, product: Any, constants: dict[str, Any]) -> None:
+    """What onnxruntime knows as one operator: inputs rounded by their range, an integer product, two scales."""
+    import onnx_ir
+
+    rounded = onnx_ir.node("DynamicQuantizeLinear", [product.inputs[0]], num_outputs=3, name=f"{HEAD}.rounded")
+    x, x_scale, x_zero = rounded.outputs
+    integers = onnx_ir.node("MatMulInteger", [x, constants["weight"], x_zero], name=f"{HEAD}.product")
+    floats = onnx_ir.node("Cast", [integers.outputs[0]], {"to": onnx_ir.DataType.FLOAT}, name=f"{HEAD}.floats")
+    scales = onnx_ir.node("Mul", [x_scale, constants["scale"]], name=f"{HEAD}.scales")
+    result = onnx_ir.node("Mul", [floats.outputs[0], scales.outputs[0]], name=f"{HEAD}.logits")
+    replace_node(graph, product, [rounded, integers, floats, scales, result])
+
+
+def _look_up(graph: Any, lookup: Any, constants: dict[str, Any]) -> None:
+    """Columns of the matrix as rows of the table, each by its token's scale."""
+    import onnx_ir
+
+    name, ids_BS = lookup.name, lookup.inputs[1]
+    columns = onnx_ir.node("Gather", [constants["weight"], ids_BS], {"axis": 1}, name=f"{name}.columns")
+    rows = onnx_ir.node("Transpose", [columns.outputs[0]], {"perm": [1, 2, 0]}, name=f"{name}.rows")
+    floats = onnx_ir.node("Cast", [rows.outputs[0]], {"to": onnx_ir.DataType.FLOAT}, name=f"{name}.floats")
+    scales = onnx_ir.node("Gather", [constants["scale"], ids_BS], name=f"{name}.scales")
+    last = add_constant(graph, f"{name}.last", np.asarray([-1], np.int64))
+    each = onnx_ir.node("Unsqueeze", [scales.outputs[0], last], name=f"{name}.each")
+    result = onnx_ir.node("Mul", [floats.outputs[0], each.outputs[0]], name=f"{name}.embedded")
+    replace_node(graph, lookup, [columns, rows, floats, scales, each, result])

@@ -1,0 +1,125 @@
+"""int8 of the layers' linears: weights signed and per channel. Before fusion, not after.
+
+Dynamic: activations are quantized as they come. Static: their ranges come from rows that are run beforehand, and the
+graph says so in the standard's own operators, QuantizeLinear and DequantizeLinear around a MatMul.
+
+onnxruntime's quantizer skips fused attention with ragged widths and would leave Q, K and V in float.
+The head's linears (pooler, classifier) stay in float: they see one token a row, cost nothing, and decide the answer.
+Embedding tables and position terms stay in float too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from finegates_export.errors import missing_extra
+from finegates_export.graphs.quantization.set_aside import put_back, set_aside
+
+
+def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
+    """Write the dynamic int8 form of a plain (unfused) graph: the layers' linears become integer products.
+
+    Args:
+        source: file with a plain graph.
+        target: file to write.
+        products: names of the nodes that multiply by the layers' linears.
+        exclude: names of those among them that stay in float.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
+    chosen = [name for name in products if name not in exclude]
+    if not chosen:  # the quantizer takes an empty list for all nodes
+        shutil.copyfile(source, target)
+        return
+    with quiet_quantizer(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        products_alone, quantized = Path(folder) / "products.onnx", Path(folder) / "quantized.onnx"
+        aside = set_aside(source, products_alone, chosen)
+        quantize_dynamic(
+            products_alone,
+            quantized,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        put_back(aside, source, quantized, target)
+
+
+def quantize_static_int8(
+    source: Path,
+    target: Path,
+    products: Sequence[str],
+    rows: Iterable[dict[str, Any]],
+    exclude: Sequence[str] = (),
+) -> None:
+    """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT wants it.
+
+    Args:
+        source: file with a plain graph.
+        target: file to write.
+        products: names of the nodes that multiply by the layers' linears.
+        rows: batches of inputs, by name, that show the activations' ranges.
+        exclude: names of those products that stay in float.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
+    chosen = [name for name in products if name not in exclude]
+    if not chosen:
+        shutil.copyfile(source, target)
+        return
+    with quiet_quantizer():
+        quantize_static(
+            source,
+            target,
+            _Reader(rows),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "MatMulConstBOnly": True,
+                # What a product gives is added to and normalised in float.
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+            },
+        )
+
+
+class _Reader:
+    """Batches as the quantizer takes them: one a call, then None."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._rows = iter(rows)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch."""
+        return next(self._rows, None)
+
+
+@contextlib.contextmanager
+def quiet_quantizer() -> Iterator[None]:
+    """Keep the quantizers' remarks away: they advise steps that were taken, and tell of every node."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    placeholder = logging.NullHandler()  # one of them sets up logging when it is imported, where nobody has
+    root.addHandler(placeholder)
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        root.removeHandler(placeholder)

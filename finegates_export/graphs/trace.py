@@ -1,0 +1,135 @@
+"""A torch model as an ONNX graph with named axes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS, image_shape
+from finegates_export.errors import missing_extra
+from finegates_export.graphs.activations import as_operators
+from finegates_export.graphs.padding_mask import spread_padding
+from finegates_export.graphs.saving import strip
+
+AXES = ("batch", "sequence")
+EXAMPLE_SHAPE = (2, 8)
+
+
+class WithHiddenState(nn.Module):
+    """A task model that returns its outputs and, last of them, the encoder's last hidden state.
+
+    Args:
+        model: the task model.
+        encoder: the module in it whose first output is the last hidden state.
+        names: the inputs, in order.
+        outputs: the model's outputs by name; its last hidden state is always returned, named or not.
+    """
+
+    def __init__(
+        self, model: nn.Module, encoder: nn.Module, names: tuple[str, ...], outputs: tuple[str, ...] = (LOGITS,)
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+        self.outputs = (*(name for name in outputs if name != HIDDEN), HIDDEN)
+        """The names of what is returned, in order."""
+        self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs by `self.outputs`; the last hidden state has the shape (B, S, D)."""
+        caught: list[Tensor] = []
+        handle = self._encoder[0].register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
+        try:
+            result = self.model(**dict(zip(self.names, inputs, strict=True)))
+        finally:
+            handle.remove()
+        return (*(getattr(result, name) for name in self.outputs[:-1]), caught[0])
+
+
+def write_graph(
+    model: nn.Module, encoder: nn.Module, names: tuple[str, ...], opset: int, outputs: tuple[str, ...] = (LOGITS,)
+) -> Any:
+    """Trace a model into an ONNX graph.
+
+    Text inputs are int64 with the axes `batch` and `sequence`; images are float32 of the size that the model's config
+    names, and only their `batch` is free.
+
+    Args:
+        model: a task model in evaluation mode.
+        encoder: see `WithHiddenState`.
+        names: the inputs, as the tokenizer or image processor names them.
+        opset: ONNX opset version.
+        outputs: what the graph returns, by the names of the model's outputs.
+
+    Returns:
+        The graph as an `onnx_ir.Model`; beside `outputs` it returns `last_hidden_state`. Plain operators only.
+    """
+    images = names == (PIXELS,)
+    axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
+    example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
+    traced = WithHiddenState(model, encoder, names, outputs)
+    return trace(traced, example, (tuple(axes for _ in names),), names, traced.outputs, opset)
+
+
+def trace(
+    model: nn.Module,
+    example: tuple[Any, ...],
+    axes: tuple[Any, ...],
+    names: tuple[str, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+) -> Any:
+    """A module as an `onnx_ir.Model`, without a trace of this machine.
+
+    Args:
+        model: the module.
+        example: its arguments.
+        axes: which of their axes are free, and how those are called, in the form of the arguments.
+        names: the inputs, in order.
+        outputs: the outputs, in order.
+        opset: ONNX opset version.
+    """
+    try:
+        import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
+    except ImportError as error:
+        raise missing_extra("onnxscript", "export") from error
+    with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
+        program = torch.onnx.export(
+            model.eval(),
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(names),
+            output_names=list(outputs),
+            dynamic_shapes=axes,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one
+    graph = program.model
+    strip(graph)
+    return graph
+
+
+def _pixels(model: Any) -> Tensor:
+    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about packages and deprecations it does not need from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(before)

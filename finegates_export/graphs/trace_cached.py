@@ -1,0 +1,139 @@
+"""A decoder as a graph that takes the past's keys and values and gives them back with those of the new tokens.
+
+One graph reads a prompt (the past is empty) and the tokens behind it, one or several at a time. Where every token of
+a row lies is told by `position_ids`, so that rows may be padded on the left.
+
+Shapes: B rows, S new tokens, P tokens of the past, T = P + S, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.common.cache_layout import INPUTS, CacheLayout
+from finegates_export.common.tasks import HIDDEN, LOGITS
+from finegates_export.graphs.trace import trace
+from finegates_export.pruning.ragged import rotary
+
+BATCH, SEQUENCE, PAST, TOTAL = "batch", "sequence", "past_sequence", "total_sequence"
+OPERATORS_OPSET = 23
+"""The first opset with Attention, RotaryEmbedding and RMSNormalization."""
+EXAMPLE_ROWS, EXAMPLE_NEW, EXAMPLE_PAST = 2, 3, 5
+
+
+class WithCache(nn.Module):
+    """A causal language model whose cache is a flat list of tensors.
+
+    Args:
+        model: the model, gated or plain; gives `logits` for named inputs.
+        encoder: the module in it whose first output is the last hidden state.
+        layout: the cache's.
+    """
+
+    def __init__(self, model: nn.Module, encoder: nn.Module, layout: CacheLayout) -> None:
+        super().__init__()
+        self.model = model
+        self.layout = layout
+        self.outputs = (LOGITS, *layout.present_names, HIDDEN)
+        """The names of what is returned, in order."""
+        self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, ...]:
+        """Logits of all new tokens, the cache with them, and the last hidden state of the new tokens.
+
+        Args:
+            input_ids: shape (B, S).
+            attention_mask: shape (B, T).
+            position_ids: shape (B, S).
+            past: by `layout.past_names`, shape (B, heads, P, width) each.
+        """
+        from transformers import DynamicCache
+
+        # A layer without a cache counts the tokens all the same: transformers asks the first layer for the length.
+        counted = attention_mask[:, None, input_ids.shape[1] :, None].to(torch.float32)
+        pairs = {one.layer: past[2 * i : 2 * i + 2] for i, one in enumerate(self.layout.layers)}
+        cache = DynamicCache([pairs.get(layer, (counted, counted)) for layer in range(self.layout.layer_count)])
+        caught: list[Tensor] = []
+        handle = self._encoder[0].register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
+        try:
+            result = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, past_key_values=cache,
+                use_cache=True,
+            )  # fmt: skip
+        finally:
+            handle.remove()
+        present = [part for i in pairs for part in (cache.layers[i].keys, cache.layers[i].values)]
+        return (result.logits, *present, caught[0])
+
+
+def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout, opset: int) -> Any:
+    """Trace a decoder into an ONNX graph with a cache.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        encoder: see `WithCache`.
+        layout: the cache's.
+        opset: ONNX opset version; from 23 on attention, rotation and RMSNorm are one operator each.
+
+    Returns:
+        The graph as an `onnx_ir.Model`. Its inputs are `input_ids`, `attention_mask`, `position_ids` (int64) and the
+        past (float32); its outputs are `logits`, the present and `last_hidden_state`.
+    """
+    shape = EXAMPLE_ROWS, EXAMPLE_NEW
+    past = tuple(
+        torch.zeros(EXAMPLE_ROWS, one.heads, EXAMPLE_PAST, width) for one in layout.layers for width in one.widths
+    )
+    example: tuple[Any, ...] = (
+        torch.ones(shape, dtype=torch.int64),
+        torch.ones(EXAMPLE_ROWS, EXAMPLE_PAST + EXAMPLE_NEW, dtype=torch.int64),
+        torch.full(shape, EXAMPLE_PAST, dtype=torch.int64),
+        past,
+    )
+    new = {0: BATCH, 1: SEQUENCE}
+    axes: tuple[Any, ...] = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
+    if not past:  # no layer has attention left, and the exporter takes no empty argument
+        example, axes = example[:-1], axes[:-1]
+    wrapped = WithCache(model, encoder, layout)
+    operators = rotation_as_operator() if opset >= OPERATORS_OPSET else contextlib.nullcontext()
+    with operators:
+        graph = trace(wrapped, example, axes, (*INPUTS, *layout.past_names), wrapped.outputs, opset)
+    _name_total(graph, layout)
+    return graph
+
+
+def _name_total(graph: Any, layout: CacheLayout) -> None:
+    """The exporter calls the axis by what it is a sum of."""
+    import onnx_ir
+
+    present = {output.name: output for output in graph.graph.outputs}
+    for name in layout.present_names:
+        _batch, heads, _total, width = present[name].shape
+        present[name].shape = onnx_ir.Shape([BATCH, heads, TOTAL, width])
+
+
+@contextlib.contextmanager
+def rotation_as_operator() -> Iterator[None]:
+    """While a model is traced, heads that kept the same pairs are turned by one RotaryEmbedding.
+
+    The operator has one table for all heads; where they kept different pairs the rotation stays as it is.
+    """
+    own = rotary.rotate
+
+    def rotate(x_BhSq: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if cos.shape[1] != 1:
+            return own(x_BhSq, cos, sin)
+        half = x_BhSq.shape[-1] // 2
+        return torch.onnx.ops.rotary_embedding(x_BhSq, cos[:, 0, :, :half], sin[:, 0, :, :half])
+
+    rotary.rotate = rotate
+    try:
+        yield
+    finally:
+        rotary.rotate = own

@@ -1,1 +1,0 @@
-"""Writing, fusing, quantizing and inspecting ONNX graphs."""

@@ -1,0 +1,111 @@
+"""What generating clients read beside a graph with a cache.
+
+generation_config.json   transformers' own: which tokens end a text, and how the base's makers sample
+genai_config.json        onnxruntime-genai's description of the graph, where it can say what the layers look like
+
+onnxruntime-genai knows one width for keys and values of all layers. Heads may differ from layer to layer since its
+pull request 2214 (June 2026): it reads them off the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
+from finegates_export.common.files import write_json
+from finegates_export.common.tasks import LOGITS
+
+GENERATION_CONFIG, GENAI_CONFIG = "generation_config.json", "genai_config.json"
+SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams")
+"""What both files say of how tokens are chosen, by the same names."""
+
+
+def generation_settings(folders: list[Path], config: Any) -> dict[str, Any]:
+    """The content of `generation_config.json`.
+
+    Args:
+        folders: where it may lie: the run's, the base's.
+        config: the base's transformers config, which says the least that is needed.
+    """
+    from transformers import GenerationConfig
+
+    found = next((folder for folder in folders if (folder / GENERATION_CONFIG).is_file()), None)
+    settings = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
+    values: dict[str, Any] = settings.to_diff_dict()
+    return {name: value for name, value in values.items() if name != "_from_model_config"}
+
+
+def genai_refusal(layout: CacheLayout) -> str | None:
+    """Why onnxruntime-genai cannot run a graph with this cache; None where it can."""
+    without = layout.layer_count - len(layout.layers)
+    if without:
+        return f"{without} of {layout.layer_count} layers have no attention left, and it wants a cache for each"
+    widths = sorted({width for one in layout.layers for width in one.widths})
+    if len(widths) > 1:
+        return f"keys and values are {', '.join(map(str, widths))} wide, and it knows one width"
+    return None
+
+
+@dataclass(frozen=True)
+class GenerationFiles:
+    """Both files of one export."""
+
+    config: Any
+    """The base's transformers config."""
+    layout: CacheLayout
+    settings: dict[str, Any]
+    """Of `generation_settings`."""
+    max_length: int
+    """Tokens that the model takes."""
+
+    def write(self, folder: Path, graph: Path) -> None:
+        """Write them, the second where `genai_refusal` has nothing against it.
+
+        Args:
+            folder: the bundle.
+            graph: the graph to run.
+        """
+        write_json(folder / GENERATION_CONFIG, self.settings)
+        if genai_refusal(self.layout) is None:
+            write_json(folder / GENAI_CONFIG, self._genai(graph.relative_to(folder).as_posix()))
+
+    def _genai(self, graph: str) -> dict[str, Any]:
+        first = self.layout.layers[0]
+        caches = {
+            f"{word}_{part}_names": f"{prefix}.%d.{part}"
+            for word, prefix in (("past", PAST), ("present", PRESENT))
+            for part in ("key", "value")
+        }
+        inputs = {IDS: IDS, MASK: MASK, POSITIONS: POSITIONS}
+        decoder = {
+            "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+            "filename": graph,
+            "head_size": first.key_width,
+            "hidden_size": self.config.hidden_size,
+            "inputs": {**inputs, **{name: value for name, value in caches.items() if name.startswith("past")}},
+            "outputs": {
+                LOGITS: LOGITS,
+                **{name: value for name, value in caches.items() if name.startswith("present")},
+            },
+            "num_attention_heads": self.config.num_attention_heads,
+            "num_hidden_layers": self.layout.layer_count,
+            "num_key_value_heads": first.heads,
+        }
+        tokens = {f"{name}_token_id": self.settings.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        if tokens["pad_token_id"] is None:  # what fills up is masked, so any token does
+            ends = tokens["eos_token_id"]
+            tokens["pad_token_id"] = ends[0] if isinstance(ends, list) else ends
+        known = {name: value for name, value in tokens.items() if value is not None}
+        search = {name: self.settings[name] for name in SAMPLING if self.settings.get(name) is not None}
+        return {
+            "model": {
+                "type": "decoder",
+                "context_length": self.max_length,
+                "vocab_size": self.config.vocab_size,
+                **known,
+                "decoder": decoder,
+            },
+            "search": {"max_length": self.max_length, **search},
+        }

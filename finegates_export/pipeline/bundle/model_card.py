@@ -1,0 +1,102 @@
+"""The page that a bundle brings along for people: what was trained, what was removed, how well it was checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finegates_export.common.tasks import task_of
+from finegates_export.pipeline.report import MIB, ExportReport
+from finegates_export.verification.report import chain_table
+
+if TYPE_CHECKING:
+    from finegates_export.sources.run_folder import RunInfo
+
+ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors", "next": "text"}
+"""What a model without label names gives, by the task's unit."""
+
+
+def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
+    """The page.
+
+    Args:
+        info: what was trained.
+        report: the export's outcome.
+        graphs: the graphs, as they lie in the bundle.
+    """
+    after = report.after or report.before
+    metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
+    answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
+    licence = f"license: {info.licence}\n" if info.licence else ""
+    return f"""---
+{licence}library_name: onnxruntime
+tags: [onnx, finegates, pruned]
+---
+
+# {info.base_name}, {report.plan.removed:.0%} of the layers' linear weights removed
+
+Task: {info.task}, {answer}. Made with FineGates Export from `{info.base_name}` \
+({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
+
+| metric on the run's evaluation rows | |
+|---|---|
+{metrics}
+
+| | before | after |
+|---|---|---|
+| parameters | {report.before.parameters:,} | {after.parameters:,} |
+| MiB | {report.before.size_bytes / MIB:.1f} | {after.size_bytes / MIB:.1f} |
+{_vocabulary(report)}{_quantized(report)}
+```python
+from finegates_export import load
+
+print(load("this/folder").{_example(info)})
+```
+
+The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
+
+```
+{chain_table(list(report.links))}
+```
+
+```
+{report.plan}
+```
+"""
+
+
+def _example(info: RunInfo) -> str:
+    """What a loaded bundle is asked, as Python."""
+    task = task_of(info.task)
+    if task.generates:
+        return 'generate(["a text that goes on"])'
+    if task.images:
+        return "predict([pixel_values])"
+    text = '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
+    return f"predict([{text}])"
+
+
+def _vocabulary(report: ExportReport) -> str:
+    """How many tokens stayed, where some went, and what that does to the metrics above."""
+    if report.vocabulary is None:
+        return ""
+    before, after = report.vocabulary
+    return f"| tokens | {before:,} | {after:,} |\n\nThe metrics above are those of the model with all tokens.\n"
+
+
+def _quantized(report: ExportReport) -> str:
+    """What the quantized form is worth, as a table of its own."""
+    form = report.quantized
+    if form is None:
+        return ""
+    left = f"{len(form.left_in_float) or 'none'} left in float"
+    rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
+    if form.metric is not None and form.float_metric is not None:
+        rows.append(f"| metric on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
+    if form.agreement is not None:
+        rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
+    table = "\n".join(rows)
+    return f"""
+| {form.products} linears quantized, {left} | float | {form.quantization} |
+|---|---|---|
+{table}
+"""

@@ -1,0 +1,66 @@
+"""What `transformers.exporters` reads beside a graph: which file it is, what goes in and what comes out.
+
+export.json        the manifest of `ExportedModel.from_pretrained`, experimental in transformers 5.23
+model.onnx.data    empty: that loader refuses a graph without a file of weights beside it, and ours are inside
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from finegates_export.common.files import write_json
+from finegates_export.common.tasks import PIXELS, Task
+
+MANIFEST = "export.json"
+SCHEMA_VERSION = 1
+WEIGHTS_SUFFIX = ".data"
+OUTPUT_CLASSES = {
+    "ForSequenceClassification": "SequenceClassifierOutput",
+    "ForTokenClassification": "TokenClassifierOutput",
+    "ForQuestionAnswering": "QuestionAnsweringModelOutput",
+    "ForImageClassification": "ImageClassifierOutput",
+    "Model": "BaseModelOutput",
+}
+"""What a transformers model returns, by what follows the model's name in `architectures`."""
+
+
+def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Describe a graph to `transformers.exporters`.
+
+    Args:
+        folder: the bundle.
+        graph: its float32 graph.
+        task: what the graph is for.
+        names: its inputs.
+        outputs: its outputs, in order.
+    """
+    metadata = {
+        "export_dtype": "float32",
+        "export_device": "cpu",
+        "kwargs": {name: _input(name) for name in names},
+        "out_spec": _output_structure(task, outputs),
+    }
+    components = {"model": {"file": graph.relative_to(folder).as_posix(), "metadata": metadata}}
+    manifest = {"schema_version": SCHEMA_VERSION, "export_format": "onnx", "components": components}
+    write_json(folder / MANIFEST, manifest)
+    graph.with_name(graph.name + WEIGHTS_SUFFIX).touch()
+
+
+def _input(name: str) -> dict[str, Any]:
+    return {"rank": 4, "dtype": "float32"} if name == PIXELS else {"rank": 2, "dtype": "int64"}
+
+
+def _output_structure(task: Task, outputs: tuple[str, ...]) -> str:
+    """The outputs as the class that transformers returns, in torch's JSON; as a dict where no class has them all."""
+    import torch
+    from torch.utils import _pytree
+    from transformers import modeling_outputs
+
+    values = {name: torch.zeros(1) for name in outputs}
+    kind = getattr(modeling_outputs, OUTPUT_CLASSES[task.architecture])
+    known = set(outputs) <= {field.name for field in dataclasses.fields(kind)}
+    structure = kind(**values) if known else values
+    text: str = _pytree.treespec_dumps(_pytree.tree_structure(structure))
+    return text

@@ -1,0 +1,40 @@
+"""What an export tells of its quantized form: what is in integers, what is not and why, and what it predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finegates_export.pruning.slow_linears import FloatLinear
+
+
+@dataclass(frozen=True)
+class QuantizedForm:
+    """The quantized graph beside the float one."""
+
+    quantization: str
+    """As `--quantize` spells it."""
+    products: int
+    """Linears that multiply by quantized weights."""
+    left_in_float: tuple[FloatLinear, ...]
+    """The others of the layers' linears."""
+    size_bytes: int
+    """Of the graph's file."""
+    float_metric: float | None
+    """The float graph's metric on the run's labelled rows; None where it kept none."""
+    metric: float | None
+    """The quantized graph's, on the same rows."""
+    agreement: float | None
+    """With the gated model; see `verification.chain.Link`."""
+    head: bool = False
+    """Whether the LM head is in int8 too."""
+
+    def lines(self) -> list[str]:
+        """For the report: one line for each thing to tell."""
+        linears = f"{self.products} of {self.products + len(self.left_in_float)} linears"
+        told = [f"{self.quantization}: {linears}" + (", and the LM head in int8" if self.head else "")]
+        told += [f"  {left.linear} {left.why}" for left in self.left_in_float]
+        if self.metric is not None and self.float_metric is not None:
+            told.append(f"metric: {self.float_metric:.4f} in float, {self.metric:.4f} in {self.quantization}")
+        if self.agreement is not None:
+            told.append(f"agreement of {self.quantization} with the gated model: {self.agreement:.2%}")
+        return told

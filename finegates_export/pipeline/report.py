@@ -1,0 +1,96 @@
+"""What an export tells: sizes before and after, widths per layer, fused nodes, the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from finegates_export.pipeline.quantized_form import QuantizedForm
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.pruning.slow_linears import FloatLinear
+from finegates_export.verification.chain import Link
+from finegates_export.verification.report import chain_table
+
+FLOAT32_BYTES = 4
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model, embeddings and head included, and the bytes they take."""
+
+    parameters: int
+    size_bytes: int
+
+    @classmethod
+    def of_parameters(cls, parameters: int) -> ModelSize:
+        """The size of so many float32 parameters."""
+        return cls(parameters, parameters * FLOAT32_BYTES)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The outcome of one export; `str(report)` is what the command prints."""
+
+    plan: ShrinkPlan
+    target: str
+    before: ModelSize
+    """The unpruned model."""
+    after: ModelSize | None
+    """The delivered graph before integers; None where only a plan was asked for."""
+    fused: dict[str, int]
+    slow: tuple[FloatLinear, ...]
+    """Linears that stay in float because int8 would slow them down on this machine."""
+    quantized: QuantizedForm | None
+    """None where nothing was quantized."""
+    links: tuple[Link, ...]
+    rows: int
+    """Rows that every link of the chain ran on."""
+    real_rows: int
+    seconds: float
+    peak_memory_bytes: int
+    """Growth of the peak resident memory since the export began, imports and all."""
+    genai: str | None = None
+    """Why onnxruntime-genai cannot run the graph, empty where it can; None where nothing generates."""
+    vocabulary: tuple[int, int] | None = None
+    """Tokens before and after, where the vocabulary was cut."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON types."""
+        values = {**asdict(self), "plan": self.plan.to_json()}
+        values["links"] = list(values["links"])
+        values["vocabulary"] = list(self.vocabulary) if self.vocabulary else None
+        return values
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield str(self.plan)
+        if self.after is None:
+            yield from (f"{left.linear} {left.why}" for left in self.slow)
+            return
+        yield ""
+        yield f"{'':<12}  {'before':>14}  {'after':>14}"
+        yield f"{'parameters':<12}  {self.before.parameters:>14,}  {self.after.parameters:>14,}"
+        yield f"{'MiB':<12}  {self.before.size_bytes / MIB:>14.1f}  {self.after.size_bytes / MIB:>14.1f}"
+        yield f"{'linears':<12}  {self.plan.linear_weights:>14,}  {self.plan.kept_weights:>14,}"
+        if self.vocabulary:
+            yield f"{'tokens':<12}  {self.vocabulary[0]:>14,}  {self.vocabulary[1]:>14,}"
+        yield f"{'removed':<12}  {'':>14}  {self.plan.removed:>14.1%}"
+        yield f"{'padding':<12}  {'':>14}  {self.plan.padding_weights:>14,}"
+        yield ""
+        fused = ", ".join(f"{count} {name}" for name, count in self.fused.items() if count)
+        yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
+        if self.quantized is not None:
+            yield from self.quantized.lines()
+        yield ""
+        yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
+        yield chain_table(list(self.links))
+        if self.links and (greedy := self.links[-1].greedy) is not None:
+            yield f"of the tokens that the gated model wrote, the last form chooses {greedy:.2%}"
+        if self.genai:
+            yield f"no genai_config.json: {self.genai}"
+        yield ""
+        yield f"{self.seconds:.1f} s, peak memory grew by {self.peak_memory_bytes / MIB:.0f} MiB"

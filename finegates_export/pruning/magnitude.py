@@ -1,0 +1,34 @@
+"""How much weight each unit carries: the ranking of those who prune by magnitude."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finegates_export.families.structure import Structure
+from finegates_export.gates.layout import UnitKey
+from finegates_export.pruning.layer_options import Scores
+from finegates_export.pruning.planner import rows_of_side
+
+
+def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
+    """Per unit group the L2 norm of each unit's rows and columns together, shape (units,).
+
+    Args:
+        model: a plain model; adapters count where they are merged into the weights.
+        structure: where its linears are.
+    """
+    scores: dict[UnitKey, Scores] = {}
+    for group in structure.groups():
+        squares = np.zeros((group.heads, group.width))
+        for side in group.sides:
+            if side.axis == "row":
+                weight = rows_of_side(model, side)[0].detach().double().cpu().numpy()
+                squared = np.square(weight).sum(axis=1)
+            else:
+                weight = model.get_submodule(side.linear).weight.detach().double().cpu().numpy()
+                squared = np.square(weight).sum(axis=0)
+            squares += squared.reshape(group.axes(side)).sum((1, 2))
+        scores[group.layer, group.kind] = np.sqrt(squares.reshape(-1))
+    return scores

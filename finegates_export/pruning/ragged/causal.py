@@ -1,0 +1,78 @@
+"""Attention of decoders: each token attends those before it, whose keys and values may lie in a cache.
+
+It calls the cache as transformers' own modules do, and `DynamicCache` takes each layer's keys and values as they come:
+heads of any number, Q/K and V widths that differ. Padding and sliding windows come in with the mask.
+
+Shapes: as in `attention`; T tokens attended, those of the cache and the S new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
+from finegates_export.pruning.ragged.linear import NoAttention
+from finegates_export.pruning.ragged.rotary import Rotation
+
+
+class NoCausalAttention(NoAttention):
+    """See `NoAttention`; the cache still counts the tokens, as transformers reads its length off the first layer."""
+
+    def __init__(self, output: tuple[str, nn.Module] | None, replaced: nn.Module) -> None:
+        super().__init__(output, replaced)
+        self.layer_idx: int = replaced.layer_idx  # type: ignore[assignment]  # what a module holds is untyped
+
+    def forward(
+        self, hidden_states: Tensor, *args: Any, past_key_values: Any = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """The constant; a cache gets one zero a token."""
+        if past_key_values is not None:
+            counted_B1S1 = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
+            past_key_values.update(counted_B1S1, counted_B1S1, self.layer_idx)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+class CausalAttention(RaggedAttention):
+    """See `RaggedAttention`: Llama, Mistral, Qwen, Gemma, GPT-2; heads are those of K and V."""
+
+    empty = NoCausalAttention
+
+    def __init__(
+        self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
+    ) -> None:
+        super().__init__(heads, linears, roles, replaced)
+        source: Any = replaced
+        self.layer_idx: int = source.layer_idx
+        self.rotation = Rotation(heads, source.head_dim)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **_kwargs: Any,
+    ) -> tuple[Tensor, None]:
+        """Attend and project.
+
+        Args:
+            hidden_states: x_BSD.
+            position_embeddings: cos and sin, shape (B or 1, S, original head size) each; None where Q and K are not
+                rotated.
+            attention_mask: additive or boolean, broadcastable to (B, h, S, T); None where the order of the tokens alone
+                says who attends whom, as transformers' masks do where nothing is padded.
+            past_key_values: a `Cache` of transformers, which is given the new keys and values and gives all of them.
+        """
+        q_BhSq, k_BhSq, v_BhSv = self.project(hidden_states)
+        if "query_norm" in self.roles:
+            q_BhSq, k_BhSq = self._linear("query_norm")(q_BhSq), self._linear("key_norm")(k_BhSq)
+        if position_embeddings is not None:
+            q_BhSq, k_BhSq = (self.rotation(x, position_embeddings) for x in (q_BhSq, k_BhSq))
+        if past_key_values is not None:
+            k_BhSq, v_BhSv = past_key_values.update(k_BhSq, v_BhSv, self.layer_idx)
+        # A lone token attends everything; several without a mask come without a past.
+        causal = attention_mask is None and q_BhSq.shape[2] > 1
+        return self.attend(q_BhSq, k_BhSq, v_BhSv, attention_mask, causal=causal), None

@@ -1,0 +1,50 @@
+"""RMSNorm over the dims that are left of a head (Qwen3's norms behind Q and K).
+
+    y = w x / sqrt(sum(x^2) / d + eps)
+
+Dims that are always zero leave the sum as it is; the mean over fewer dims is larger by d / d', which
+`w sqrt(d / d')` and `eps d / d'` take back.
+
+Shapes: q dims of a head that are left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.pruning.plan import Dims
+
+
+class RaggedNorm(nn.Module):
+    """See above.
+
+    Args:
+        weight_q: what the normalised dims are multiplied by.
+        eps: added to the mean square.
+    """
+
+    def __init__(self, weight_q: Tensor, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight_q, requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as the input, (..., q); the mean is taken in float32."""
+        exact = x.float()
+        scaled = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * scaled.to(x.dtype)
+
+
+def slice_norm(norm: Any, dims: Dims) -> RaggedNorm:
+    """A norm over the chosen dims, for inputs that are zero in all others.
+
+    Args:
+        norm: an RMSNorm of transformers, for its `weight` and `variance_epsilon`.
+        dims: what stays, by old numbers.
+    """
+    weight = norm.weight.detach()
+    grown = len(weight) / len(dims)
+    return RaggedNorm(weight[list(dims)] * grown**0.5, norm.variance_epsilon * grown)

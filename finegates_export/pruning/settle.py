@@ -1,0 +1,167 @@
+"""From how open each unit is to which units stay: widths a layer can really have, within an exact budget.
+
+Heads of one layer must end with equal Q/K widths and equal V widths, or each is padded to the widest. So units are not
+cut by a threshold: every width that a layer can have is an option with a value (the summed scores of what it keeps) and
+a cost (weights, or milliseconds), and a Lagrange multiplier picks the options of greatest value within the budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from finegates_export.errors import InputError
+from finegates_export.families.structure import Structure
+from finegates_export.gates.layout import UnitKey
+from finegates_export.pruning.layer_options import Choice, Costs, LayerOptions, Mask, Scores, WeightCosts
+from finegates_export.pruning.widths import Widths
+
+BISECTIONS = 100
+HIGHEST_PRICE = 2.0**100
+"""No option but the empty one is worth that much for each unit of cost."""
+ROUNDING = 1e-6
+"""Weights that a budget may be off by because shares are floating-point numbers."""
+LEAST_WORTH = 1e-6
+"""Of the highest score, where there is one; the score of a unit that has none."""
+
+
+def settle(
+    scores: Mapping[UnitKey, Scores],
+    structure: Structure,
+    removed: float,
+    widths: Widths,
+    *,
+    residual_width: int | None = None,
+) -> dict[UnitKey, Mask]:
+    """Decide which units stay so that `removed` of the layers' linear weights goes.
+
+    Args:
+        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
+        structure: the model's units.
+        removed: share of the layers' linear weights that must go, 0 to 1.
+        widths: the widths to choose among.
+        residual_width: dims of the residual stream that stay, where a width gate closed some.
+
+    Returns:
+        Per unit group a mask of shape (units,): True stays.
+
+    Raises:
+        InputError: `removed` lies outside 0..1 or a score is not finite.
+    """
+    if not 0.0 <= removed < 1.0:
+        raise InputError(f"a removed share of {removed} cannot be settled; it must lie in [0, 1)")
+    width = structure.hidden_size if residual_width is None else residual_width
+    budget = (1.0 - removed) * structure.linear_weights + ROUNDING
+    return settle_within(scores, structure, widths, WeightCosts(structure, width), budget)
+
+
+def settle_within(
+    scores: Mapping[UnitKey, Scores], structure: Structure, widths: Widths, costs: Costs, budget: float
+) -> dict[UnitKey, Mask]:
+    """Decide which units stay so that the layers cost no more than a budget; see `settle`.
+
+    Args:
+        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
+        structure: the model's units.
+        widths: the widths to choose among.
+        costs: what they cost.
+        budget: what all layers may cost together.
+
+    Raises:
+        InputError: a score is not finite, or the budget is negative.
+    """
+    for key, values in scores.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"scores of layer {key[0]} ({key[1]}) are not finite; the gates cannot be ranked")
+    if budget < 0:
+        raise InputError(f"a budget of {budget:g} cannot be met: layers without a single unit cost nothing, not less")
+    # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
+    highest = max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
+    floor = LEAST_WORTH * (highest or 1.0)
+    scores = {key: np.where(values < 0, values, np.maximum(values, floor)) for key, values in scores.items()}
+    layers = [LayerOptions(structure, index, scores, widths, costs) for index in range(len(structure.layers))]
+    choices = _choose(layers, budget)
+    _spend_rest(layers, choices, budget)
+    _trade_neurons_for_a_dim(layers, choices, budget)
+    keep: dict[UnitKey, Mask] = {}
+    for layer, choice in zip(layers, choices, strict=True):
+        keep.update(layer.masks(choice))
+    return keep
+
+
+def settle_width(scores: Scores, removed: float) -> Mask:
+    """Decide which dims of a gated residual width stay: those that are open, and no fewer than the budget needs.
+
+    A dim of the width takes weights from every linear, so the width alone must not remove more than is asked.
+
+    Args:
+        scores: how open each dim is, shape (residual width,); closed at 0 and below.
+        removed: share of the layers' linear weights that must go.
+    """
+    least = max(1, math.ceil((1.0 - removed) * len(scores)))
+    stays = scores > 0
+    if stays.sum() < least:
+        stays[np.argsort(-scores, kind="stable")[:least]] = True
+    return np.asarray(stays, bool)
+
+
+def _choose(layers: list[LayerOptions], budget: float) -> list[Choice]:
+    """The options of greatest value at the lowest price at which they fit the budget."""
+    low, high = 0.0, 1.0
+    while high < HIGHEST_PRICE and _cost(layers, [layer.choose(high) for layer in layers]) > budget:
+        low, high = high, 2 * high
+    for _ in range(BISECTIONS):
+        price = (low + high) / 2
+        if _cost(layers, [layer.choose(price) for layer in layers]) > budget:
+            low = price
+        else:
+            high = price
+    choices = [layer.choose(high) for layer in layers]
+    # Units of one worth, as those of gates that are all open, would all go at that price, heads that fit among them.
+    rest = budget - _cost(layers, choices)
+    for number, layer in enumerate(layers):
+        taken_back = layer.dearest_tie(choices[number], high, rest)
+        rest -= layer.cost(taken_back) - layer.cost(choices[number])
+        choices[number] = taken_back
+    return choices
+
+
+def _cost(layers: list[LayerOptions], choices: list[Choice]) -> float:
+    return sum(layer.cost(choice) for layer, choice in zip(layers, choices, strict=True))
+
+
+def _spend_rest(layers: list[LayerOptions], choices: list[Choice], budget: float) -> None:
+    """Reopen the best closed neurons with what the chosen options left of the budget."""
+    rest = budget - _cost(layers, choices)
+    while True:
+        steps = []
+        for layer, choice in zip(layers, choices, strict=True):
+            wider = layer.wider_network(choice)
+            if wider is not None and wider[2] <= rest:
+                width, value, cost = wider
+                steps.append((value / cost if cost > 0 else math.inf, choice, width, cost))
+        if not steps:
+            return
+        _, choice, width, cost = max(steps, key=lambda step: step[0])
+        choice.ffn = width
+        rest -= cost
+
+
+def _trade_neurons_for_a_dim(layers: list[LayerOptions], choices: list[Choice], budget: float) -> None:
+    """Where every neuron is open and some budget is left: widen the heads of a layer, and pay the rest with neurons.
+
+    A dim more in all heads of a layer costs more than a neuron; in a small model that is a visible share.
+    """
+    rest = budget - _cost(layers, choices)
+    pairs = list(zip(layers, choices, strict=True))
+    steps = [(step, layer, choice) for layer, choice in pairs for step in layer.wider_heads(choice)]
+    saturated = all(layer.wider_network(choice) is None for layer, choice in pairs)
+    if not steps or not saturated or rest < min(layer.neuron_cost for layer in layers):
+        return
+    (cost, kind, width), layer, choice = min(steps, key=lambda step: step[0][0])
+    narrower = layer.narrower_network(choice, cost - rest)
+    if narrower is not None:
+        setattr(choice, kind, width)
+        choice.ffn = narrower

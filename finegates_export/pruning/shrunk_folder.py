@@ -1,0 +1,212 @@
+"""The shrunk torch model as a folder: saved, loaded for further fine-tuning, and exported again.
+
+model.safetensors      the weights as they are left
+config.json            the base's config; the layers' own widths are in shrunk.json
+shrunk.json            what the run was, the plan that says every width, sha256 of the other files
+samples.safetensors    the run's tokenized evaluation rows, for the chain of checks (optional)
+tokenizer files
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.files import sha256_file, sha256_tree, staged_folder, write_json
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.stamp import versions
+from finegates_export.common.tasks import task_of
+from finegates_export.common.tensor_files import save_tensors
+from finegates_export.common.tokenizer_files import companions
+from finegates_export.errors import InputError, RunFolderError
+from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from finegates_export.families.family import Family
+
+SCHEMA_VERSION = 1
+SHRUNK_JSON = "shrunk.json"
+WEIGHTS_FILE = "model.safetensors"
+ATTRIBUTE = "finegates"
+"""Where a loaded model carries its `ShrunkInfo`."""
+
+
+@dataclass(frozen=True)
+class ShrunkInfo:
+    """What a shrunk model cannot say of itself."""
+
+    run: RunInfo
+    plan: ShrinkPlan
+    unpruned_parameters: int
+    """Parameters of the model before it was cut."""
+    companions: Path
+    """The folder whose tokenizer and samples go with the model when it is saved."""
+
+
+def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Save a shrunk model, as `load_torch` gave it or after more fine-tuning.
+
+    Args:
+        model: carries its `ShrunkInfo`; LoRA on it must have been merged.
+        folder: where to.
+        overwrite: replace what is there.
+
+    Raises:
+        InputError: not a shrunk model, or it still carries an adapter.
+        OutputError: the folder cannot be written.
+    """
+    info = getattr(model, ATTRIBUTE, None)
+    if not isinstance(info, ShrunkInfo):
+        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes what load_torch returned")
+    adapters = [name for name, _ in model.named_parameters() if "lora_" in name]
+    if adapters:
+        raise InputError(f"the model still carries an adapter ({adapters[0]}); merge it first: merge_and_unload()")
+    with staged_folder(Path(folder), overwrite=overwrite, marks=(SHRUNK_JSON,)) as stage:
+        write_shrunk(model, info, stage)
+
+
+def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
+    """Fill an empty folder; see `save_torch`."""
+    config: Any = model.config
+    tied = _tied(model)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
+    config.save_pretrained(folder)
+    samples = info.companions / SAMPLES_FILE
+    for file in (*companions(info.companions), *([samples] if samples.is_file() else [])):
+        shutil.copyfile(file, folder / file.name)
+    write_json(
+        folder / SHRUNK_JSON,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "run": info.run.to_json(),
+            "plan": info.plan.to_json(),
+            "unpruned_parameters": info.unpruned_parameters,
+            "versions": versions(),
+            "files": sha256_tree(folder, leave_out=(SHRUNK_JSON,)),
+        },
+    )
+
+
+def load_torch(folder: str | Path) -> nn.Module:
+    """Load a shrunk model: a working `nn.Module` in float32, every parameter trainable, in evaluation mode.
+
+    Linears keep the paths they had before they were cut, so LoRA's `target_modules` are the base's.
+
+    Args:
+        folder: what `finegates-export --torch` (the folder `torch/` of a bundle) or `save_torch` wrote.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+        InputError: the weights do not fit the widths.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    from finegates_export.families import family_of
+    from finegates_export.pruning.shrink import shrink
+
+    folder = Path(folder)
+    info = read_shrunk(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = family_of(config.model_type)
+    with torch.random.fork_rng():  # the weights drawn here are thrown away
+        model = _empty_model(config, family, info.run)
+    shrink(model, family.structure(config), info.plan)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+        tied = _tied(model)
+        tensors.update({name: tensors[source] for name, source in tied.items() if source in tensors})
+        model.load_state_dict(tensors, strict=True, assign=True)
+        for name, source in tied.items():
+            _set_parameter(model, name, model.get_parameter(source))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS_FILE} does not fit the widths in {SHRUNK_JSON} ({error})") from error
+    setattr(model, ATTRIBUTE, info)
+    return model.requires_grad_(True).eval()
+
+
+def is_shrunk(folder: Path) -> bool:
+    """Whether a folder holds a shrunk model and not a run."""
+    return (folder / SHRUNK_JSON).is_file()
+
+
+def read_shrunk(folder: Path) -> ShrunkInfo:
+    """The content of `shrunk.json`, every file checked against its hash.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+    """
+    path = folder / SHRUNK_JSON
+    if not path.is_file():
+        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes a folder that has one")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise RunFolderError(
+                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; update "
+                "finegates-export"
+            )
+        info = ShrunkInfo(
+            RunInfo.from_json(values["run"]),
+            ShrinkPlan.from_json(values["plan"]),
+            values["unpruned_parameters"],
+            folder,
+        )
+        files = values["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); export or save the model again") from error
+    for name, digest in files.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise RunFolderError(f"{folder / name} is missing or was changed after it was saved (its sha256 differs)")
+    return info
+
+
+def run_of(folder: Path) -> Run:
+    """A shrunk model as a run without gates, for what an export asks of a run.
+
+    Raises:
+        RunFolderError: see `read_shrunk`.
+    """
+    from safetensors.torch import load_file
+
+    info = read_shrunk(folder)
+    samples = load_file(folder / SAMPLES_FILE) if (folder / SAMPLES_FILE).is_file() else None
+    return Run(folder, info.run, {}, {}, samples)
+
+
+def _empty_model(config: Any, family: Family, run: RunInfo) -> nn.Module:
+    import transformers
+
+    task = task_of(run.task)
+    made: Any = getattr(transformers, task.auto_class).from_config(config)
+    family.make_linears(made)
+    if task.has_head:
+        headed: nn.Module = made
+        return headed
+    from finegates_export.sources.encoder_model import EncoderModel
+
+    if getattr(made, "pooler", None) is not None:
+        made.pooler = None
+    pooling = Pooling(run.pooling, run.normalize) if run.pooling else None
+    return EncoderModel(made, family.prefix, pooling)
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Parameters that are another one (an LM head that is the embeddings), and which."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
+
+def _set_parameter(model: nn.Module, path: str, parameter: nn.Parameter) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(model.get_submodule(owner), name, parameter)

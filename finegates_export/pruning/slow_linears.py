@@ -1,0 +1,101 @@
+"""Linears that int8 would slow down: found in the shrunk model, judged by what they really cost on the machine.
+
+Dynamic int8 measures and rounds what a linear reads before it multiplies. Where the matrix is narrow that takes longer
+than the product saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from finegates_export.families.structure import LayerMap, Structure
+from finegates_export.pruning.plan import ResidualPlan
+
+
+@dataclass(frozen=True)
+class FloatLinear:
+    """A linear that stays in float."""
+
+    linear: str
+    why: str
+
+
+@dataclass(frozen=True)
+class LinearSize:
+    """The matrix of one linear, or of several that read one tensor, which is then rounded once for all of them."""
+
+    inputs: int
+    outputs: int
+    read_from: int | None = None
+    """A gather in front takes the inputs out of so many dims."""
+    write_to: int | None = None
+    """A gather behind spreads the outputs over so many dims."""
+
+
+Judge = Callable[[LinearSize], str | None]
+"""Says why a linear stays in float, None where int8 is not slower."""
+
+
+def slow_linears(
+    model: nn.Module, structure: Structure, sides: Sequence[ResidualPlan], judge: Judge
+) -> tuple[FloatLinear, ...]:
+    """The linears that are better left in float, in the order of the layers.
+
+    Args:
+        model: the shrunk model.
+        structure: where its linears are.
+        sides: what the plan says of the linears' residual sides.
+        judge: decides.
+    """
+    gathered = {(side.linear, side.side): side for side in sides if side.gathered}
+    found = []
+    for layer in structure.layers:
+        for paths, size in _sizes(model, layer, gathered):
+            why = judge(size)
+            if why is not None:
+                found += [FloatLinear(path, why) for path in paths]
+    return tuple(found)
+
+
+def _sizes(
+    model: nn.Module, layer: LayerMap, gathered: dict[Any, ResidualPlan]
+) -> Iterator[tuple[list[str], LinearSize]]:
+    roles = layer.roles()
+    factor = layer.feed_forward.factor
+    readers = ([roles["query"], roles["key"], roles["value"]], [roles["up"], *([factor.linear] if factor else [])])
+    for paths in readers:
+        present = [path for path in dict.fromkeys(paths) if _shape(model, path)]
+        apart = [path for path in present if (path, "reads") in gathered]
+        together = [path for path in present if path not in apart]
+        for path in apart:
+            yield [path], _gathered_size(_shape(model, path), gathered, path)
+        if together:
+            shapes = [_shape(model, path) for path in together]
+            yield together, LinearSize(shapes[0][1], sum(outputs for outputs, _ in shapes))
+    for path in (roles["output"], roles["down"]):
+        if _shape(model, path):
+            yield [path], _gathered_size(_shape(model, path), gathered, path)
+
+
+def _gathered_size(shape: tuple[int, ...], gathered: dict[Any, ResidualPlan], path: str) -> LinearSize:
+    outputs, inputs = shape
+    reads, writes = gathered.get((path, "reads")), gathered.get((path, "writes"))
+    return LinearSize(
+        len(reads.dims) if reads else inputs,
+        len(writes.dims) if writes else outputs,
+        reads.width if reads else None,
+        writes.width if writes else None,
+    )
+
+
+def _shape(model: nn.Module, path: str) -> tuple[int, ...]:
+    """Outputs and inputs; empty where the linear went with its parent."""
+    try:
+        linear = model.get_submodule(path)
+    except AttributeError:
+        return ()
+    return tuple(linear.weight.shape) if isinstance(linear, nn.Linear) else ()

@@ -1,0 +1,120 @@
+"""From a run folder and a base model back to the gated model that was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from finegates_export.errors import InputError, RunFolderError
+from finegates_export.families.family import Family
+from finegates_export.families.structure import Structure
+from finegates_export.gates.adapter import load_adapter, read_adapter
+from finegates_export.gates.gated_model import GatedModel
+from finegates_export.gates.layout import WIDTH_GATE
+from finegates_export.sources.base import BaseModel, find_base
+from finegates_export.sources.run_folder import Run, RunInfo
+
+
+@dataclass
+class Assembled:
+    """A gated model in evaluation mode, and what describes it."""
+
+    gated: GatedModel
+    family: Family
+    structure: Structure
+    config: Any
+
+
+def base_of(run: Run, override: str | None = None) -> BaseModel:
+    """The base a run was trained on, proven by its hashes.
+
+    Args:
+        run: the run.
+        override: where the base lies now, if not where the run was trained.
+
+    Raises:
+        InputError: the base cannot be found.
+        RunFolderError: its tensors differ from those the run was trained on.
+    """
+    base = find_base_of(run.info, override)
+    check_base(run, base)
+    return base
+
+
+def find_base_of(info: RunInfo, override: str | None = None) -> BaseModel:
+    """The base a run names, unproven.
+
+    Args:
+        info: the run's record.
+        override: where the base lies now, if not where the run was trained.
+
+    Raises:
+        InputError: the base cannot be found.
+    """
+    try:
+        return find_base(override or info.base_id, None if override else info.base_revision)
+    except InputError as error:
+        raise InputError(f"{error}. The run was trained on {info.base_id}; pass --base to say where it is") from error
+
+
+def check_base(run: Run, base: BaseModel) -> None:
+    """Refuse a base that the run was not trained on.
+
+    Raises:
+        RunFolderError: its tensors differ from those the run was trained on.
+    """
+    hashes = base.tensor_hashes()
+    expected = run.info.base_tensors
+    if hashes != expected:
+        names = sorted(name for name in set(hashes) | set(expected) if hashes.get(name) != expected.get(name))
+        raise RunFolderError(
+            f"{base.id} is not the base this run was trained on: {len(names)} of {len(expected)} tensors differ "
+            f"(first: {names[0]}). Pass the right one with --base"
+        )
+
+
+def assemble(run: Run, base: BaseModel) -> Assembled:
+    """Load the base and put the run's head, adapter and gates onto it.
+
+    Raises:
+        InputError: a tensor of the run does not fit the base, or is not finite.
+        RunFolderError: the run was made for another family.
+    """
+    import torch
+
+    config = base.config()
+    family = base.family()
+    if family.name != run.info.family:
+        raise RunFolderError(f"the run was made for family {run.info.family!r}, {base.id} is {family.name!r}")
+    model = base.load(run.info.task, run.info.labels, run.info.pooled_by())
+    load_head(model, run.head)
+    structure = family.structure(config)
+    for name in structure.linears():
+        if not bool(torch.isfinite(model.get_submodule(name).weight).all()):
+            raise InputError(f"base weight {name} holds NaN or infinite values; the model cannot be exported")
+    wrapped = load_adapter(model, read_adapter(run.adapter)) if run.adapter else model
+    gated = GatedModel(wrapped, structure, run.info.layout, width=WIDTH_GATE in run.gates)
+    gated.gates.load_vectors(run.gates)
+    return Assembled(gated.eval(), family, structure, config)
+
+
+def load_head(model: Any, head: dict[str, Any]) -> None:
+    """Put copies of head and bias tensors into a plain model, by name.
+
+    Raises:
+        InputError: a tensor has no place, another shape, or values that are not finite.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+    for name, tensor in head.items():
+        if name not in parameters:
+            raise InputError(f"head tensor {name} has no place in the base model")
+        if parameters[name].shape != tensor.shape:
+            raise InputError(
+                f"head tensor {name} has shape {tuple(tensor.shape)}, the model's is {tuple(parameters[name].shape)}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"head tensor {name} holds NaN or infinite values; restore the run folder or train again")
+        # Into new memory: the old may belong to a base that other runs share.
+        parameters[name].data = tensor.detach().to(parameters[name], copy=True)

@@ -1,0 +1,318 @@
+"""The base model: found in a folder or on the hub, hashed, and loaded from safetensors in float32.
+
+Everything is done on a folder: a hub id is first brought into the local cache. Weights in pickle are refused, and
+`trust_remote_code` stays off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import Task, task_of
+from finegates_export.errors import InputError, UnsupportedError, missing_extra
+from finegates_export.families import family_of
+from finegates_export.families.family import Family
+from finegates_export.sources.heads import head_settings, loader_of
+from finegates_export.sources.weights import check_fit, hash_tensors, read_header
+
+HUB_FILES = [
+    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "*.codes", "LICENSE*",
+    "README.md",
+]  # fmt: skip
+FLOATS_WHEN_LOADED = "fp8"
+"""The quantization of which transformers makes floats again where it loads a model for the processor."""
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONVERT = "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on disk."""
+
+    id: str
+    """What the user named: a folder or a hub id."""
+    revision: str | None
+    """The hub's commit; None for a folder."""
+    folder: Path
+
+    def config(self) -> Any:
+        """The transformers config.
+
+        Raises:
+            InputError: there is none, or transformers cannot read it.
+        """
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.id}: no usable config.json ({_first_line(error)})") from error
+        except StrictDataclassError as error:  # its first line alone names a field and not what is wrong with it
+            raise InputError(f"{self.id}: no usable config.json ({' '.join(str(error).split())})") from error
+
+    def family(self) -> Family:
+        """The family that serves this base; see `family_of`.
+
+        Raises:
+            UnsupportedError: none does, or not with this config.
+        """
+        config = self.config()
+        family = family_of(config.model_type)
+        refusal = _quantized(config) or family.refusal(config)
+        if refusal:
+            raise UnsupportedError(f"{self.id}: {refusal}")
+        return family
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors files that hold the weights: those that transformers reads.
+
+        Raises:
+            InputError: there are none, or only pickled ones.
+        """
+        single, index = self.folder / SINGLE_FILE, self.folder / INDEX
+        # A model that was saved over one in several files leaves their index behind; transformers looks at it last.
+        files = [single] if single.is_file() or not index.is_file() else _shards(index)
+        missing = [file.name for file in files if not file.is_file()]
+        if not missing:
+            return files
+        if any(self.folder.glob("*.bin")):
+            raise InputError(
+                f"{self.id} holds its weights in pickle (.bin), which can run code when loaded and is refused. "
+                f"{CONVERT}"
+            )
+        if self.revision is not None and missing == [SINGLE_FILE]:
+            raise InputError(
+                f"{self.id} has no {SINGLE_FILE} on the hub, and weights in pickle (.bin), which can run code when "
+                f"loaded, are not fetched. {CONVERT}"
+            )
+        raise InputError(f"{self.id}: weights not found, {missing[0]} is missing in {self.folder}")
+
+    def tensor_hashes(self) -> dict[str, str]:
+        """SHA-256 of every base tensor's bytes as stored, by name.
+
+        Raises:
+            InputError: a weight file is truncated or not safetensors.
+        """
+        return {name: digest for file in self.weight_files() for name, digest in hash_tensors(file)}
+
+    def load(self, task: str, labels: tuple[str, ...], pooling: Pooling | None = None) -> Any:
+        """The model for the task, in float32 and in evaluation mode.
+
+        The base's own head is kept where it fits; otherwise transformers draws a new one. Tasks without a head get an
+        `EncoderModel`.
+
+        Args:
+            task: a name of `TASKS`.
+            labels: label names in the order of the head's outputs; empty for tasks without.
+            pooling: how an embedding is made of the hidden state.
+
+        Raises:
+            InputError: the weights cannot be read, or do not fit config.json.
+            UnsupportedError: transformers has no such head for this architecture.
+        """
+        kind, config, family = task_of(task), self.config(), self.family()
+        loader = loader_of(self.id, kind, config, family)
+        causal = self._causal_settings(kind) if family.causal else {}
+        try:
+            with _quiet_transformers():
+                model, loading = self.build(loader, {**head_settings(kind, labels, loader), **causal})
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
+        except KeyError as error:  # of an activation, a kind of layer or of position
+            raise InputError(f"{self.id}: config.json names {error}, which transformers does not know") from error
+        head = family.head_modules(model) if kind.has_head else ()
+        check_fit(self.id, loading, model, head, config.num_hidden_layers)
+        family.make_linears(model)
+        if not kind.has_head:
+            from finegates_export.sources.encoder_model import EncoderModel
+
+            model = EncoderModel(model, family.prefix, pooling)
+        return model.eval()
+
+    def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The model of a class of transformers with this base's weights, and transformers' account of the loading.
+
+        Args:
+            loader: of `loader_of`.
+            settings: of `head_settings`.
+
+        Raises:
+            InputError: a weight file is truncated or not safetensors.
+            OSError, ValueError, RuntimeError: transformers cannot load the weights.
+        """
+        import torch
+
+        for file in self.weight_files():
+            read_header(file)
+        model, loading = loader.from_pretrained(
+            self.folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **settings,
+        )
+        # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model, loading
+
+    def check_task(self, task: str) -> None:
+        """Refuse a task that this base has no head for, without loading anything.
+
+        Raises:
+            UnsupportedError: transformers has no such head for this architecture; the message lists those it has.
+        """
+        loader_of(self.id, task_of(task), self.config(), self.family())
+
+    def tokenizer(self, **settings: Any) -> Any:
+        """The base's tokenizer; one without a padding token pads with its end token, as generators are used to.
+
+        Args:
+            settings: what to change in it.
+
+        Raises:
+            InputError: there is none.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.id}: no usable tokenizer ({_first_line(error)})") from error
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def _causal_settings(self, task: Task) -> dict[str, Any]:
+        """What a decoder's config has to say: a cache where text is generated, and which token is padding."""
+        settings: dict[str, Any] = {} if task.unit == "next" else {"use_cache": False}
+        if task.unit in ("row", "label", "score"):
+            settings["pad_token_id"] = self.tokenizer().pad_token_id
+            if settings["pad_token_id"] is None:
+                raise InputError(
+                    f"{self.id}: its tokenizer has neither a padding nor an end token, so that no row's last token can "
+                    "be told; set pad_token in tokenizer_config.json"
+                )
+        return settings
+
+    def preprocessor(self, task: str) -> Any:
+        """What makes a model's input for the task: the image processor, or the tokenizer.
+
+        Tokenizers that split at spaces are told that words come one by one where the task has labels for words.
+
+        Raises:
+            InputError: there is none.
+            MissingExtraError: Pillow is not installed.
+        """
+        kind = task_of(task)
+        if kind.images:
+            return self.image_processor()
+        tokenizer = self.tokenizer()
+        if kind.unit == "token" and getattr(tokenizer, "add_prefix_space", True) is False:
+            return self.tokenizer(add_prefix_space=True)
+        return tokenizer
+
+    def image_processor(self) -> Any:
+        """The base's image processor, on Pillow: it computes the same everywhere.
+
+        Raises:
+            InputError: there is none.
+            MissingExtraError: Pillow is not installed.
+        """
+        try:
+            import PIL  # noqa: F401  # transformers would name a dozen packages
+        except ImportError as error:
+            raise missing_extra("PIL", "train") from error
+        from transformers import AutoImageProcessor
+
+        try:
+            with _quiet_transformers():
+                return AutoImageProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.id}: no usable image processor ({_first_line(error)})") from error
+
+
+def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
+    """Find a base model in a folder or, failing that, on the hub.
+
+    Raises:
+        InputError: neither a folder nor reachable on the hub.
+        MissingExtraError: a hub id without the `export` extra installed.
+    """
+    folder = Path(id_or_folder).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
+        return BaseModel(str(folder.absolute()), None, folder.absolute())
+    if folder.is_absolute() or id_or_folder.startswith("."):
+        raise InputError(f"base model folder {id_or_folder} does not exist")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise missing_extra("huggingface_hub", "export") from error
+    try:
+        path = Path(snapshot_download(id_or_folder, revision=revision, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
+        ) from error
+    return BaseModel(id_or_folder, path.name, path)
+
+
+def _quantized(config: Any) -> str | None:
+    """Why a base whose weights are stored quantized is refused: gates and LoRA are folded into floats."""
+    settings = getattr(config, "quantization_config", None)
+    if not settings:
+        return None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method == FLOATS_WHEN_LOADED:
+        return None
+    return (
+        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); take the base that was "
+        "quantized, and let the export quantize (--quantize)"
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each once.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [index.parent / name for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} does not say which files hold the weights ({error}); download it again") from error
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the report on the newly drawn head: a new head is what was asked for."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,64 @@
+"""Which class of transformers loads a base for a task, and what that class is told of the head."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from finegates_export.common.tasks import PIXELS, TASKS, Task
+from finegates_export.errors import UnsupportedError
+from finegates_export.families.family import Family
+
+
+def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
+    """The class of transformers that loads a model for the task.
+
+    Args:
+        base_id: the base as messages call it.
+        task: the task.
+        config: the base's transformers config.
+        family: its family.
+
+    Raises:
+        UnsupportedError: there is none for this architecture; the message lists the tasks that it has.
+    """
+    import transformers
+
+    def served(one: Task) -> bool:
+        images = family.input_names(config) == (PIXELS,)
+        if one.generates and not family.causal:
+            return False  # transformers gives encoders a head that writes, too, and each token would see the next
+        known = getattr(transformers, one.auto_class)._model_mapping
+        if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
+            return False
+        classes = known[type(config)]
+        chosen = classes[0] if isinstance(classes, tuple) else classes
+        # Llama's question answering holds the model under another name than its other heads do.
+        return not one.has_head or (one.images == images and chosen.base_model_prefix == family.prefix)
+
+    if not served(task):
+        raise UnsupportedError(
+            f"{base_id}: model type {config.model_type!r} has no head for the task {task.name!r}; it has "
+            f"{', '.join(name for name, one in TASKS.items() if served(one))}"
+        )
+    return getattr(transformers, task.auto_class) if task.has_head else transformers.MODEL_MAPPING[type(config)]
+
+
+def head_settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str, Any]:
+    """What transformers has to know of a task's head, as arguments of `from_pretrained`.
+
+    Args:
+        task: the task.
+        labels: label names; empty for tasks without.
+        loader: of `loader_of`.
+    """
+    if not task.has_head:
+        has_pooler = "add_pooling_layer" in inspect.signature(loader.__init__).parameters
+        return {"add_pooling_layer": False} if has_pooler else {}
+    if task.unit == "next":
+        return {}
+    settings: dict[str, Any] = {"problem_type": task.problem_type} if task.problem_type else {}
+    if task.named_labels:
+        names = dict(enumerate(labels))
+        return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    return {**settings, "num_labels": len(task.outputs)}

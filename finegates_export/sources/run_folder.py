@@ -1,0 +1,213 @@
+"""The run folder: what training writes and exporting reads. Safetensors and JSON only, no base weights, no pickle.
+
+run.json              what was trained, on which base (a hash per tensor), how well, by which command
+gates.safetensors     `mu` of every gate vector (absent in the layout `none`)
+adapter/              LoRA in peft's own format, where LoRA was on
+head.safetensors      task head and trained biases: their one home
+samples.safetensors   tokenized evaluation rows with labels, for the chain of checks (optional)
+tokenizer files
+base/NAME/            the whole model, where the base itself was trained (full fine-tuning)
+levels/0.40/ ...      every settled level of a walk, in the same form
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.files import sha256_file, sha256_tree, write_json
+from finegates_export.common.options import Options, check
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import POOLINGS, TASKS
+from finegates_export.common.tensor_files import save_tensors
+from finegates_export.errors import InputError, RunFolderError
+from finegates_export.gates.layout import LAYOUTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA_VERSION = 1
+RUN_JSON = "run.json"
+GATES_FILE = "gates.safetensors"
+HEAD_FILE = "head.safetensors"
+SAMPLES_FILE = "samples.safetensors"
+ADAPTER_FOLDER = "adapter"
+BASE_FOLDER = "base"
+LEVELS_FOLDER = "levels"
+
+
+@dataclass(frozen=True)
+class RunInfo(Options):
+    """The content of `run.json`."""
+
+    base_id: str
+    base_revision: str | None
+    base_tensors: dict[str, str]
+    """SHA-256 of every base tensor by name."""
+    family: str
+    layout: str
+    task: str
+    labels: tuple[str, ...]
+    max_length: int
+    removed: float
+    """Removed share of the layers' linear weights at which the gates were settled, padding included."""
+    metric: str
+    metrics: dict[str, float]
+    """Every metric computed on the evaluation rows, by name."""
+    trained_parameters: dict[str, int]
+    """Trained parameters by kind: gates, lora, head, biases."""
+    data: dict[str, Any]
+    """Where the rows came from: enough for `finegates-bench` to read the evaluation rows again."""
+    options: dict[str, Any]
+    """The training options, all of them."""
+    command: str
+    steps: int
+    nominal: float | None = None
+    """Share of the weights behind a closed gate, matrix by matrix: what the gates alone would say is removed."""
+    licence: str | None = None
+    """The base's licence, as its model card states it."""
+    pooling: str | None = None
+    """How an embedding is made of the last hidden state: mean or cls; None for other tasks."""
+    normalize: bool = False
+    """Whether embeddings are brought to length 1."""
+    own_base: bool = False
+    """Whether the base itself was trained: it lies in the run folder, and `base_id` is its path there."""
+    less_is_better: bool = False
+    """Whether the least value of `metric` is the best, as of a perplexity."""
+    settled: dict[str, Any] = field(default_factory=dict)
+    """What was measured when the structure was settled: of a speed-up, what was asked for and what was reached."""
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every other file of the folder, levels apart."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        check(self.layout in LAYOUTS, "layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        check(self.task in TASKS, "task", f"{self.task!r} is not one of {', '.join(TASKS)}")
+        known = self.pooling is None or self.pooling in POOLINGS
+        check(known, "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
+        check(self.max_length > 1, "max_length", f"must be greater than 1, got {self.max_length}")
+        check(0 <= self.removed <= 1, "removed", f"must lie in [0, 1], got {self.removed}")
+        nominal = self.removed if self.nominal is None else self.nominal
+        check(0 <= nominal <= 1, "nominal", f"must lie in [0, 1], got {nominal}")
+
+    @property
+    def base_name(self) -> str:
+        """What the base is called: its id on the hub, or its folder's own name."""
+        return self.base_id if self.base_revision else Path(self.base_id).name
+
+    def pooled_by(self) -> Pooling | None:
+        """How embeddings are made; None for other tasks."""
+        return None if self.pooling is None else Pooling(self.pooling, self.normalize)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was read and checked."""
+
+    folder: Path
+    info: RunInfo
+    gates: dict[str, Tensor]
+    head: dict[str, Tensor]
+    samples: dict[str, Tensor] | None
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder, where the run trained one."""
+        path = self.folder / ADAPTER_FOLDER
+        return path if path.is_dir() else None
+
+    def levels(self) -> list[Path]:
+        """The run's settled levels, ascending; the run itself where it walked none."""
+        place = self.folder / LEVELS_FOLDER
+        inside = place.iterdir() if place.is_dir() else ()
+        # File managers and notebooks leave hidden files and folders of their own.
+        folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+        return sorted(folders, key=lambda path: float(path.name.removesuffix("x"))) or [self.folder]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder whole and check it against its own record.
+
+    Raises:
+        InputError: an embedding that does not say how tokens are pooled.
+        RunFolderError: missing, empty, damaged, or of a newer schema.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    info = read_info(folder)
+    if info.task == "embedding" and info.pooling is None:
+        raise InputError(
+            f"{folder} is an embedding and does not say how its tokens are pooled; train again with --pooling "
+            f"{' or --pooling '.join(POOLINGS)}"
+        )
+    for name, digest in info.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise RunFolderError(f"{folder} is incomplete: {name} is missing; copy the run folder whole or train again")
+        if sha256_file(file) != digest:
+            raise RunFolderError(f"{file} is truncated or was changed after training (its sha256 differs)")
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name in (GATES_FILE, HEAD_FILE, SAMPLES_FILE):
+        try:
+            tensors[name] = load_file(folder / name) if (folder / name).is_file() else {}
+        except SafetensorError as error:
+            raise RunFolderError(f"{folder / name} is not a whole safetensors file ({error})") from error
+    return Run(folder, info, tensors[GATES_FILE], tensors[HEAD_FILE], tensors[SAMPLES_FILE] or None)
+
+
+def write_run(
+    folder: Path,
+    info: RunInfo,
+    *,
+    gates: dict[str, Tensor],
+    head: dict[str, Tensor],
+    samples: dict[str, Tensor] | None,
+) -> None:
+    """Write a run's own files into a folder that already holds its adapter and tokenizer files, `run.json` last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if gates:
+        save_tensors(gates, folder / GATES_FILE)
+    save_tensors(head, folder / HEAD_FILE)
+    if samples:
+        save_tensors(samples, folder / SAMPLES_FILE)
+    hashes = {name: digest for name, digest in sha256_tree(folder).items() if not name.startswith(f"{LEVELS_FOLDER}/")}
+    hashes.pop(RUN_JSON, None)
+    write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())
+
+
+def read_info(folder: Path) -> RunInfo:
+    """The content of a run folder's `run.json`; its other files are not looked at.
+
+    Raises:
+        RunFolderError: missing, damaged, or of a newer schema.
+    """
+    path = folder / RUN_JSON
+    if not folder.is_dir():
+        raise RunFolderError(f"run folder {folder} does not exist; finegates-train --out {folder} makes one")
+    if not path.is_file():
+        raise RunFolderError(f"{folder} holds no {RUN_JSON}: it is empty, unfinished, or not a run folder")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); restore the run folder or train again") from error
+    if version != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            + ("update finegates-export" if version > SCHEMA_VERSION else "train again with this version")
+        )
+    try:
+        info = RunInfo.from_json(values)
+        return dataclasses.replace(info, base_id=str(folder / info.base_id)) if info.own_base else info
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error

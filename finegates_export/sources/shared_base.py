@@ -1,0 +1,117 @@
+"""A base that many runs share: read and hashed once, its tensors held in memory by every model that is made on it.
+
+Each model has a structure of its own, whose parameters are views of the shared tensors. What an export changes it
+writes into new memory (fold.py, gates/assemble.py), so memory holds one base and what the export in work has made. Were
+a shared tensor written to all the same, every later run would be folded onto another base, and its chain would not
+see it, because its reference would be wrong as well: a checksum of all tensors is compared before each model is made.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.errors import InputError
+from finegates_export.sources.base import BaseModel, find_base
+from finegates_export.sources.weights import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What was read, by name."""
+
+    tensors: dict[str, Tensor]
+    """Floating ones in float32."""
+    hashes: dict[str, str]
+    """SHA-256 of the bytes as stored."""
+    checksums: dict[str, int]
+    """Of the tensors as they are held."""
+
+
+@dataclass(frozen=True)
+class SharedBase(BaseModel):
+    """A base model whose files are read once, when they are first needed; otherwise what it is derived from.
+
+    It takes the place of a `BaseModel` wherever one is asked for. A caller that trains parameters of a model made on it
+    gives them memory of their own first. The tensors stay in memory for as long as the object does.
+    """
+
+    @classmethod
+    def of(cls, base: BaseModel) -> SharedBase:
+        """The same base, shared."""
+        return base if isinstance(base, cls) else cls(base.id, base.revision, base.folder)
+
+    @classmethod
+    def find(cls, id_or_folder: str, revision: str | None = None) -> SharedBase:
+        """Find a base in a folder or on the hub; see `find_base`.
+
+        Raises:
+            InputError: neither a folder nor reachable on the hub.
+        """
+        return cls.of(find_base(id_or_folder, revision))
+
+    def tensor_hashes(self) -> dict[str, str]:
+        """SHA-256 of every base tensor's bytes as stored, by name; computed while the files were read.
+
+        Raises:
+            InputError: a weight file is truncated or not safetensors.
+        """
+        return dict(self._stored.hashes)
+
+    def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """See `BaseModel.build`; the model's parameters are views of the shared tensors wherever the names fit.
+
+        Raises:
+            InputError: a weight file is truncated, or a shared tensor was written to.
+        """
+        import torch
+        from transformers import AutoConfig
+        from transformers.models.auto.auto_factory import _get_model_class
+
+        stored = self._stored
+        self._check_unchanged(stored)
+        config, rest = AutoConfig.from_pretrained(
+            self.folder, trust_remote_code=False, return_unused_kwargs=True, **settings
+        )
+        mapping = getattr(loader, "_model_mapping", None)
+        kind = loader if mapping is None else _get_model_class(config, mapping)
+        model, loading = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(stored.tensors),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **rest,
+        )
+        model.name_or_path = model.config.name_or_path = str(self.folder)
+        return model, loading
+
+    @cached_property
+    def _stored(self) -> _Stored:
+        import torch
+
+        stored = _Stored({}, {}, {})
+        for file in self.weight_files():
+            for name, tensor, digest in read_tensors(file):
+                held = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+                stored.tensors[name], stored.hashes[name], stored.checksums[name] = held, digest, _checksum(held)
+        return stored
+
+    def _check_unchanged(self, stored: _Stored) -> None:
+        for name, tensor in stored.tensors.items():
+            if _checksum(tensor) != stored.checksums[name]:
+                raise InputError(
+                    f"{self.id}: tensor {name} was written to in memory by what used this shared base before; share it "
+                    "anew, and give what is trained on it memory of its own"
+                )
+
+
+def _checksum(tensor: Tensor) -> int:
+    values: Any = tensor.numpy()  # numpy's arrays are buffers; its types do not say so
+    return zlib.crc32(values)

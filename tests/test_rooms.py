@@ -1,0 +1,139 @@
+"""Imports point one way: a room imports only rooms to its left, whoever asks (lazily, or for a type alone)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXPORT = (
+    ("errors",),
+    ("common",),
+    ("families", "runtime"),
+    ("gates",),
+    ("sources",),
+    ("pruning",),
+    ("graphs",),
+    ("verification", "costs", "deploy"),
+    ("pipeline",),
+    ("cli", ""),
+)
+"""The rooms of `finegates_export` from left to right; rooms of one place do not import each other. `""` is its face."""
+PLACE = {room: place for place, rooms in enumerate(EXPORT) for room in rooms} | {"__main__": len(EXPORT)}
+PACKAGES = {
+    "finegates_export": ROOT / "finegates_export",
+    "finegates_trainer": ROOT / "trainer" / "finegates_trainer",
+    "finegates_bench": ROOT / "benchmarks" / "finegates_bench",
+}
+ORDER = tuple(PACKAGES)
+RUNTIME_SEES = {"runtime", "common", "errors"}
+MOST_LOOSE = 4
+MOST_ROOMS, MOST_LEVELS = 17, 10
+VERBS = {"export", "load", "verify"}
+"""A room of such a name would replace the public function as soon as anybody imported it."""
+
+
+def modules() -> dict[str, Path]:
+    """Every file of the three packages, by its dotted name."""
+    return {
+        ".".join([package, *file.relative_to(home).with_suffix("").parts]).removesuffix(".__init__"): file
+        for package, home in PACKAGES.items()
+        for file in home.rglob("*.py")
+    }
+
+
+def imports_of(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
+    """Line and module of every import of the project, those inside functions and under TYPE_CHECKING too.
+
+    Args:
+        source: of the file.
+        known: the project's modules.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield node.lineno, inner if inner in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def room_of(module: str) -> tuple[str, str]:
+    """Package and room of a module."""
+    package, _, rest = module.partition(".")
+    return package, rest.partition(".")[0]
+
+
+def against_the_order(source: str, importer: str, known: set[str]) -> list[str]:
+    """A line for every import that runs back, both rooms named."""
+    package, room = room_of(importer)
+    told = []
+    for line, module in imports_of(source, known):
+        other, target = room_of(module)
+        if other not in PACKAGES or (other, target) == (package, room):
+            continue
+        if other != package:
+            back = ORDER.index(other) > ORDER.index(package)
+        else:
+            back = package == "finegates_export" and PLACE[target] >= PLACE[room]
+        runtime = (package, room) == ("finegates_export", "runtime") and target not in RUNTIME_SEES
+        if back or runtime:
+            told.append(f"{importer}:{line}: {package}.{room} imports {other}.{target}, which is not to its left")
+    return told
+
+
+def test_every_import_points_to_the_left() -> None:
+    known = modules()
+    told = [line for name, file in known.items() for line in against_the_order(file.read_text(), name, set(known))]
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("source", [
+    "from finegates_export.pruning.plan import ShrinkPlan",
+    "def late():\n    import finegates_export.pruning.plan",
+    "if TYPE_CHECKING:\n    from finegates_export.pruning import plan",
+])  # fmt: skip
+def test_an_import_against_the_order_is_told_with_both_rooms(source: str) -> None:
+    known = {*modules(), "finegates_export.pruning.plan"}
+    (told,) = against_the_order(source, "finegates_export.gates.bank", known)
+    assert "finegates_export.gates imports finegates_export.pruning" in told
+    assert not against_the_order(source, "finegates_export.pipeline.export", known)
+
+
+def test_rooms_side_by_side_do_not_know_each_other() -> None:
+    known = set(modules())
+    assert against_the_order("from finegates_export.costs import grid", "finegates_export.verification.chain", known)
+    assert against_the_order("from finegates_export.families import bert", "finegates_export.runtime.session", known)
+    assert against_the_order("import finegates_trainer", "finegates_export.cli", known)
+    assert not against_the_order("import finegates_export", "finegates_trainer.cli", known)
+
+
+def test_no_circle_among_the_rooms_of_any_package_nor_among_modules() -> None:
+    known = modules()
+    edges: dict[str, set[str]] = {}
+    rooms: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for name, file in known.items():
+        here = room_of(name)
+        for _, module in imports_of(file.read_text(), set(known)):
+            if module in known and module != name:
+                edges.setdefault(name, set()).add(module)
+                if here[1] and room_of(module)[1] and here != room_of(module):
+                    rooms.setdefault(here, set()).add(room_of(module))
+    faces = {name for name, file in known.items() if file.name == "__init__.py"}
+    alone = {name: {one for one in others if one not in faces} for name, others in edges.items() if name not in faces}
+    assert list(TopologicalSorter(alone).static_order())
+    assert list(TopologicalSorter(rooms).static_order())
+
+
+def test_the_house_has_few_rooms_and_levels() -> None:
+    rooms = [place for place in PACKAGES["finegates_export"].iterdir() if (place / "__init__.py").is_file()]
+    loose = [file.name for file in PACKAGES["finegates_export"].glob("*.py")]
+    assert len(loose) <= MOST_LOOSE, loose
+    assert len(rooms) <= MOST_ROOMS
+    assert len(EXPORT) <= MOST_LEVELS
+    assert {place.name for place in rooms} | {file.removesuffix(".py") for file in loose} - {"__init__"} <= PLACE.keys()
+    assert not VERBS & {place.name for place in rooms}

@@ -1,0 +1,152 @@
+"""Rows as a model reads them: tokenized, or images that are opened when their turn comes; collated to tensors.
+
+Shapes: B rows, S tokens, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from finegates_export.common.tasks import NO_LABEL, PIXELS, TOKEN_UNITS, Unit
+from finegates_export.errors import InputError
+
+Encoded = dict[str, list[int]]
+"""One text's token ids, mask and segments, not padded."""
+LABEL_TYPES: dict[Unit, torch.dtype] = dict.fromkeys(("row", "token", "span", "next"), torch.int64)
+"""Labels of the other units are floats."""
+
+
+class Examples(Protocol):
+    """Rows to train or evaluate on."""
+
+    @property
+    def labels(self) -> Sequence[Any]:
+        """As `encode_labels` gives them; of answers the first and last token, of (next) tokens one for each."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row; 1 for images."""
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were left out because their answer was cut off."""
+
+    @property
+    def cut(self) -> int:
+        """Rows of text to generate that were longer than the model is to read."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def collate(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """The model's inputs for some rows, padded to the longest of them, and their labels."""
+
+
+@dataclass(frozen=True)
+class TextExamples:
+    """A text, or a pair that is read as one, in every row."""
+
+    inputs: list[Encoded]
+    labels: list[Any]
+    pad_token_id: int
+    unit: Unit
+    dropped: int = 0
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def lengths(self) -> list[int]:
+        """See `Examples`."""
+        return [len(row["input_ids"]) for row in self.inputs]
+
+    def collate(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """See `Examples.collate`; labels of tokens are padded with `NO_LABEL`."""
+        inputs = pad([self.inputs[i] for i in indices], self.pad_token_id)
+        labels = [self.labels[i] for i in indices]
+        if self.unit in TOKEN_UNITS:
+            longest = inputs["input_ids"].shape[1]
+            labels = [row + [NO_LABEL] * (longest - len(row)) for row in labels]
+        return inputs, torch.tensor(labels, dtype=LABEL_TYPES.get(self.unit, torch.float32))
+
+
+@dataclass(frozen=True)
+class PairExamples:
+    """Two texts in every row that are read one by one, and a score for the two: 2 B texts, B labels."""
+
+    first: list[Encoded]
+    second: list[Encoded]
+    labels: list[float]
+    pad_token_id: int
+    dropped: int = 0
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def lengths(self) -> list[int]:
+        """See `Examples`."""
+        pairs = zip(self.first, self.second, strict=True)
+        return [max(len(one["input_ids"]), len(other["input_ids"])) for one, other in pairs]
+
+    def collate(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """See `Examples.collate`; the two texts of a pair follow each other."""
+        texts = [text for i in indices for text in (self.first[i], self.second[i])]
+        return pad(texts, self.pad_token_id), torch.tensor([self.labels[i] for i in indices], dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class ImageExamples:
+    """Image files; each is opened when it is collated, so that memory holds a batch of them."""
+
+    files: list[Path]
+    labels: list[int]
+    processor: Any
+    """The base's image processor."""
+    dropped: int = 0
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def lengths(self) -> list[int]:
+        """See `Examples`."""
+        return [1] * len(self.files)
+
+    def collate(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """See `Examples.collate`; pixels as float32 of shape (B, channels, height, width).
+
+        Raises:
+            InputError: a file is not an image.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        images = []
+        for i in indices:
+            try:
+                images.append(Image.open(self.files[i]).convert("RGB"))
+            except (OSError, UnidentifiedImageError) as error:
+                raise InputError(
+                    f"{self.files[i]} cannot be read as an image ({error}); repair or remove it"
+                ) from error
+        pixels = self.processor(images=images, return_tensors="pt")[PIXELS]
+        return {PIXELS: pixels.float()}, torch.tensor([self.labels[i] for i in indices])
+
+
+def pad(rows: list[Encoded], pad_token_id: int) -> dict[str, Tensor]:
+    """Right-padded int64 tensors of shape (rows, longest)."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    filler = {"input_ids": pad_token_id}
+    return {
+        name: torch.tensor([row[name] + [filler.get(name, 0)] * (longest - len(row[name])) for row in rows])
+        for name in rows[0]
+    }

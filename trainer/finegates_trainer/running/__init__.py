@@ -1,0 +1,1 @@
+"""A training on its way: set up, started or resumed, written down."""

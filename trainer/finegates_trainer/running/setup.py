@@ -1,0 +1,237 @@
+"""Everything a run needs before its first step, built from the options; errors in the input surface here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finegates_export.common.pooling import Pooling, find_pooling
+from finegates_export.common.tasks import PIXELS, Task, image_shape, task_of
+from finegates_export.errors import InputError, UnsupportedError
+from finegates_export.families.family import Family
+from finegates_export.families.structure import Structure
+from finegates_export.gates.gated_model import GatedModel, plain_model
+from finegates_export.sources.base import BaseModel, find_base
+from finegates_export.sources.run_folder import read_run
+from finegates_trainer.data import (
+    DataSource,
+    LabelledData,
+    encode_labels,
+    label_name,
+    label_names,
+    limit_rows,
+    read_data,
+)
+from finegates_trainer.data.examples import Examples
+from finegates_trainer.data.tokenizing import make_examples
+from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
+from finegates_trainer.learning.next_tokens import postpone_head
+from finegates_trainer.options import TrainOptions
+from finegates_trainer.running.start import check_kept, with_lora
+
+HUB_LABEL = "LABEL_"
+"""transformers names labels LABEL_0, LABEL_1 where nobody named them."""
+
+
+@dataclass
+class Training:
+    """A run ready to start."""
+
+    options: TrainOptions
+    base: BaseModel
+    family: Family
+    structure: Structure
+    preprocessor: Any
+    """The base's tokenizer, or its image processor."""
+    labels: tuple[str, ...]
+    pooling: Pooling | None
+    """How an embedding is made of the hidden state; None for other tasks."""
+    gated: GatedModel
+    data: LabelledData
+    train_rows: Examples
+    eval_rows: Examples
+    max_length: int
+    teacher: Teacher | None = None
+
+    def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
+        """Trained parameters by kind: gates, lora, head, biases, base."""
+        heads = _trained_heads(plain_model(self.gated.model), self.family, self.options)
+        kinds: dict[str, list[tuple[str, Tensor]]] = {"gates": [], "lora": [], "head": [], "biases": [], "base": []}
+        if self.gated.gates.mu.requires_grad:
+            kinds["gates"].append(("gates.mu", self.gated.gates.mu))
+        for name, parameter in plain_model(self.gated.model).named_parameters():
+            if not parameter.requires_grad:
+                continue
+            is_head = any(name.startswith(f"{head}.") for head in heads)
+            rest = "base" if self.options.train_base else "biases"
+            kind = "lora" if "lora_" in name else "head" if is_head else rest
+            kinds[kind].append((name, parameter))
+        return kinds
+
+    def head_state(self) -> dict[str, Tensor]:
+        """Head and trained biases by the plain model's names, copies."""
+        kinds = self.parameters()
+        return {
+            name.replace(".base_layer.", "."): parameter.detach().clone()
+            for name, parameter in (*kinds["head"], *kinds["biases"])
+        }
+
+
+def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
+    """Read base, where it is not given, and data, and build the gated model, all from the seed.
+
+    Raises:
+        InputError: base, data or adapter cannot be used.
+        UnsupportedError: a family that is not supported.
+    """
+    base = base or find_base(options.base)
+    config = base.config()
+    family = base.family()
+    structure = family.structure(config)
+    refusal = family.width_refusal(config) if options.width_gate else None
+    if refusal:
+        raise UnsupportedError(f"{base.id}: the residual width of this model cannot be gated: {refusal}")
+    task = task_of(options.task)
+    base.check_task(task.name)
+    pooling = None
+    if task.name == "embedding":
+        pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
+    data = read_data(_source(options))
+    data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
+    labels = _labels(task, data, _base_labels(config))
+    train_labels = encode_labels(data.train, options.task, labels, "training")
+    eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
+    preprocessor = base.preprocessor(task.name)
+    max_length = _max_length(options, base, family.max_length(config))
+    names = family.input_names(config)
+    train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
+    if task.images:
+        _check_images(base, config, train_rows)
+    torch.manual_seed(options.seed)
+    model = base.load(task.name, labels, pooling)
+    gated = GatedModel(
+        _trainable(model, structure, base, labels, options),
+        structure,
+        options.layout,
+        width=options.width_gate,
+        noise_sigma=options.noise_sigma if options.presses else 0.0,
+        seed=options.seed,
+    )
+    if task.unit == "next":
+        postpone_head(gated)
+    if options.objective == "magnitude":
+        gated.gates.mu.requires_grad_(False)
+    for parameter in gated.parameters():
+        if parameter.requires_grad:  # what is trained leaves a shared base's memory
+            parameter.data = parameter.data.clone()
+    return Training(
+        options=options,
+        base=base,
+        family=family,
+        structure=structure,
+        preprocessor=preprocessor,
+        labels=labels,
+        pooling=pooling,
+        gated=gated,
+        data=data,
+        train_rows=train_rows,
+        eval_rows=make_examples(task.name, preprocessor, data.evaluation, eval_labels, max_length, names),
+        max_length=max_length,
+        teacher=_teacher(options, gated, labels, None if task.images else preprocessor.get_vocab()),
+    )
+
+
+def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
+    """Tokens of a row: a text that is shorter fits in any case, but blocks of text to generate are filled."""
+    if task_of(options.task).unit == "next" and options.max_length > most:
+        raise InputError(
+            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for fewer"
+        )
+    return min(options.max_length, most)
+
+
+def _teacher(
+    options: TrainOptions, student: GatedModel, labels: tuple[str, ...], vocabulary: dict[str, int] | None
+) -> Teacher | None:
+    if options.teacher is None:
+        return None
+    run = read_run(options.teacher)
+    check_teacher(run, task=options.task, labels=labels, vocabulary=vocabulary)
+    weights = DistillationWeights(options.distill_logits, options.distill_hidden, options.distill_temperature)
+    return Teacher(run, student, weights)
+
+
+def _source(options: TrainOptions) -> DataSource:
+    names = ("data", "eval_data", "text_column", "pair_column", "label_column", "task")
+    return DataSource(**{name: getattr(options, name) for name in names})
+
+
+def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Label names; empty for tasks without."""
+    if not task.named_labels:
+        return ()
+    labels = label_names(data.train, base_labels)
+    fewest = 1 if task.unit == "label" else 2
+    if len(labels) < fewest or (task.unit == "row" and len(labels) > len(data.train)):
+        raise InputError(
+            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each in "
+            "the rows"
+        )
+    return labels
+
+
+def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
+    made = tuple(rows.collate([0])[0][PIXELS].shape[1:])
+    if made != image_shape(config):
+        raise InputError(
+            f"{base.id}: the image processor makes images of shape {made}, config.json asks for {image_shape(config)}; "
+            "restore the base's own preprocessor_config.json"
+        )
+
+
+def _trainable(
+    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+) -> Any:
+    """Freeze the base; open the head, LoRA and, by option, the gated biases, or everything."""
+    if options.train_base:
+        return model.requires_grad_(True)
+    heads = _trained_heads(model, base.family(), options)
+    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options)
+    plain: nn.Module = plain_model(wrapped)
+    for head in heads:
+        plain.get_submodule(head).requires_grad_(True)
+    if options.train_biases:
+        for name in structure.linears():
+            linear: Any = plain.get_submodule(name)
+            bias = getattr(linear, "base_layer", linear).bias
+            if bias is not None:
+                bias.requires_grad_(True)
+    check_kept(plain, brought, options)
+    return wrapped
+
+
+def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[str, ...]:
+    """A task's head is new and trains; a language model's belongs to the base and stays, unless it is asked for."""
+    if task_of(options.task).unit == "next":
+        if not options.train_head:
+            return ()
+        head = model.get_output_embeddings()
+        if head.weight is model.get_input_embeddings().weight:
+            raise InputError(
+                f"train-head: the head of {options.base} is its embeddings (tie_word_embeddings), which are frozen; "
+                "leave --train-head away"
+            )
+        return tuple(path for path, module in model.named_modules() if module is head)
+    return family.head_modules(model)
+
+
+def _base_labels(config: Any) -> tuple[str, ...]:
+    """The base's labels in the order of its outputs; none where nobody named them, or not one for each output."""
+    named = {int(output): label_name(label) for output, label in (config.id2label or {}).items()}
+    unnamed = all(name.startswith(HUB_LABEL) for name in named.values())
+    if unnamed or set(named) != set(range(len(named))):
+        return ()
+    return tuple(named[output] for output in range(len(named)))
