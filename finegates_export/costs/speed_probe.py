@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finegates_export.common.shapes import Shape
-from finegates_export.common.tasks import PIXELS, graph_outputs, task_of
+from finegates_export.common.tasks import PIXELS, task_of
 from finegates_export.costs.counted_costs import CountedCosts, Phase, SublayerCosts
 from finegates_export.costs.model_widths import Mask, ModelWidths
 from finegates_export.costs.timing.model_times import Rounds, time_models
@@ -29,7 +29,6 @@ from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import InputError
 from finegates_export.gates.layout import UnitKey
 from finegates_export.graphs.targets import TARGETS
-from finegates_export.pruning.cache_widths import shrunk_cache
 
 if TYPE_CHECKING:
     from finegates_export.common.pooling import Pooling
@@ -251,25 +250,17 @@ class SpeedProbe:
             path: the file.
 
         Raises:
+            ChainError: the graph does not hold what was left.
             FusionError: the target's fusions found less than the family promises.
         """
         from finegates_export.graphs.saving import keep_outputs, save_graph
-        from finegates_export.graphs.trace import write_graph
-        from finegates_export.graphs.trace_cached import write_cached_graph
+        from finegates_export.graphs.writer import GraphWriter
 
         model, plan = self._shrunk(keep)
-        encoder, outputs = self.family.encoder(model), graph_outputs(self.task)
-        if self.task.generates:
-            layout = shrunk_cache(plan)
-            outputs = (*outputs, *layout.present_names)
-            graph = write_cached_graph(model, encoder, layout, self.target.CACHED_OPSET or self.target.OPSET)
-            graph = self.target.finish_cached(graph, plan.attention_layers)
-        else:
-            expected = self.family.expected_fusions(self.config, plan.attention_layers, plan.feed_forward_layers)
-            graph = write_graph(model, encoder, self.names, self.target.OPSET, outputs)
-            graph = self.target.finish(graph, expected)
+        writer = GraphWriter(self.family, self.config, self.task, self.target)
+        traced = writer.trace(model, plan)
         del model
-        save_graph(keep_outputs(graph, outputs), path)
+        save_graph(keep_outputs(writer.finish(traced.graph, plan), writer.outputs(plan)), path)
 
     def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, ShrinkPlan]:
         import torch

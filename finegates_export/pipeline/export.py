@@ -1,26 +1,38 @@
-"""The verb `export`: run folder in, proven ONNX out."""
+"""The verb `export`: run folder in, proven ONNX out, stage by stage.
+
+source -> shrunk -> traced -> float graphs -> quantized form -> delivered. Each stage is a function of values that stay
+as they are; only the chain of proof grows along the way.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.files import check_destination, scratch_folder, staged_file, staged_folder
-from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
+from finegates_export.common.files import check_destination, scratch_folder
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
-from finegates_export.errors import OutputError
-from finegates_export.graphs.targets import PACKAGES, web
+from finegates_export.graphs.targets import PACKAGES, TARGETS
+from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
 
 if TYPE_CHECKING:
-    from finegates_export.deploy.web.site import Site
-    from finegates_export.pipeline.job import ExportJob
+    from torch import nn
+
+    from finegates_export.graphs.writer import GraphWriter
+    from finegates_export.pipeline.float_graphs import FloatGraphs
     from finegates_export.pipeline.options import ExportOptions
+    from finegates_export.pipeline.proof import Proof
+    from finegates_export.pipeline.prune import Pruned
+    from finegates_export.pipeline.quantized_form import QuantizedForm
     from finegates_export.pipeline.report import ExportReport
+    from finegates_export.pipeline.source import Source
+    from finegates_export.pruning.slow_linears import FloatLinear
     from finegates_export.sources.base import BaseModel
-    from finegates_export.sources.run_folder import Run
+
+    Page = Callable[[Path], None]
+    """Puts the browser's page into a bundle's folder."""
 
 
 def export(options: ExportOptions, base: BaseModel | None = None) -> ExportReport:
@@ -39,30 +51,35 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     """
     import torch
 
-    from finegates_export.deploy.triton.served import check_task
-    from finegates_export.deploy.web.site import plan_site
-    from finegates_export.pipeline.job import ExportJob
-    from finegates_export.pipeline.quantize import write_quantized
+    from finegates_export.pipeline.bundle.metadata import graph_metadata
+    from finegates_export.pipeline.deliver import deliver
+    from finegates_export.pipeline.float_graphs import check_float, write_float
+    from finegates_export.pipeline.judges import gather_judge
+    from finegates_export.pipeline.prune import prune
 
+    usage = Usage()
     check_place(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    run, found = _source(options, base)
-    site = None
-    if options.wants_page:
-        site = plan_site(run, baseline=options.baseline, libraries=options.web_libraries)
-    job = ExportJob(options, run, found)
-    if options.target in PACKAGES:
-        check_task(job.task, job.outputs)
-    job.prepare()
+    source, page = _find(options, base)
+    writer, proof = _writer(options, source), _proof(options, source)
+    model: nn.Module | None
+    model, pruned = prune(source, writer.target.WIDTHS, gather_judge(options), None if options.plan_only else proof)
+    slow = _slow_linears(options, source, model, pruned)
+    collect_after(pruned.before.size_bytes)
+    report = _planned(source, writer, pruned, slow)
     if options.plan_only or options.out is None:
-        return job.report()
+        return report.proven(proof.chain, usage.seconds, usage.peak_growth)
     with scratch_folder(options.out) as scratch:
-        job.write(scratch)
-        if options.quantize != "none":
-            write_quantized(job, scratch)
-        report = job.report()
-        _deliver(options.out, job, scratch, report, site)
+        traced = Handed(writer.trace(model, pruned.plan))
+        if not _needs_model(options, source):
+            model = None  # the graph has the weights now
+        graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
+        check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
+        quantized = _quantized(options, source, model, slow, graphs, writer, proof)
+        report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused), quantized=quantized)
+        report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
+        deliver(options, source, graphs, model, report, page)
     return report
 
 
@@ -79,72 +96,105 @@ def check_place(options: ExportOptions) -> None:
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
 
 
-def _source(options: ExportOptions, base: BaseModel | None) -> tuple[Run, BaseModel | None]:
-    """The run and its base; a saved shrunk model is a run without a base."""
-    from finegates_export.pruning.shrunk_folder import is_shrunk, run_of
-    from finegates_export.sources.assemble import base_of, check_base
-    from finegates_export.sources.run_folder import read_run
+def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page | None]:
+    """What is exported, and the page that goes beside it; refused here is what the run does not take."""
+    from finegates_export.pipeline.refusals import check_request
+    from finegates_export.pipeline.source import cut_vocabulary, find_source
 
-    if is_shrunk(options.ckpt):
-        return run_of(options.ckpt), None
-    run = read_run(options.ckpt)
-    if base is None:
-        return run, base_of(run, options.base)
-    check_base(run, base)
-    return run, base
+    source = find_source(options.ckpt, options.base, base)
+    page = _page(options, source)
+    check_request(options, source)
+    if options.vocabulary_of is not None:
+        source = cut_vocabulary(source, options.vocabulary_of)
+    return source, page
 
 
-def _deliver(out: Path, job: ExportJob, scratch: Path, report: ExportReport, site: Site | None) -> None:
-    options = job.options
-    forms: list[Form] = ["float", *([form_of(options.quantize)] if options.quantize != "none" else [])]
-    graphs = [scratch / GRAPH_FILES[form] for form in forms]
-    if out.suffix == ".onnx":
-        if len(graph_files(graphs[-1])) > 1:
-            raise OutputError(
-                f"{out}: {graph_bytes(graphs[-1]):,} bytes of weights do not fit one file; use --out FOLDER/"
-            )
-        with staged_file(out, overwrite=options.overwrite) as stage:
-            shutil.move(graphs[-1], stage)
-    elif options.target in PACKAGES:
-        from finegates_export.deploy.triton import TritonOptions, write_repository
+def _page(options: ExportOptions, source: Source) -> Page | None:
+    """What puts the page, and the unpruned model beside it, into a bundle; None where there is none."""
+    from finegates_export.deploy.web.site import plan_site
 
-        bundle = scratch / "bundle"
-        bundle.mkdir()
-        _fill(bundle, job, graphs, report, None)
-        threads, overwrite = options.threads, options.overwrite
-        write_repository(TritonOptions(bundle=bundle, out=out, form=forms[-1], threads=threads, overwrite=overwrite))
-    else:
-        with staged_folder(out, overwrite=options.overwrite, marks=EXPORT_MARKS) as folder:
-            _fill(folder, job, graphs, report, site)
+    if not options.wants_page:
+        return None
+    site = plan_site(source.run, baseline=options.baseline, libraries=options.web_libraries)
+    if site is None:
+        return None
 
-
-def _fill(folder: Path, job: ExportJob, graphs: list[Path], report: ExportReport, site: Site | None) -> None:
-    from finegates_export.pipeline.bundle.write import write_bundle
-
-    options, run = job.options, job.run
-    if job.vocabulary:
-        words = graphs[0].parent / "tokenizer"
-        words.mkdir()
-        job.vocabulary.write_tokenizer(run.folder, words)
-        run = dataclasses.replace(run, folder=words)
-    if site is not None:
+    def put(folder: Path) -> None:
         site.write(folder)
         if options.baseline is not None:
-            export(_unpruned(options, options.baseline, folder), job.base)
-    write_bundle(
-        folder,
-        graphs,
-        run,
-        job.delivered_config(),
-        report,
-        onnx_folder=options.onnx_folder or options.target == web.NAME,
-        pooled=options.pool_in_graph,
-        generation=job.generation_files(),
-        torch_model=(job.model, job.shrunk_info()) if options.torch else None,
+            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
+            unpruned = dataclasses.replace(alone, ckpt=options.baseline, out=folder / UNPRUNED_FOLDER)
+            export(unpruned, source.base)
+
+    return put
+
+
+def _writer(options: ExportOptions, source: Source) -> GraphWriter:
+    from finegates_export.deploy.triton.served import check_task
+    from finegates_export.graphs.writer import GraphWriter
+
+    target = TARGETS[options.graph_target]
+    writer = GraphWriter(
+        source.family, source.config, source.task, target, opset=options.opset, pooled=options.pool_in_graph
     )
+    if options.target in PACKAGES:
+        check_task(source.task, writer.task_outputs)
+    return writer
 
 
-def _unpruned(options: ExportOptions, baseline: Path, folder: Path) -> ExportOptions:
-    """How the unpruned model is exported beside the pruned one in a bundle's folder."""
-    alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
-    return dataclasses.replace(alone, ckpt=baseline, out=folder / UNPRUNED_FOLDER)
+def _proof(options: ExportOptions, source: Source) -> Proof:
+    from finegates_export.common.tasks import graph_outputs
+    from finegates_export.pipeline.proof import Proof
+
+    outputs = graph_outputs(source.task, pooled=options.pool_in_graph)
+    return Proof.of(source, options.tolerances(), outputs=outputs, seed=options.seed, threads=options.threads)
+
+
+def _slow_linears(options: ExportOptions, source: Source, model: nn.Module, pruned: Pruned) -> tuple[FloatLinear, ...]:
+    from finegates_export.pipeline.judges import int8_judge
+    from finegates_export.pruning.slow_linears import slow_linears
+
+    judge = int8_judge(options)
+    return slow_linears(model, source.structure, pruned.plan.residual, judge) if judge else ()
+
+
+def _planned(source: Source, writer: GraphWriter, pruned: Pruned, slow: tuple[FloatLinear, ...]) -> ExportReport:
+    """The report of an export that has written nothing yet."""
+    from finegates_export.pipeline.bundle.genai_files import genai_refusal
+    from finegates_export.pipeline.report import ExportReport
+    from finegates_export.pruning.cache_widths import shrunk_cache
+
+    genai = genai_refusal(shrunk_cache(pruned.plan)) or "" if source.task.generates else None
+    cut = source.vocabulary
+    vocabulary = (cut.before, cut.size) if cut else None
+    return ExportReport(pruned.plan, writer.target.NAME, pruned.before, slow=slow, genai=genai, vocabulary=vocabulary)
+
+
+def _needs_model(options: ExportOptions, source: Source) -> bool:
+    """Whether the torch model stays in memory beside its graph: to be delivered, or to rank linears by.
+
+    A decoder is large, and ranking is rare: it is made again then.
+    """
+    return options.torch or (options.quantize != "none" and not source.task.generates)
+
+
+def _quantized(
+    options: ExportOptions,
+    source: Source,
+    model: nn.Module | None,
+    slow: tuple[FloatLinear, ...],
+    graphs: FloatGraphs,
+    writer: GraphWriter,
+    proof: Proof,
+) -> QuantizedForm | None:
+    from finegates_export.pipeline.prune import shrunk_again
+    from finegates_export.pipeline.quantize import Quantization, Quantizer
+
+    if options.quantize == "none":
+        return None
+
+    def shrunk_model() -> nn.Module:
+        return shrunk_again(source, graphs.pruned.plan) if model is None else model
+
+    wanted = Quantization(options.quantize, options.block_size, options.quantize_head)
+    return Quantizer(wanted, graphs, writer, proof).write(slow, shrunk_model)

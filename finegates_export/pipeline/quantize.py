@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.common.graph_forms import GRAPH_FILES, form_of, graph_bytes
+from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes
 from finegates_export.errors import ChainError, FusionError
-from finegates_export.pipeline.job import PLAIN, ExportJob
+from finegates_export.pipeline.memory import collect_after
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.slow_linears import FloatLinear
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from finegates_export.graphs.writer import GraphWriter
+    from finegates_export.pipeline.float_graphs import FloatGraphs
+    from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.sensitivity import Simulation
 
 QUANTIZED_PLAIN, QUANTIZED_FUSED = "plain_quantized.onnx", "fused_quantized.onnx"
@@ -21,108 +28,131 @@ MOST_EXCLUDED = 0.5
 RANKING_BATCHES = 6
 
 
-def write_quantized(job: ExportJob, scratch: Path) -> None:
-    """Quantize all linears but slow ones; where the chain does not hold then, leave the most sensitive in float too.
+@dataclass(frozen=True)
+class Quantization:
+    """What an export asks of its quantized form."""
 
-    Args:
-        job: has written its float graphs into `scratch`.
-        scratch: where graphs go.
+    name: str
+    """As `--quantize` spells it."""
+    block_size: int
+    """Of 4-bit weights: inputs that share a scale."""
+    head: bool
+    """Whether the LM head is quantized too."""
 
-    Raises:
-        ChainError: predictions or metric suffer too much whatever is left in float.
-        FusionError: fewer products of quantized weights than linears.
-    """
-    ranked: list[str] = []
-    excluded = 0
-    while True:
-        try:
-            _quantize(job, scratch, ranked[:excluded])
-        except ChainError:
-            ranked = ranked or _by_sensitivity(job)
-            excluded = max(1, excluded * 2)
-            if excluded > len(ranked) * MOST_EXCLUDED:
-                raise
-            job.chain.drop(form_of(job.options.quantize))
+    @property
+    def form(self) -> Form:
+        """The form that it makes."""
+        return form_of(self.name)
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Writes the quantized form beside the float graphs, and checks it."""
+
+    wanted: Quantization
+    graphs: FloatGraphs
+    writer: GraphWriter
+    proof: Proof
+
+    def write(self, slow: Sequence[FloatLinear], model: Callable[[], nn.Module]) -> QuantizedForm:
+        """Quantize all linears but slow ones; where the chain does not hold then, leave the most sensitive out too.
+
+        Args:
+            slow: linears that integers would slow down.
+            model: gives the shrunk torch model, asked for only where linears have to be ranked.
+
+        Raises:
+            ChainError: predictions or metric suffer too much whatever is left in float.
+            FusionError: fewer products of quantized weights than linears.
+        """
+        ranked: list[str] = []
+        excluded = 0
+        while True:
+            try:
+                return self._attempt(slow, ranked[:excluded])
+            except ChainError:
+                ranked = ranked or self._by_sensitivity(model(), slow)
+                excluded = max(1, excluded * 2)
+                if excluded > len(ranked) * MOST_EXCLUDED:
+                    raise
+                self.proof.chain.drop(self.wanted.form)
+
+    def _attempt(self, slow: Sequence[FloatLinear], sensitive: Sequence[str]) -> QuantizedForm:
+        form = self.wanted.form
+        why = f"stays in float: with it in {form} predictions change too much"
+        left = (*slow, *(FloatLinear(path, why) for path in sensitive))
+        delivered = self.graphs.folder / GRAPH_FILES[form]
+        products = self._write_files(left, delivered)
+        before = self.proof.chain.links[-1]
+        self.proof.add_file(f"{form}, fused", self.graphs.folder / QUANTIZED_FUSED, exact=False)
+        after = self.proof.add_file(f"{form}, as delivered", delivered, exact=False)
+        size = graph_bytes(delivered)
+        told = (before.metric, after.metric, after.agreement)
+        return QuantizedForm(self.wanted.name, products, left, size, *told, self.wanted.head)
+
+    def _write_files(self, left: Sequence[FloatLinear], delivered: Path) -> int:
+        """Write the fused and the delivered graph; how many products are quantized."""
+        from finegates_export.graphs.passes.half import to_float16
+        from finegates_export.graphs.products import load_graph
+        from finegates_export.graphs.quantization.head import quantize_head
+        from finegates_export.graphs.saving import keep_outputs, save_graph
+
+        source = self.graphs.folder / QUANTIZED_PLAIN
+        self._quantize_plain(source, [self.graphs.products[one.linear] for one in left])
+        graph = load_graph(source)
+        if self.wanted.head:
+            quantize_head(graph)
+        graph = self.writer.finish(graph, self.graphs.pruned.plan)
+        found = self._count(graph, len(self.graphs.products) - len(left))
+        if self.writer.target.FLOAT == "float16":
+            graph = to_float16(graph)
+        save_graph(graph, self.graphs.folder / QUANTIZED_FUSED)
+        outputs = self.writer.outputs(self.graphs.pruned.plan)
+        save_graph(keep_outputs(graph, outputs), delivered, dict(self.graphs.metadata))
+        del graph
+        collect_after(self.graphs.pruned.before.size_bytes)
+        return found
+
+    def _count(self, graph: Any, wanted: int) -> int:
+        from finegates_export.graphs.inspect import inspect_graph
+
+        facts, form = inspect_graph(graph), self.wanted.form
+        found = facts.blockwise_products if form == "int4" else facts.integer_products
+        if found != wanted:
+            raise FusionError(
+                f"quantization made {found} {form} products of {wanted} linears; nothing was written. Install the "
+                "versions of constraints.txt"
+            )
+        return found
+
+    def _quantize_plain(self, target: Path, left: list[str]) -> None:
+        """The plain graph with quantized products, but for the nodes named in `left`."""
+        from finegates_export.graphs.quantization.int4 import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
+        from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8, quantize_static_int8
+
+        source, products = self.graphs.plain, [*self.graphs.products.values()]
+        if self.wanted.name == "int4":
+            level = INTEGER_STEPS if self.writer.target.FLOAT == "float32" else FLOAT_STEPS
+            quantize_int4(source, target, products, left, block_size=self.wanted.block_size, accuracy_level=level)
+        elif self.wanted.name == "int8-static":
+            rows = [batch.inputs for batch in self.proof.chain.batches if batch.real]
+            quantize_static_int8(source, target, products, rows, left)
         else:
-            return
+            quantize_dynamic_int8(source, target, products, left)
 
+    def _by_sensitivity(self, model: nn.Module, slow: Sequence[FloatLinear]) -> list[str]:
+        """The linears that are not in float already, the most sensitive first."""
+        from finegates_export.pipeline.sensitivity import rank_by_sensitivity
 
-def _quantize(job: ExportJob, scratch: Path, sensitive: list[str]) -> None:
-    from finegates_export.graphs.inspect import inspect_graph
-    from finegates_export.graphs.passes.half import to_float16
-    from finegates_export.graphs.products import load_graph
-    from finegates_export.graphs.quantization.head import quantize_head
-    from finegates_export.graphs.saving import keep_outputs, save_graph
+        chain = self.proof.chain
+        every = max(1, len(chain.batches) // RANKING_BATCHES)
+        inputs = [batch.inputs for batch in chain.batches[::every]]
+        form = self.proof.forms.shrunk(model, self.graphs.pruned.plan)
+        in_float = {left.linear for left in slow}
+        linears = [path for path in self.graphs.products if path not in in_float]
+        return rank_by_sensitivity(model, linears, form, inputs, chain.outputs, self._simulation())
 
-    quantization = job.options.quantize
-    form = form_of(quantization)
-    why = f"stays in float: with it in {form} predictions change too much"
-    left = (*job.slow, *(FloatLinear(path, why) for path in sensitive))
-    _write_plain(job, scratch, [job.products[one.linear] for one in left])
-    graph = load_graph(scratch / QUANTIZED_PLAIN)
-    if job.options.quantize_head:
-        quantize_head(graph)
-    graph = job.finish(graph)
-    facts = inspect_graph(graph)
-    found = facts.blockwise_products if form == "int4" else facts.integer_products
-    wanted = len(job.products) - len(left)
-    if found != wanted:
-        raise FusionError(
-            f"quantization made {found} {form} products of {wanted} linears; nothing was written. Install the "
-            "versions of constraints.txt"
-        )
-    if job.target.FLOAT == "float16":
-        graph = to_float16(graph)
-    delivered = scratch / GRAPH_FILES[form]
-    save_graph(graph, scratch / QUANTIZED_FUSED)
-    save_graph(keep_outputs(graph, job.outputs), delivered, job.metadata())
-    del graph
-    job.collect()
-    before = job.chain.links[-1]
-    job.check(f"{form}, fused", scratch / QUANTIZED_FUSED, exact=False)
-    after = job.check(f"{form}, as delivered", delivered, exact=False)
-    job.outcome.quantized = QuantizedForm(
-        quantization,
-        found,
-        left,
-        graph_bytes(delivered),
-        before.metric,
-        after.metric,
-        after.agreement,
-        job.options.quantize_head,
-    )
+    def _simulation(self) -> Simulation:
+        from finegates_export.pipeline.sensitivity import INT8, blockwise_int4
 
-
-def _write_plain(job: ExportJob, scratch: Path, left: list[str]) -> None:
-    """The plain graph with quantized products, but for the nodes named in `left`."""
-    from finegates_export.graphs.quantization.int4 import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
-    from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8, quantize_static_int8
-
-    source, target, products = scratch / PLAIN, scratch / QUANTIZED_PLAIN, [*job.products.values()]
-    if job.options.quantize == "int4":
-        level = INTEGER_STEPS if job.target.FLOAT == "float32" else FLOAT_STEPS
-        quantize_int4(source, target, products, left, block_size=job.options.block_size, accuracy_level=level)
-    elif job.options.quantize == "int8-static":
-        rows = [batch.inputs for batch in job.chain.batches if batch.real]
-        quantize_static_int8(source, target, products, rows, left)
-    else:
-        quantize_dynamic_int8(source, target, products, left)
-
-
-def _by_sensitivity(job: ExportJob) -> list[str]:
-    """The linears that are not in float already, the most sensitive first."""
-    from finegates_export.pipeline.sensitivity import rank_by_sensitivity
-
-    every = max(1, len(job.chain.batches) // RANKING_BATCHES)
-    inputs = [batch.inputs for batch in job.chain.batches[::every]]
-    model = job.shrunk_model()
-    form = job.torch_form(model, model)
-    slow = {left.linear for left in job.slow}
-    linears = [path for path in job.products if path not in slow]
-    return rank_by_sensitivity(model, linears, form, inputs, job.chain.outputs, _simulation(job.options))
-
-
-def _simulation(options: Any) -> Simulation:
-    from finegates_export.pipeline.sensitivity import INT8, blockwise_int4
-
-    return blockwise_int4(options.block_size) if options.quantize == "int4" else INT8
+        return blockwise_int4(self.wanted.block_size) if self.wanted.form == "int4" else INT8

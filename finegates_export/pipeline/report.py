@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.slow_linears import FloatLinear
-from finegates_export.verification.chain import Link
+from finegates_export.verification.chain import Chain, Link
 from finegates_export.verification.report import chain_table
 
 FLOAT32_BYTES = 4
@@ -37,24 +37,41 @@ class ExportReport:
     target: str
     before: ModelSize
     """The unpruned model."""
-    after: ModelSize | None
+    after: ModelSize | None = None
     """The delivered graph before integers; None where only a plan was asked for."""
-    fused: dict[str, int]
-    slow: tuple[FloatLinear, ...]
+    fused: dict[str, int] = field(default_factory=dict)
+    slow: tuple[FloatLinear, ...] = ()
     """Linears that stay in float because int8 would slow them down on this machine."""
-    quantized: QuantizedForm | None
+    quantized: QuantizedForm | None = None
     """None where nothing was quantized."""
-    links: tuple[Link, ...]
-    rows: int
+    links: tuple[Link, ...] = ()
+    rows: int = 0
     """Rows that every link of the chain ran on."""
-    real_rows: int
-    seconds: float
-    peak_memory_bytes: int
+    real_rows: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
     """Growth of the peak resident memory since the export began, imports and all."""
     genai: str | None = None
     """Why onnxruntime-genai cannot run the graph, empty where it can; None where nothing generates."""
     vocabulary: tuple[int, int] | None = None
     """Tokens before and after, where the vocabulary was cut."""
+
+    def proven(self, chain: Chain, seconds: float, peak_memory_bytes: int) -> ExportReport:
+        """The report with the chain's links, and what it all took.
+
+        Args:
+            chain: the chain, as far as it goes.
+            seconds: since the export began.
+            peak_memory_bytes: see the field.
+        """
+        return replace(
+            self,
+            links=tuple(chain.links),
+            rows=chain.rows,
+            real_rows=chain.real_rows,
+            seconds=seconds,
+            peak_memory_bytes=peak_memory_bytes,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON types."""

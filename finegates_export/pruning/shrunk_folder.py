@@ -109,14 +109,13 @@ def load_torch(folder: str | Path) -> nn.Module:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    from transformers import AutoConfig
 
     from finegates_export.families import family_of
     from finegates_export.pruning.shrink import shrink
 
     folder = Path(folder)
     info = read_shrunk(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = read_config(folder)
     family = family_of(config.model_type)
     with torch.random.fork_rng():  # the weights drawn here are thrown away
         model = _empty_model(config, family, info.run)
@@ -137,6 +136,13 @@ def load_torch(folder: str | Path) -> nn.Module:
 def is_shrunk(folder: Path) -> bool:
     """Whether a folder holds a shrunk model and not a run."""
     return (folder / SHRUNK_JSON).is_file()
+
+
+def read_config(folder: Path) -> Any:
+    """The base's transformers config, as it lies beside a shrunk model."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def read_shrunk(folder: Path) -> ShrunkInfo:

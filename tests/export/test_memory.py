@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from finegates_export import ExportOptions, export
-from finegates_export.graphs import trace as write
-from finegates_export.pipeline import job as jobs
+from finegates_export.graphs import saving
+from finegates_export.graphs.writer import GraphWriter
 from finegates_export.pipeline import memory
+from finegates_export.pipeline.proof import Proof
 from tests.export.conftest import bundle_info
 
 LENIENT = {"min_agreement": 0.0, "max_metric_loss": 1000.0}
@@ -29,20 +30,20 @@ def test_a_graph_is_gone_before_its_file_is_checked(
 ) -> None:
     graphs: list[Any] = []
     alive: list[bool] = []
-    finish, deliver = jobs.ExportJob.finish, write.deliver_graph
+    finish, deliver = GraphWriter.finish, saving.deliver_graph
 
-    def finished(job: Any, graph: Any) -> Any:
+    def finished(writer: GraphWriter, graph: Any, plan: Any) -> Any:
         graphs.append(weakref.ref(graph.graph))
-        return finish(job, graph)
+        return finish(writer, graph, plan)
 
     def delivered(*given: Any) -> None:
         gc.collect()
         alive.append(graphs[0]() is not None)
         deliver(*given)
 
-    monkeypatch.setattr(jobs, "WORTH_COLLECTING", 1)
-    monkeypatch.setattr(jobs.ExportJob, "finish", finished)
-    monkeypatch.setattr(write, "deliver_graph", delivered)
+    monkeypatch.setattr(memory, "WORTH_COLLECTING", 1)
+    monkeypatch.setattr(GraphWriter, "finish", finished)
+    monkeypatch.setattr(saving, "deliver_graph", delivered)
     if not forgets:
         monkeypatch.setattr(memory, "forget_graphs", lambda: None)
     export(ExportOptions(ckpt=run, out=tmp_path / "model.onnx", threads=1))
@@ -62,18 +63,18 @@ def test_a_decoder_that_was_given_up_is_made_again_to_rank_its_linears(
         return rank(model, *given)
 
     judged = iter([False])
-    check = jobs.ExportJob.check
+    add_file = Proof.add_file
 
-    def failing(job: Any, name: str, *given: Any, **settings: Any) -> Any:
+    def failing(proof: Proof, name: str, *given: Any, **settings: Any) -> Any:
         from finegates_export.errors import ChainError
 
-        link = check(job, name, *given, **settings)
+        link = add_file(proof, name, *given, **settings)
         if name.startswith("int8") and next(judged, True) is False:
             raise ChainError("predictions change too much")
         return link
 
     monkeypatch.setattr(sensitivity, "rank_by_sensitivity", once)
-    monkeypatch.setattr(jobs.ExportJob, "check", failing)
+    monkeypatch.setattr(Proof, "add_file", failing)
     export(ExportOptions(ckpt=run, out=tmp_path / "bundle", quantize="int8", int8_linears="all", threads=1, **LENIENT))
     (model,) = ranked
     report = bundle_info(tmp_path / "bundle")["report"]

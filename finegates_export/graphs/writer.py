@@ -1,0 +1,120 @@
+"""A shrunk model as a target's graph: traced, its linears known by their paths, then finished for the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.tasks import Task, graph_outputs
+from finegates_export.errors import ChainError
+from finegates_export.pruning.cache_widths import shrunk_cache
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from finegates_export.families.family import Family
+    from finegates_export.graphs.targets.target import Target
+    from finegates_export.pruning.plan import ShrinkPlan
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph of plain operators."""
+
+    graph: Any
+    """An `onnx_ir.Model`."""
+    products: Mapping[str, str]
+    """The node that multiplies by each linear of the layers, by the linear's path."""
+
+
+@dataclass(frozen=True)
+class GraphWriter:
+    """Writes shrunk models of one base for one target."""
+
+    family: Family
+    config: Any
+    """The base's transformers config."""
+    task: Task
+    target: Target
+    opset: int | None = None
+    """None: the target's."""
+    pooled: bool = False
+    """Whether the graph pools the sentence embedding itself."""
+
+    @property
+    def task_outputs(self) -> tuple[str, ...]:
+        """What a delivered graph returns, a decoder's cache apart."""
+        return graph_outputs(self.task, pooled=self.pooled)
+
+    def outputs(self, plan: ShrinkPlan) -> tuple[str, ...]:
+        """What a delivered graph returns, in order."""
+        cache = shrunk_cache(plan).present_names if self.task.generates else ()
+        return (*self.task_outputs, *cache)
+
+    def trace(self, model: nn.Module, plan: ShrinkPlan) -> Traced:
+        """The graph in plain operators, closed dims gathered where the plan says so.
+
+        Args:
+            model: the shrunk model.
+            plan: how it was shrunk.
+
+        Raises:
+            ChainError: the graph lacks a linear, or holds other weights than the plan says.
+        """
+        from finegates_export.graphs.passes.gathers import add_gathers
+        from finegates_export.graphs.products import product_nodes
+
+        graph = self._traced(model, plan)
+        products = product_nodes(graph, self._weights(model))
+        add_gathers(graph, products, plan.residual)
+        traced = Traced(graph, products)
+        _check_weights(traced, plan)
+        return traced
+
+    def finish(self, graph: Any, plan: ShrinkPlan) -> Any:
+        """A plain graph as the target's; the plain one is used up.
+
+        Args:
+            graph: an `onnx_ir.Model`, quantized or not.
+            plan: how its model was shrunk.
+
+        Raises:
+            FusionError: the target's fusions found less than the family promises.
+        """
+        if self.task.generates:
+            return self.target.finish_cached(graph, plan.attention_layers)
+        counts = plan.attention_layers, plan.feed_forward_layers
+        return self.target.finish(graph, self.family.expected_fusions(self.config, *counts))
+
+    def _traced(self, model: nn.Module, plan: ShrinkPlan) -> Any:
+        from finegates_export.graphs.trace import write_graph
+        from finegates_export.graphs.trace_cached import write_cached_graph
+
+        encoder = self.family.encoder(model)
+        if self.task.generates:
+            opset = self.opset or self.target.CACHED_OPSET or self.target.OPSET
+            return write_cached_graph(model, encoder, shrunk_cache(plan), opset)
+        names = self.family.input_names(self.config)
+        return write_graph(model, encoder, names, self.opset or self.target.OPSET, self.outputs(plan))
+
+    def _weights(self, model: nn.Module) -> dict[str, Any]:
+        """The layers' linears that the plan left, as arrays."""
+        from torch import nn
+
+        modules = dict(model.named_modules())
+        return {
+            path: modules[path].weight.detach().numpy()
+            for path in self.family.structure(self.config).linears()
+            if isinstance(modules.get(path), nn.Linear)
+        }
+
+
+def _check_weights(traced: Traced, plan: ShrinkPlan) -> None:
+    nodes = {node.name: node for node in traced.graph.graph}
+    found = sum(nodes[name].inputs[1].const_value.size for name in traced.products.values())
+    if found != plan.kept_weights:
+        raise ChainError(
+            f"the graph holds {found:,} linear weights, the plan says {plan.kept_weights:,}; nothing was written. "
+            "This is a defect, please report it with the run"
+        )

@@ -1,0 +1,142 @@
+"""How each form of a source's model is called, and the chain that holds every form against the gated model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.tasks import graph_outputs
+from finegates_export.pipeline.memory import return_freed_memory
+from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
+from finegates_export.verification.chain import Chain, Forward, Link, Tolerances
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from finegates_export.common.cache_layout import CacheLayout
+    from finegates_export.gates.gated_model import GatedModel
+    from finegates_export.pipeline.source import Source
+    from finegates_export.pruning.plan import ShrinkPlan
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Forms of a source's model as functions from inputs to outputs."""
+
+    source: Source
+    threads: int | None = None
+    """Processor threads of onnxruntime; None: its choice."""
+
+    def gated(self, gated: GatedModel) -> Forward:
+        """The gated model, as training left it."""
+        from finegates_export.gates.gated_model import plain_model
+
+        return self.unpruned(gated, plain_model(gated.model), gated.gates.open_width())
+
+    def unpruned(self, model: Any, plain: Any, width: tuple[int, ...] | None) -> Forward:
+        """A model that still has every unit and every token.
+
+        Args:
+            model: what is called.
+            plain: the transformers model in it.
+            width: the dims of the residual width that a width gate left; None: all.
+        """
+        return self._torch(model, plain, unpruned_cache(self.source.structure), width, whole_vocabulary=True)
+
+    def shrunk(self, model: nn.Module, plan: ShrinkPlan, *, whole_vocabulary: bool = False) -> Forward:
+        """The shrunk torch model.
+
+        Args:
+            model: the model.
+            plan: how it was shrunk.
+            whole_vocabulary: whether the tokens that are to go are in it still.
+        """
+        return self._torch(model, model, shrunk_cache(plan), None, whole_vocabulary=whole_vocabulary)
+
+    def file(self, path: Path, *, optimize: bool = True) -> Forward:
+        """An ONNX file in onnxruntime.
+
+        Args:
+            path: the file.
+            optimize: False runs the graph as it is written.
+        """
+        from finegates_export.verification.cached_forms import cached_onnx_form
+        from finegates_export.verification.forms import onnx_form
+
+        opened = cached_onnx_form if self.source.task.generates else onnx_form
+        return opened(path, threads=self.threads, optimize=optimize)
+
+    def _torch(
+        self, model: Any, plain: Any, cache: CacheLayout, width: tuple[int, ...] | None, *, whole_vocabulary: bool
+    ) -> Forward:
+        from finegates_export.verification.cached_forms import cached_torch_form
+        from finegates_export.verification.cut_forms import seen_by
+        from finegates_export.verification.forms import torch_form
+
+        source, encoder = self.source, self.source.family.encoder(plain)
+        if source.task.generates:
+            form = cached_torch_form(model, encoder, cache)
+            return seen_by(source.vocabulary, form) if source.vocabulary and whole_vocabulary else form
+        outputs = graph_outputs(source.task, pooled=source.pooling is not None)
+        return torch_form(model, encoder, source.family.input_names(source.config), outputs, width)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The chain of one source. Its links are added stage by stage; everything else stays."""
+
+    chain: Chain
+    forms: Forms
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        tolerances: Tolerances,
+        *,
+        outputs: tuple[str, ...] = (),
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Proof:
+        """A chain without links.
+
+        Args:
+            source: what is verified.
+            tolerances: what a link may differ by.
+            outputs: what every form must return; default: the task's outputs.
+            seed: of the random rows.
+            threads: processor threads of onnxruntime.
+        """
+        chain = Chain(source.task.name, source.batches(seed), tolerances, outputs, source.pooling)
+        return cls(chain, Forms(source, threads))
+
+    def set_reference(self, form: Forward) -> None:
+        """Run the gated model; a decoder also writes the texts that every form is held to.
+
+        Raises:
+            ChainError: an output is missing, or values are not finite.
+        """
+        from finegates_export.verification.prompts import written_by
+        from finegates_export.verification.steps import CachedForm
+
+        if isinstance(form, CachedForm):
+            source = self.forms.source
+            self.chain.batches += written_by(form, self.chain.batches, source.family.max_length(source.config))
+        self.chain.set_reference(form)
+
+    def add_file(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> Link:
+        """Add a graph's file to the chain.
+
+        Args:
+            name: the link's.
+            path: the file.
+            optimize: False runs the graph as it is written.
+            exact: hold it to the float32 tolerance, else to predictions and metric.
+
+        Raises:
+            ChainError: it differs by more than the tolerance.
+        """
+        link = self.chain.add(name, self.forms.file(path, optimize=optimize), exact=exact)
+        return_freed_memory()
+        return link

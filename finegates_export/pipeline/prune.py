@@ -1,0 +1,108 @@
+"""From a source to the shrunk torch model, each step held against the gated one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from finegates_export.pipeline.report import ModelSize
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from finegates_export.pipeline.proof import Proof
+    from finegates_export.pipeline.source import Source
+    from finegates_export.pruning.plan import ShrinkPlan
+    from finegates_export.pruning.residual_sides import Judge
+    from finegates_export.pruning.widths import Widths
+    from finegates_export.sources.base import BaseModel
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning decided. The model itself goes beside it, for it may be given up once its graph has the weights."""
+
+    plan: ShrinkPlan
+    before: ModelSize
+    """The unpruned model."""
+
+
+def prune(source: Source, widths: Widths, gathers: Judge, proof: Proof | None) -> tuple[nn.Module, Pruned]:
+    """Assemble, fold, plan and shrink; memory holds one form at a time.
+
+    Args:
+        source: what is exported.
+        widths: those that the target likes.
+        gathers: decides which closed dims of the residual stream are gathered.
+        proof: is told of every form; None where only the plan is asked for.
+
+    Returns:
+        The shrunk torch model, and what was decided.
+
+    Raises:
+        ChainError: a step changed what the model computes.
+        InputError: a tensor of the run does not fit the base, or is not finite.
+        RunFolderError: the run was made for another family.
+    """
+    from finegates_export.pruning.planner import make_plan
+    from finegates_export.pruning.residual_sides import residual_plans
+
+    if source.base is None:
+        return _saved(source, proof)
+    folded, width = _folded(source, source.base, proof)
+    plan = make_plan(folded, source.structure, widths)
+    before = ModelSize.of_parameters(sum(parameter.numel() for parameter in folded.parameters()))
+    if proof:
+        proof.chain.add("folded", proof.forms.unpruned(folded, folded, width))
+    model = _cut(folded, source, plan)
+    plan = replace(plan, residual=residual_plans(model, source.structure, gathers))
+    if proof:
+        proof.chain.add("shrunk torch", proof.forms.shrunk(model, plan))
+    return model, Pruned(plan, before)
+
+
+def shrunk_again(source: Source, plan: ShrinkPlan) -> nn.Module:
+    """The shrunk model of an earlier `prune`, where it was given up to save memory.
+
+    Args:
+        source: what is exported.
+        plan: the plan that was made then.
+    """
+    if source.base is None:
+        return _saved(source, None)[0]
+    return _cut(_folded(source, source.base, None)[0], source, plan)
+
+
+def _folded(source: Source, base: BaseModel, proof: Proof | None) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """The folded model, and the dims that a width gate left."""
+    from finegates_export.pruning.fold import fold
+    from finegates_export.sources.assemble import assemble
+
+    gated = assemble(source.run, base).gated
+    width = gated.gates.open_width()
+    if proof:
+        proof.set_reference(proof.forms.gated(gated))
+    return fold(gated), width
+
+
+def _cut(folded: nn.Module, source: Source, plan: ShrinkPlan) -> nn.Module:
+    """Shrink a folded model in place, its vocabulary too."""
+    from finegates_export.pruning.shrink import shrink
+
+    model = shrink(folded, source.structure, plan)
+    if source.vocabulary:
+        source.vocabulary.shorten(model)
+    return model
+
+
+def _saved(source: Source, proof: Proof | None) -> tuple[nn.Module, Pruned]:
+    """A shrunk model that was saved is the reference itself."""
+    from finegates_export.pruning.shrunk_folder import ATTRIBUTE, load_torch
+
+    model = load_torch(source.run.folder).requires_grad_(False)
+    info = getattr(model, ATTRIBUTE)
+    if proof:
+        proof.set_reference(proof.forms.shrunk(model, info.plan, whole_vocabulary=True))
+    if source.vocabulary:
+        source.vocabulary.shorten(model)
+    return model, Pruned(info.plan, ModelSize.of_parameters(info.unpruned_parameters))

@@ -1,0 +1,122 @@
+"""The first stage: what is exported, found and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.tasks import Task, task_of
+
+if TYPE_CHECKING:
+    from finegates_export.common.pooling import Pooling
+    from finegates_export.families.family import Family
+    from finegates_export.families.structure import Structure
+    from finegates_export.pruning.vocabulary.cut import VocabularyCut
+    from finegates_export.sources.base import BaseModel
+    from finegates_export.sources.run_folder import Run
+    from finegates_export.verification.inputs import Batch
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run over its base, or a saved shrunk model, which is a run without gates and has no base."""
+
+    run: Run
+    base: BaseModel | None
+    """None for a saved shrunk model."""
+    config: Any
+    """The base's transformers config."""
+    vocabulary: VocabularyCut | None = None
+    """The tokens that the exported model keeps; None where it keeps all."""
+
+    @property
+    def task(self) -> Task:
+        """The task that was trained."""
+        return task_of(self.run.info.task)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How an embedding is made of the last hidden state; None for other tasks."""
+        return self.run.info.pooled_by()
+
+    @cached_property
+    def family(self) -> Family:
+        """The architecture."""
+        from finegates_export.families import family_of
+
+        return family_of(self.config.model_type)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Where the unpruned model's linears are."""
+        return self.family.structure(self.config)
+
+    @property
+    def delivered_config(self) -> Any:
+        """The config as the graph's clients read it."""
+        return self.vocabulary.config(self.config) if self.vocabulary else self.config
+
+    def generation_settings(self) -> dict[str, Any]:
+        """A decoder's `generation_config.json`, by the ids of its whole vocabulary."""
+        from finegates_export.pipeline.bundle.genai_files import generation_settings
+
+        return generation_settings([self.run.folder, *([self.base.folder] if self.base else [])], self.config)
+
+    def batches(self, seed: int = 0) -> list[Batch]:
+        """What every form of the model is verified on.
+
+        Args:
+            seed: of the random rows.
+        """
+        from finegates_export.verification.batches import inputs_for
+
+        run = self.run
+        if self.vocabulary:
+            run = replace(run, samples=self.vocabulary.samples(run.samples))
+        return inputs_for(run, self.family, self.delivered_config, seed)
+
+
+def find_source(ckpt: Path, base_place: str | None = None, base: BaseModel | None = None) -> Source:
+    """Read a run, or a saved shrunk model, and prove its base by its hashes.
+
+    Args:
+        ckpt: the folder.
+        base_place: where the base is now, if not where the run was trained.
+        base: the base, where the caller has found it already.
+
+    Raises:
+        InputError: the base cannot be found.
+        RunFolderError: the folder is missing or damaged, or the base is not the one that the run was trained on.
+    """
+    from finegates_export.pruning.shrunk_folder import is_shrunk, read_config, run_of
+    from finegates_export.sources.assemble import base_of, check_base
+    from finegates_export.sources.run_folder import read_run
+
+    if is_shrunk(ckpt):
+        return Source(run_of(ckpt), None, read_config(ckpt))
+    run = read_run(ckpt)
+    if base is None:
+        base = base_of(run, base_place)
+    else:
+        check_base(run, base)
+    return Source(run, base, base.config())
+
+
+def cut_vocabulary(source: Source, text: Path) -> Source:
+    """The same source with the vocabulary that a text needs.
+
+    Args:
+        source: a decoder.
+        text: see `pruning.vocabulary.cut.cut_to_text`.
+
+    Raises:
+        InputError: the text or the tokenizer cannot be read.
+        UnsupportedError: the vocabulary is not made of byte pairs.
+    """
+    from finegates_export.pruning.vocabulary.cut import cut_to_text
+
+    config = source.config
+    settings = [source.generation_settings(), config.to_dict()]
+    return replace(source, vocabulary=cut_to_text(text, source.run.folder, config.vocab_size, settings))
