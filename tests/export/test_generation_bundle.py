@@ -15,7 +15,7 @@ from finegates_export import ExportOptions, export, verify
 from finegates_export.common.cache_layout import CacheLayout, LayerCache
 from finegates_export.common.files import sha256_file
 from finegates_export.errors import OutputError, UnsupportedError
-from finegates_export.graphs import trace as write
+from finegates_export.graphs import saving
 from finegates_export.graphs.inspect import inspect_file
 from finegates_export.pipeline.bundle.genai_files import genai_refusal
 from finegates_export.verification.cached_forms import cached_onnx_form
@@ -121,7 +121,7 @@ def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
 
 
 def test_many_weights_lie_beside_the_graph(run, bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "INSIDE_LIMIT", 10_000)
+    monkeypatch.setattr(saving, "INSIDE_LIMIT", 10_000)
     made = tmp_path / "bundle"
     export(ExportOptions(ckpt=run, out=made, threads=1))
     assert (made / "model.onnx").stat().st_size < (made / "model.onnx.data").stat().st_size
