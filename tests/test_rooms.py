@@ -137,3 +137,26 @@ def test_the_house_has_few_rooms_and_levels() -> None:
     assert len(EXPORT) <= MOST_LEVELS
     assert {place.name for place in rooms} | {file.removesuffix(".py") for file in loose} - {"__init__"} <= PLACE.keys()
     assert not VERBS & {place.name for place in rooms}
+
+
+LONGEST, MOST_PARAMETERS = 60, 7
+
+
+def too_large(source: str) -> list[str]:
+    """Functions of more lines or parameters than one can read at a glance."""
+    told = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            parameters = len([name for name in names if name not in ("self", "cls")])
+            if lines > LONGEST or parameters > MOST_PARAMETERS:
+                told.append(f"{node.name}: {lines} lines, {parameters} parameters")
+    return told
+
+
+def test_every_function_of_the_pipeline_can_be_read_at_a_glance() -> None:
+    files = PACKAGES["finegates_export"].joinpath("pipeline").rglob("*.py")
+    assert not [(file.name, told) for file in files if (told := too_large(file.read_text()))]
+    assert too_large(f"def wide({', '.join('abcdefgh')}): ...") == ["wide: 1 lines, 8 parameters"]
+    assert too_large("def long():\n" + "    pass\n" * LONGEST) == ["long: 61 lines, 0 parameters"]

@@ -89,7 +89,7 @@ def _fill(
     model: nn.Module | None,
     report: ExportReport,
 ) -> None:
-    from finegates_export.pipeline.bundle.write import write_bundle
+    from finegates_export.pipeline.bundle.write import Content, write_bundle
     from finegates_export.pruning.shrunk_folder import ShrunkInfo
 
     run = source.run
@@ -99,17 +99,16 @@ def _fill(
         source.vocabulary.write_tokenizer(run.folder, words)
         run = replace(run, folder=words)
     info = ShrunkInfo(source.run.info, pruned.plan, pruned.before.parameters, source.run.folder)
-    write_bundle(
-        folder,
-        files,
+    content = Content(
         run,
         source.delivered_config,
         report,
-        onnx_folder=options.onnx_folder or options.target == web.NAME,
+        tuple(files),
         pooled=options.pool_in_graph,
         generation=_generation_files(source, pruned.plan),
-        torch_model=(model, info) if options.torch else None,
+        torch_model=None if model is None or not options.torch else (model, info),
     )
+    write_bundle(folder, content, onnx_folder=options.onnx_folder or options.target == web.NAME)
 
 
 def _generation_files(source: Source, plan: ShrinkPlan) -> GenerationFiles | None:

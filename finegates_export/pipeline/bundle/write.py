@@ -15,6 +15,7 @@ README.md                a model card
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from finegates_export.pipeline.report import ExportReport
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from finegates_export.pipeline.bundle.genai_files import GenerationFiles
     from finegates_export.pruning.shrunk_folder import ShrunkInfo
     from finegates_export.sources.run_folder import Run, RunInfo
@@ -37,98 +40,119 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
+UNSTABLE = ("seconds", "peak_memory_bytes")
+"""Of a report, what differs from one export to the next."""
 
 
-def write_bundle(
-    folder: Path,
-    graphs: list[Path],
-    run: Run,
-    config: Any,
-    report: ExportReport,
-    *,
-    onnx_folder: bool,
-    pooled: bool = False,
-    generation: GenerationFiles | None = None,
-    torch_model: tuple[Any, ShrunkInfo] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Content:
+    """What a bundle is made of."""
+
+    run: Run
+    """What was exported; its folder holds the tokenizer."""
+    config: Any
+    """The transformers config, as clients read it."""
+    report: ExportReport
+    """The export's outcome."""
+    graphs: tuple[Path, ...]
+    """Finished graph files: the float one, then the quantized one."""
+    pooled: bool = False
+    """Whether the graphs pool the sentence embedding themselves."""
+    generation: GenerationFiles | None = None
+    """What a decoder's clients read; None for other tasks."""
+    torch_model: tuple[nn.Module, ShrunkInfo] | None = None
+    """The shrunk torch model and what describes it, where it goes into `torch/`."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the graphs read, a decoder's cache apart."""
+        from finegates_export.families import family_of
+
+        return family_of(self.config.model_type).input_names(self.config)
+
+
+def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
     """Fill an empty folder with a bundle, `bundle.json` last.
 
     Args:
         folder: where to write.
-        graphs: finished graph files, moved in under their own names.
-        run: what was exported.
-        config: the base's transformers config.
-        report: the export's outcome.
+        content: what to write; the graph files are moved.
         onnx_folder: put the graphs under `onnx/`.
-        pooled: whether the graphs pool the sentence embedding themselves.
-        generation: what a decoder's clients read; None for other tasks.
-        torch_model: the shrunk torch model and what describes it, to be put under `torch/`.
     """
+    info = content.run.info
     place = folder / ONNX_FOLDER if onnx_folder else folder
     place.mkdir(exist_ok=True)
-    for graph in graphs:
+    for graph in content.graphs:
         for part in graph_files(graph):
             shutil.move(part, place / part.name)
-    for file in companions(run.folder):
-        copy_tokenizer_file(file, folder, run.info.max_length)
-    write_json(folder / "config.json", _config(run.info, config))
-    from finegates_export.families import family_of
-    from finegates_export.pipeline.bundle.transformers_manifest import write_manifest
-
-    task, names = task_of(run.info.task), family_of(config.model_type).input_names(config)
-    if report.target == ENGINE_TARGET:
-        axes = (FREE, *image_shape(config)) if task.images else (FREE, FREE)
-        inputs = dict.fromkeys(names, axes)
-        write_json(folder / PROFILES_JSON, Profile.up_to(run.info.max_length).to_json(inputs))
-    if generation is None:
-        write_manifest(folder, place / graphs[0].name, task, names, graph_outputs(task, pooled=pooled))
-    else:
-        generation.write(folder, place / graphs[-1].name)
-    if run.info.pooling is not None:
-        from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
-
-        write_pooling_files(
-            folder,
-            pooling=run.info.pooling,
-            normalize=run.info.normalize,
-            hidden_size=report.plan.residual_width,
-            max_length=run.info.max_length,
-        )
-    if torch_model is not None:
+    for file in companions(content.run.folder):
+        copy_tokenizer_file(file, folder, info.max_length)
+    write_json(folder / "config.json", _config(info, content.config))
+    _write_client_files(folder, place, content)
+    if content.torch_model is not None:
         from finegates_export.pruning.shrunk_folder import write_shrunk
 
         (folder / TORCH_FOLDER).mkdir()
-        write_shrunk(*torch_model, folder / TORCH_FOLDER)
-    info = run.info
-    paths = [(place / graph.name).relative_to(folder).as_posix() for graph in graphs]
-    (folder / "README.md").write_text(model_card(info, report, paths), encoding="utf-8")
-    write_json(
-        folder / BUNDLE_JSON,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "task": info.task,
-            "labels": list(info.labels),
-            "max_length": info.max_length,
-            "vocabulary": None if task.images else config.vocab_size,
-            "cache": None if generation is None else generation.layout.to_json(),
-            "positions": None if generation is None else generation.max_length,
-            "pooling": info.pooling,
-            "normalize": info.normalize,
-            "graph": paths[0],
-            "graphs": paths,
-            "target": report.target,
-            "base": {
-                "name": info.base_name,
-                "revision": info.base_revision,
-                "licence": info.licence,
-            },
-            "metric": info.metric,
-            "metrics": info.metrics,
-            "report": {k: v for k, v in report.to_json().items() if k not in ("seconds", "peak_memory_bytes")},
-            "versions": versions(),
-            "files": sha256_tree(folder, leave_out=(BUNDLE_JSON,)),
-        },
-    )
+        write_shrunk(*content.torch_model, folder / TORCH_FOLDER)
+    paths = [(place / graph.name).relative_to(folder).as_posix() for graph in content.graphs]
+    (folder / "README.md").write_text(model_card(info, content.report, paths), encoding="utf-8")
+    files = sha256_tree(folder, leave_out=(BUNDLE_JSON,))
+    write_json(folder / BUNDLE_JSON, {**_record(content, paths), "versions": versions(), "files": files})
+
+
+def _write_client_files(folder: Path, place: Path, content: Content) -> None:
+    """What engines, Optimum, generating clients and sentence-transformers look for beside the graphs."""
+    from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
+    from finegates_export.pipeline.bundle.transformers_manifest import write_manifest
+
+    info, names = content.run.info, content.input_names
+    task = task_of(info.task)
+    if content.report.target == ENGINE_TARGET:
+        axes = (FREE, *image_shape(content.config)) if task.images else (FREE, FREE)
+        inputs = dict.fromkeys(names, axes)
+        write_json(folder / PROFILES_JSON, Profile.up_to(info.max_length).to_json(inputs))
+    if content.generation is None:
+        outputs = graph_outputs(task, pooled=content.pooled)
+        write_manifest(folder, place / content.graphs[0].name, task, names, outputs)
+    else:
+        content.generation.write(folder, place / content.graphs[-1].name)
+    if info.pooling is not None:
+        write_pooling_files(
+            folder,
+            pooling=info.pooling,
+            normalize=info.normalize,
+            hidden_size=content.report.plan.residual_width,
+            max_length=info.max_length,
+        )
+
+
+def _record(content: Content, paths: list[str]) -> dict[str, Any]:
+    """What `bundle.json` says, versions and hashes apart.
+
+    Args:
+        content: of the bundle.
+        paths: of its graphs.
+    """
+    info, generation = content.run.info, content.generation
+    report = content.report.to_json()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": info.task,
+        "labels": list(info.labels),
+        "max_length": info.max_length,
+        "vocabulary": None if task_of(info.task).images else content.config.vocab_size,
+        "cache": None if generation is None else generation.layout.to_json(),
+        "positions": None if generation is None else generation.max_length,
+        "pooling": info.pooling,
+        "normalize": info.normalize,
+        "graph": paths[0],
+        "graphs": paths,
+        "target": content.report.target,
+        "base": {"name": info.base_name, "revision": info.base_revision, "licence": info.licence},
+        "metric": info.metric,
+        "metrics": info.metrics,
+        "report": {name: value for name, value in report.items() if name not in UNSTABLE},
+    }
 
 
 def _config(info: RunInfo, config: Any) -> dict[str, Any]:
