@@ -160,3 +160,9 @@ def test_every_function_of_the_pipeline_can_be_read_at_a_glance() -> None:
     assert not [(file.name, told) for file in files if (told := too_large(file.read_text()))]
     assert too_large(f"def wide({', '.join('abcdefgh')}): ...") == ["wide: 1 lines, 8 parameters"]
     assert too_large("def long():\n" + "    pass\n" * LONGEST) == ["long: 61 lines, 0 parameters"]
+
+
+def test_there_is_one_way_to_open_a_session() -> None:
+    known = modules()
+    opening = [name for name, file in known.items() if "InferenceSession(" in file.read_text()]
+    assert opening == ["finegates_export.runtime.session"]
