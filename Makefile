@@ -244,7 +244,7 @@ $(DOCS)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 docs: $(DOCS)/.ready ## The documentation as a site, in .cache/site; fails on a dead link
-	$(DOCS)/bin/mkdocs build --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict --clean
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache
