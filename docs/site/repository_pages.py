@@ -25,6 +25,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     wanted = {path for pattern in PAGES for path in ROOT.glob(pattern)}
     wanted |= {path for pattern in REPORTS for path in (ROOT / "benchmarks" / "results").glob(pattern)}
     for path in sorted(wanted):
-        if path.is_file() and path.suffix not in NOT_SHOWN:
-            laid_out.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+        place = path.relative_to(ROOT)
+        if path.is_file() and path.suffix not in NOT_SHOWN and not any(part.startswith(".") for part in place.parts):
+            laid_out.append(File.generated(config, place.as_posix(), abs_src_path=str(path)))
     return laid_out
