@@ -22,6 +22,7 @@ TENSORRT := .cache/tensorrt
 TRITON := .cache/triton
 WEB := .cache/web
 SERVING := .cache/serving
+DOCS := .cache/docs
 SERVED := runs/serving
 CLIENT_FILES := $(wildcard tests/clients/requirements/*.txt)
 CLIENTS_READY := $(CLIENT_FILES:tests/clients/requirements/%.txt=$(CLIENTS)/%/.ready)
@@ -31,7 +32,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -236,6 +237,14 @@ $(SERVING)/.ready: tests/serving/requirements.txt
 
 test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes of which one stops, 2,000 made-up requests
 	FINEGATES_SERVING_REQUIRED=1 $(BIN)/pytest tests/serving -v --timeout 900
+
+$(DOCS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
+	touch $@
+
+docs: $(DOCS)/.ready ## The documentation as a site, in .cache/site; fails on a dead link
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict --clean
 
 clean: ## Remove runs, exports and caches, not the environment
 	rm -rf runs exports/demo .cache .pytest_cache .mypy_cache .ruff_cache
