@@ -1,4 +1,4 @@
-"""What the three commands share: how options are read, how errors are told, where results go.
+"""What all commands share: how options are read, how errors are reported, where results go.
 
 Every command reads one frozen dataclass of options from flags and, with `--config`, from YAML; flags win. A bad value
 or a known error is one line on stderr and exit status 2, never a traceback; Ctrl-C is exit status 130.
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.grouped_help import grouped_app
+from finegates_export.common.options import Options
 from finegates_export.common.recipe_options import Alternatives, flag_of, from_yaml, whole_numbers
 from finegates_export.errors import FineGatesError, missing_extra
 
@@ -28,7 +30,7 @@ class Command:
 
     summary: str
     """What its help starts with."""
-    options: type[Any]
+    options: type[Options]
     """A frozen dataclass; its fields become flags and their docstrings the help."""
     act: Callable[[Any, Output], None]
     alternatives: Alternatives = ()
@@ -58,11 +60,13 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
         sys.exit(str(missing_extra(error.name or "cyclopts", "export")))
 
     options = command.options
-    app = cyclopts.App(name=name, help=command.summary, result_action="return_value", suppress_keyboard_interrupt=False)
+    app = grouped_app(
+        options, name=name, help=command.summary, result_action="return_value", suppress_keyboard_interrupt=False
+    )
     config_files, arguments = _config_files(_split_lists(words, _list_flags(options)))
     for file in config_files:
         if not Path(file).is_file():
-            sys.exit(_told(name, f"--config {file} does not exist", USAGE_STATUS))
+            sys.exit(_print_error(name, f"--config {file} does not exist", USAGE_STATUS))
     app.config = [*(from_yaml(file, command.alternatives) for file in config_files), whole_numbers(options)]
 
     def main(
@@ -76,8 +80,8 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
 
     main.__annotations__["chosen"] = _flattened(cyclopts, options)
     main.__annotations__.update({"json": _flag(cyclopts, "Print the result as JSON."),
-                                 "verbose": _flag(cyclopts, "Show the libraries' own messages as well."),
-                                 "quiet": _flag(cyclopts, "Print errors alone.")})  # fmt: skip
+                                 "verbose": _flag(cyclopts, "Show messages of the libraries too."),
+                                 "quiet": _flag(cyclopts, "Print nothing but errors.")})  # fmt: skip
     main.__doc__ = command.summary
     if not _required(options):
         main.__defaults__ = (options(),)  # the parser wants one where no flag has to be given
@@ -85,11 +89,11 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False, console=Console(stderr=False))
     except cyclopts.CycloptsError as error:
-        sys.exit(_told(name, f"{_flat(error)} (see {name} --help)", USAGE_STATUS))
+        sys.exit(_print_error(name, f"{_flat(error)} (see {name} --help)", USAGE_STATUS))
     except (FineGatesError, ValueError) as error:
-        sys.exit(_told(name, _flat(error), USAGE_STATUS))
+        sys.exit(_print_error(name, _flat(error), USAGE_STATUS))
     except KeyboardInterrupt:
-        sys.exit(_told(name, "interrupted", INTERRUPTED_STATUS))
+        sys.exit(_print_error(name, "interrupted", INTERRUPTED_STATUS))
 
 
 class Output:
@@ -130,12 +134,12 @@ class Output:
     def fail(self, messages: Sequence[str], status: int = USAGE_STATUS) -> None:
         """End the command with a line for everything that failed; do nothing where nothing did."""
         for message in messages:
-            _told(self.name, message, status)
+            _print_error(self.name, message, status)
         if messages:
             sys.exit(status)
 
 
-def _told(name: str, message: str, status: int) -> int:
+def _print_error(name: str, message: str, status: int) -> int:
     sys.stderr.write(f"{name}: {message}\n")
     return status
 

@@ -6,14 +6,20 @@ A subclass checks its fields in `__post_init__` and raises `ValueError` whose me
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+Groups = Mapping[str, Sequence[str]]
+"""Titles, and the fields under each."""
 
 
 class Options:
     """Base of the frozen option dataclasses."""
+
+    groups: ClassVar[Groups] = {}
+    """How `--help` arranges the fields: each is in exactly one group, the everyday ones come first."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types; tuples become lists, paths become strings."""

@@ -293,7 +293,7 @@ def test_a_file_that_is_not_there_is_refused_where_nothing_is_measured(tmp_path:
         ({"dense": 3}, "dense: measures widths of a base's layers; give --base too"),
         ({"around": 1.5}, r"around: must lie in \[0, 1\], got 1.5"),
         ({"seconds": -1.0}, "seconds: must not be negative"),
-        ({"target": "portable"}, "target: 'portable' is none of ort-cpu"),
+        ({"target": "portable"}, "target: 'portable' has no cost table; choose one of ort-cpu"),
     ],
 )
 def test_bad_options_are_refused_by_name(settings, told) -> None:

@@ -62,8 +62,8 @@ def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"name": "a/b"}, "name: 'a/b' may hold letters"),
-        ({"name": ".."}, "name: '..' may hold letters"),
+        ({"name": "a/b"}, "name: 'a/b' may contain only letters"),
+        ({"name": ".."}, "name: '..' may contain only letters"),
         ({"port": 70000}, "port: must lie in 0 to 65535, got 70000"),
         ({"replicas": 0}, "replicas: must be positive, got 0"),
         ({"replicas": 3, "max_replicas": 2}, "max-replicas: must be at least --replicas 3, got 2"),

@@ -176,7 +176,7 @@ def test_a_head_of_its_own_trains_where_it_is_asked_for(bases: dict[str, Path], 
     assert train(options(bases["untied"], text, tmp_path / "frozen", max_steps=1)).head == {}
     with pytest.raises(InputError, match=r"train-head: the head of .* is its embeddings"):
         prepare(options(bases["llama"], text, tmp_path / "tied", train_head=True))
-    with pytest.raises(ValueError, match="train-head: is for text-generation"):
+    with pytest.raises(ValueError, match="train-head: applies to text-generation"):
         TrainOptions(base="x", data="y", out=tmp_path, train_head=True)
 
 

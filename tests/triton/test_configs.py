@@ -194,8 +194,8 @@ def test_the_command_makes_a_repository_of_a_bundle(bundle, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"name": "a/b"}, "name: 'a/b' may hold"),
-        ({"name": ".."}, r"name: '\.\.' may hold .* begins with no dot"),
+        ({"name": "a/b"}, "name: 'a/b' may contain only"),
+        ({"name": ".."}, r"name: '\.\.' may contain only .* no leading dot"),
         ({"max_batch": 4}, "preferred-batches: must lie in 1 to 4, got 8, 32"),
         ({"instances": 0}, "instances: must be positive, got 0"),
         ({"threads": 0}, "threads: must be positive, got 0"),
