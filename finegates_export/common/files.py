@@ -59,7 +59,7 @@ def check_destination(
             _check_replaceable(path, overwrite=overwrite, marks=marks)
         for source in (Path(one) for one in reads if one):
             if source.exists() and source.resolve().is_relative_to(path.resolve()):
-                raise OutputError(f"{path} is or holds {source}, which is read; choose another --out")
+                raise OutputError(f"{path} is or contains {source}, which is an input; choose another --out")
         parent = path.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         probe = parent / f".{path.name}.probe-{os.getpid()}"
@@ -139,7 +139,7 @@ def claimed(work: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise OutputError(
-                f"{path} is being written by another process; wait for it to end, or choose another --out"
+                f"{path} is being written by another process; wait for it to finish, or choose another --out"
             ) from error
     try:
         yield
@@ -152,16 +152,16 @@ def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -
     """See `check_destination`, of a path that exists."""
     empty = bool(marks) and path.is_dir() and not any(path.iterdir())
     if not empty and not overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{path} already exists; pass --overwrite to replace it, or choose another --out")
     if not marks:
         return
     if not path.is_dir():
-        raise OutputError(f"{path} is a file, and a folder is to be written; choose another --out")
+        raise OutputError(f"{path} is a file, but this writes a folder; choose another --out")
     if os.path.ismount(path) or path.resolve() == Path.cwd():
-        raise OutputError(f"{path} cannot be swapped for another folder; name one inside it")
+        raise OutputError(f"{path} cannot be replaced by another folder; choose a folder inside it")
     if not empty and not any(True for mark in marks for _ in path.glob(mark)):
         raise OutputError(
-            f"{path} is not replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
+            f"{path} will not be replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
             "another --out, or remove it yourself"
         )
 
@@ -187,7 +187,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {path}: {reason}; nothing was left there. Free space or choose another --out"
+            f"cannot write {path}: {reason}; nothing was left behind. Free space or choose another --out"
         ) from error
 
 

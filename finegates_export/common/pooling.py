@@ -74,22 +74,22 @@ def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder
     path = folder / POOLING_CONFIG
     if not path.is_file():
         raise InputError(
-            f"{base_id} does not say how its tokens are pooled (it holds no {POOLING_CONFIG.as_posix()}); pass "
+            f"{base_id} does not say how to pool its tokens (it lacks {POOLING_CONFIG.as_posix()}); pass "
             f"--pooling {' or --pooling '.join(POOLINGS)}"
         )
     content = _read(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged (it holds no settings by name); restore it, or pass --pooling")
+        raise InputError(f"{path} is damaged (it is not a JSON object); restore it, or pass --pooling")
     values = _modes(content)
     modes = [name.removeprefix("pooling_mode_") for name, on in values.items() if on and name in MODE_FIELDS]
     others = [name.removeprefix("pooling_mode_") for name, on in values.items() if on is True and _is_other_mode(name)]
     if len(modes) != 1 or others:
         raise UnsupportedError(
             f"{base_id} pools by {', '.join([*modes, *others]) or 'nothing'} ({POOLING_CONFIG.as_posix()}); supported "
-            f"is one of {', '.join(POOLINGS)}. Pass --pooling to train it so"
+            f"is exactly one of {', '.join(POOLINGS)}. Pass --pooling to train with it"
         )
     mode = next(MODE_FIELDS[name] for name in MODE_FIELDS if values.get(name))
-    # Asked whatever the user says of the length: the base's own pooling is not had without what stands behind it.
+    # Read even if the user decides about the length: modules after the pooling may make the base unusable.
     normalizes = _normalizes(folder)
     return Pooling(mode, normalizes if normalize is None else normalize)
 
@@ -120,7 +120,7 @@ def _normalizes(folder: Path) -> bool:
     strange = [kind for kind in kinds if kind not in KNOWN_MODULES]
     if strange:
         raise UnsupportedError(
-            f"{path} has a {strange[0]} module behind the encoder, which would be lost; supported are "
+            f"{path} has a {strange[0]} module after the encoder, which would be lost; supported are "
             f"{', '.join(KNOWN_MODULES)}. Remove it from a copy of the base to train without it"
         )
     return "Normalize" in kinds

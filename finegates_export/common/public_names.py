@@ -49,7 +49,7 @@ def _version(package: str) -> str:
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError as error:
-        raise AttributeError(f"{package} has no version: {DISTRIBUTION} is not installed, run `pip install`") from error
+        raise AttributeError(f"{package} has no version: {DISTRIBUTION} is not installed") from error
 
 
 def _suggestion(name: str, homes: Mapping[str, str]) -> str:

@@ -59,13 +59,13 @@ def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
         InputError: with every field that differs and both its values.
     """
     if not isinstance(stamp, dict):
-        raise InputError(f"{name} holds no measured costs: it has no stamp; measure anew")
+        raise InputError(f"{name} holds no measured costs: it lacks a stamp; measure again")
     different = [field for field in expected if stamp.get(field) != expected[field]]
     if different:
-        told = ", ".join(f"{field} {stamp.get(field)!r} and not {expected[field]!r}" for field in different)
+        told = ", ".join(f"{field} {stamp.get(field)!r} instead of {expected[field]!r}" for field in different)
         elsewhere = any(field in MACHINE_FIELDS for field in different)
         whose = "of another machine" if elsewhere else "measured otherwise"
-        raise InputError(f"{name} holds costs {whose} ({told}); measure anew where the model will run")
+        raise InputError(f"{name} holds costs {whose} ({told}); measure again where the model will run")
 
 
 def check_file(path: Path, stamp: dict[str, Any]) -> None:
@@ -81,10 +81,10 @@ def check_file(path: Path, stamp: dict[str, Any]) -> None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"costs {path} cannot be read ({error}); measure anew") from error
+        raise InputError(f"costs {path} cannot be read ({error}); measure again") from error
     check_stamp(content.get("stamp") if isinstance(content, dict) else None, stamp, str(path))
     if not isinstance(content.get("entries"), dict):
-        raise InputError(f"{path} holds no entries of a cost table; measure anew")
+        raise InputError(f"{path} holds no cost table entries; measure again")
 
 
 def cost_path(stamp: dict[str, Any]) -> Path:

@@ -165,7 +165,7 @@ class CostTable:
             write_entries(self.path, self.stamp, {"costs": costs, "ratios": ratios})
         except OutputError as error:
             # A machine without a writable cache folder measures again next time, and that is all.
-            logging.getLogger(__name__).warning("measured costs are not kept: %s", error)
+            logging.getLogger(__name__).warning("cannot save measured costs: %s", error)
 
 
 def _that_fit(shapes: Sequence[BlockShape]) -> Iterator[tuple[BlockShape, ...]]:
@@ -220,7 +220,7 @@ def _read_ratio(entry: dict[str, Any]) -> tuple[Way, Way]:
 def _read_linear(values: dict[str, Any]) -> LinearShape:
     shape = read_shape(values)
     if not isinstance(shape, LinearShape):
-        raise TypeError(f"{values} is no linear")
+        raise TypeError(f"{values} is not a linear")
     return shape
 
 

@@ -99,7 +99,7 @@ class LayerCosts:
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise InputError(
-                f"{name} has the schema {found!r} of layer costs, this version reads {SCHEMA}; measure anew"
+                f"{name} has layer costs of schema {found!r}, but this version reads {SCHEMA}; measure again"
             )
         try:
             stamp = dict(values["stamp"])
@@ -116,7 +116,7 @@ class LayerCosts:
                 stamp,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{name} is damaged ({error}); measure anew") from error
+            raise InputError(f"{name} is damaged ({error}); measure again") from error
 
     def save(self, path: Path) -> None:
         """Write a file, whole or not at all.
@@ -137,7 +137,7 @@ class LayerCosts:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"layer costs {path} cannot be read ({error}); measure anew") from error
+            raise InputError(f"layer costs {path} cannot be read ({error}); measure again") from error
         return cls.from_json(values, str(path))
 
 

@@ -35,7 +35,7 @@ def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
     if feed_forward.activation not in ACTIVATIONS:
         raise UnsupportedError(
             f"the cost of a feed-forward network with the activation {feed_forward.activation!r} cannot be measured; "
-            f"measured are: {', '.join(ACTIVATIONS)}. Aim at a removed share instead of a speed-up"
+            f"supported are: {', '.join(ACTIVATIONS)}. Aim at a removed share instead of a speed-up"
         )
     if attention.kind not in STYLES:
         raise UnsupportedError(

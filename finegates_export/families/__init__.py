@@ -20,7 +20,7 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 REFUSED = {
-    "albert": "all its layers are one set of weights: what one layer closes would be closed in every other",
+    "albert": "all its layers share one set of weights, so closing a unit in one would close it in every other",
 }
 """Model types that are near to a family and still cannot be served, with the reason."""
 

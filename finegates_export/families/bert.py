@@ -48,7 +48,7 @@ class Bert(Family):
         if kind == ABSOLUTE:
             return None
         return (
-            f"its config.json asks for position_embedding_type {kind!r}, which transformers computes no longer; "
+            f"its config.json asks for position_embedding_type {kind!r}, which transformers no longer computes; "
             f"supported is {ABSOLUTE!r}"
         )
 

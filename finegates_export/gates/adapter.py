@@ -79,7 +79,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
     from safetensors.torch import load_file
 
     if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder} holds no adapter_config.json; a peft adapter folder is expected there")
+        raise InputError(f"{folder} holds no adapter_config.json; give a peft adapter folder")
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError(f"{folder} holds no {WEIGHTS_FILE}; save the adapter with safe_serialization=True")
     try:
@@ -128,7 +128,7 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
         name = (missing or stray or ["any LoRA tensor"])[0]
         raise InputError(
             f"the adapter would load as zeros: {len(missing)} of the model's LoRA tensors are not in the file and "
-            f"{len(stray)} of the file's have no place (first: {name}). It was saved for other module names"
+            f"{len(stray)} of the file's do not fit (first: {name}). It was saved for other module names"
         )
     return wrapped
 

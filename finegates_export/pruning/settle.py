@@ -76,7 +76,7 @@ def settle_within(
         if not np.isfinite(values).all():
             raise InputError(f"scores of layer {key[0]} ({key[1]}) are not finite; the gates cannot be ranked")
     if budget < 0:
-        raise InputError(f"a budget of {budget:g} cannot be met: layers without a single unit cost nothing, not less")
+        raise InputError(f"a budget of {budget:g} cannot be met: even layers without any unit cost nothing, not less")
     # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
     highest = max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
     floor = LEAST_WORTH * (highest or 1.0)

@@ -63,7 +63,7 @@ def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False)
     """
     info = getattr(model, ATTRIBUTE, None)
     if not isinstance(info, ShrunkInfo):
-        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes what load_torch returned")
+        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes a model from load_torch")
     adapters = [name for name, _ in model.named_parameters() if "lora_" in name]
     if adapters:
         raise InputError(f"the model still carries an adapter ({adapters[0]}); merge it first: merge_and_unload()")
@@ -147,13 +147,13 @@ def read_shrunk(folder: Path) -> ShrunkInfo:
     """
     path = folder / SHRUNK_JSON
     if not path.is_file():
-        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes a folder that has one")
+        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes such a folder")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema_version"] != SCHEMA_VERSION:
             raise RunFolderError(
-                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; update "
-                "finegates-export"
+                f"{path} has schema version {values['schema_version']}, but this version reads {SCHEMA_VERSION}; "
+                "update finegates-export"
             )
         info = ShrunkInfo(
             RunInfo.from_json(values["run"]),

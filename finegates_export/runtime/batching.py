@@ -32,7 +32,7 @@ class Buckets:
         lengths = self.choice if isinstance(self.choice, tuple) else (1 if self.choice is None else self.choice,)
         check(bool(lengths) and min(lengths) > 0, "buckets", f"must be positive, got {self.choice}")
         if isinstance(self.choice, tuple):
-            too_long = f"{max(lengths)} is more than the {self.longest} tokens that a row has at most"
+            too_long = f"{max(lengths)} is more than the {self.longest} tokens that a row may have"
             check(max(lengths) <= self.longest, "buckets", too_long)
 
     def padded(self, length: int) -> int:

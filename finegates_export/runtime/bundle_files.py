@@ -28,14 +28,14 @@ def read_bundle(folder: Path) -> dict[str, Any]:
         return _checked(folder)
     except OSError as error:
         told = f"{error.filename or folder} cannot be read: {error.strerror or error}"
-        raise InputError(f"{told}; give this user the right to, or copy the bundle again") from error
+        raise InputError(f"{told}; grant read access, or copy the bundle again") from error
 
 
 def _checked(folder: Path) -> dict[str, Any]:
     """See `read_bundle`."""
     path = folder / BUNDLE_JSON
     if not path.is_file():
-        raise InputError(f"{folder} is not a bundle: it holds no {BUNDLE_JSON}")
+        raise InputError(f"{folder} is not a bundle: it lacks {BUNDLE_JSON}")
     try:
         info: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(info["files"])
@@ -43,7 +43,7 @@ def _checked(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({error}); export again") from error
     lacking = [field for field in FIELDS if field not in info]
     if lacking:
-        raise InputError(f"{path} is damaged (it says nothing of {', '.join(lacking)}); export again")
+        raise InputError(f"{path} is damaged (it lacks {', '.join(lacking)}); export again")
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise InputError(f"bundle {folder} is incomplete: {name} is missing; copy it whole or export again")
@@ -65,7 +65,7 @@ def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
     """
     graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
     if not graphs:
-        raise InputError(f"{folder} holds no {form} graph; export it with --quantize {form}")
+        raise InputError(f"{folder} has no {form} graph; export it with --quantize {form}")
     return folder / graphs[0]
 
 

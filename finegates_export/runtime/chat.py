@@ -53,10 +53,10 @@ class ChatTemplate:
         """
         chat = [_message(message, number) for message in messages]
         if not chat:
-            raise InputError(f"prompt {number}: a chat has one message at least, got none")
+            raise InputError(f"prompt {number}: a chat needs at least one message, got none")
         if self._source is None:
             raise InputError(
-                f"prompt {number} is a chat, and the tokenizer of this bundle has no chat template; give a text, or "
+                f"prompt {number} is a chat, but this bundle's tokenizer lacks a chat template; give a text, or "
                 f"export a base whose tokenizer has one ({TEMPLATE_FILE})"
             )
         environment = _sandbox()
@@ -65,7 +65,7 @@ class ChatTemplate:
                 messages=chat, add_generation_prompt=True, tools=None, documents=None, **self._tokens
             )
         except Exception as error:  # a template fails as any program does: a field that is null, a number for a text
-            raise InputError(f"prompt {number}: the chat template does not take this chat: {error}") from error
+            raise InputError(f"prompt {number}: the chat template refuses this chat: {error}") from error
         return str(text)
 
 
@@ -73,7 +73,7 @@ def _message(message: Any, number: int) -> dict[str, str]:
     known = isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in MESSAGE)
     if not known:
         told = sorted(map(str, message)) if isinstance(message, Mapping) else type(message).__name__
-        raise InputError(f"prompt {number}: a message is a mapping with the texts role and content, got {told}")
+        raise InputError(f"prompt {number}: a message must be a mapping with the strings role and content, got {told}")
     return dict(message)
 
 

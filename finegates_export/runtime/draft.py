@@ -72,5 +72,5 @@ class Draft:
     def result(self) -> Generation:
         """What was written, once it has ended."""
         if self.finish_reason is None:
-            raise RuntimeError("a text was asked for before its end")
+            raise RuntimeError("the text is not finished yet")
         return Generation(self.since(0), tuple(self._tokens), self.finish_reason, len(self.prompt), len(self._tokens))

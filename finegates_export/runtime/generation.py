@@ -37,12 +37,12 @@ class GenerationOptions(Options):
         check(kept is None or (_whole(kept) and kept > 0), "top_k", f"must be a positive whole number, got {kept}")
         mass = isinstance(self.top_p, (int, float)) and 0 < self.top_p <= 1
         check(mass, "top_p", f"must be above 0 and at most 1, got {self.top_p}")
-        check(_whole(self.seed) and self.seed >= 0, "seed", f"must be a whole number from 0 on, got {self.seed}")
+        check(_whole(self.seed) and self.seed >= 0, "seed", f"must be a non-negative whole number, got {self.seed}")
         texts = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
-        check(texts, "stop", f"must be a tuple of texts, none of them empty, got {self.stop!r}")
+        check(texts, "stop", f"must be a tuple of non-empty strings, got {self.stop!r}")
         draws = self.temperature > 0
-        check(draws or kept is None, "top_k", "changes nothing at temperature 0; give a temperature")
-        check(draws or self.top_p == 1, "top_p", "changes nothing at temperature 0; give a temperature")
+        check(draws or kept is None, "top_k", "has no effect at temperature 0; set a temperature")
+        check(draws or self.top_p == 1, "top_p", "has no effect at temperature 0; set a temperature")
 
 
 @dataclass(frozen=True)

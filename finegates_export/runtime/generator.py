@@ -105,10 +105,10 @@ class TextGenerator:
     def _draft(self, prompt: Any, number: int, options: GenerationOptions) -> Draft:
         tokens = self._encode(prompt, number)
         if not tokens:
-            raise InputError(f"prompt {number} has no token, and a model continues one at least; give it a text")
+            raise InputError(f"prompt {number} has no tokens, but generation needs at least one; give some text")
         if len(tokens) > self.limits.positions:
             raise InputError(
-                f"prompt {number} has {len(tokens)} tokens, and the model reads {self.limits.positions}; shorten it"
+                f"prompt {number} has {len(tokens)} tokens, but the model reads {self.limits.positions}; shorten it"
             )
         return Draft(number, tokens, self._tokenizer, self.limits, options)
 
@@ -116,7 +116,7 @@ class TextGenerator:
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(encodable(prompt, number)).ids)
         if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
-            raise InputError(f"prompt {number}: takes a text or a list of messages, got {type(prompt).__name__}")
+            raise InputError(f"prompt {number} must be a text or a list of messages, got {type(prompt).__name__}")
         text = encodable(self._template.render(prompt, number), number)
         # The template writes the special tokens, the first one too.
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -172,5 +172,5 @@ def _listed(prompts: Any) -> list[Any]:
     check_no_table(prompts, "generate")
     listed = list(prompts)
     if any(isinstance(prompt, Mapping) for prompt in listed):
-        raise InputError("generate takes a list of prompts, and a chat is one: generate([messages])")
+        raise InputError("generate takes a list of prompts, and a chat is one prompt: generate([messages])")
     return listed

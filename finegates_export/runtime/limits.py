@@ -39,7 +39,7 @@ class Limits:
         counts = [info.get("positions"), *(config.get(name) for name in POSITIONS)]
         known = next((count for count in counts if isinstance(count, int) and count > 0), None)
         if known is None:
-            raise InputError(f"{folder / CONFIG} says no {' or '.join(POSITIONS)}, so no length is safe; export again")
+            raise InputError(f"{folder / CONFIG} lacks {' and '.join(POSITIONS)}, so no length is safe; export again")
         said = [generation.get("eos_token_id"), config.get("eos_token_id"), _end_token(tokens, tokenizer)]
         return cls(known, next((_ids(end) for end in said if end is not None), ()))
 

@@ -64,7 +64,7 @@ def load(
     info = read_bundle(folder)
     graph = graph_in(folder, info, form)
     task = task_of(info["task"])
-    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} has none: its texts grow")
+    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} takes none: texts grow")
     session = open_session(graph, options)
     if task.generates:
         return _generator(folder, info, session)
@@ -81,7 +81,7 @@ def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
         return None
     given = np.asarray(buckets)
     whole = given.dtype.kind in "iu" or not given.size
-    check(whole and given.ndim <= 1, "buckets", f"must be a whole number or a list of them, got {buckets!r}")
+    check(whole and given.ndim <= 1, "buckets", f"must be a whole number or a list of whole numbers, got {buckets!r}")
     return tuple(given.tolist()) if given.ndim else int(given)
 
 
@@ -109,10 +109,10 @@ def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:
 
 
 def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
-    """Fail where the tokenizer gives ids that the graph has no embedding for; bundles of old do not say how many."""
+    """Fail if the tokenizer has ids without an embedding in the graph; old bundles do not say how many there are."""
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if known is not None and largest >= known:
         raise InputError(
-            f"the tokenizer of {folder} gives ids up to {largest}, and the graph has embeddings for {known}: they do "
-            "not belong together; take the tokenizer of the run, or export again"
+            f"the tokenizer of {folder} has ids up to {largest}, but the graph has {known} embeddings: they do "
+            "not belong together; use the tokenizer of the run, or export again"
         )

@@ -103,7 +103,9 @@ class Predictor:
             InputError: always.
         """
         _ = prompts, how, more
-        raise InputError(f"a bundle for {self.task} writes no texts; call predict, or load one for text-generation")
+        raise InputError(
+            f"a bundle for {self.task} generates no text; call predict, or load a bundle for text-generation"
+        )
 
     stream = generate
 

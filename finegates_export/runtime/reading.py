@@ -110,7 +110,7 @@ class TextReader:
         texts = [read_text(item, number, self._unit) for number, item in enumerate(given, before)]
         words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
-            raise InputError("texts and lists of words are mixed; give all texts in one form")
+            raise InputError("texts and lists of words are mixed; use one form for all inputs")
         if self._unit in ("token", "span"):
             return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
         return list(self._tokenizer.encode_batch_fast(texts))  # without the places of tokens, which nobody reads here
@@ -150,9 +150,9 @@ class ImageReader:
             array = np.asarray(image, np.float32)
         except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, of a tensor with a gradient
             found = f"{type(image).__name__} {shortened(repr(image))}"
-            raise InputError(f"input {number}: an image is an array of floats, got {found}; {takes}") from error
+            raise InputError(f"input {number}: an image must be an array of floats, got {found}; {takes}") from error
         if array.shape != self._shape:
-            raise InputError(f"input {number}: an image has the shape {array.shape}, {takes}")
+            raise InputError(f"input {number}: the image has shape {array.shape}, but {takes}")
         return array
 
 
@@ -173,8 +173,8 @@ def windows_of(encoding: Any, max_length: int, number: int = 0) -> list[Window]:
     room = max_length - around
     if room < 1:
         raise InputError(
-            f"input {number}: the question and its marks take {around} tokens of {max_length} and leave no room for a "
-            "text; ask a shorter one"
+            f"input {number}: the question and special tokens take {around} of {max_length} tokens and leave no room "
+            "for a text; ask a shorter question"
         )
     step = room - room // WINDOW_SHARE
     starts = range(first, max(first + 1, end - (room - step)), step)

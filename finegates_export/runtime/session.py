@@ -35,7 +35,7 @@ class SessionOptions(Options):
         whole = self.threads is None or (isinstance(self.threads, int) and self.threads > 0)
         check(whole, "threads", f"must be positive, got {self.threads}")
         named = isinstance(self.provider, str) and bool(self.provider)
-        told = f"must be one of {', '.join(PROVIDERS)}, or onnxruntime's name of one, got {self.provider!r}"
+        told = f"must be one of {', '.join(PROVIDERS)}, or another provider's onnxruntime name, got {self.provider!r}"
         check(named, "provider", told)
 
 
@@ -94,38 +94,38 @@ def chosen_providers(provider: str) -> list[str]:
     offered = onnxruntime.get_available_providers()
     if wanted not in offered:
         extra = " Run: pip install 'finegates-export[gpu]'" if wanted in PROVIDERS.values() else ""
-        raise UnsupportedError(f"provider: this onnxruntime has no {wanted}, it has {', '.join(offered)}.{extra}")
+        raise UnsupportedError(f"provider: this onnxruntime lacks {wanted}; it has {', '.join(offered)}.{extra}")
     return [wanted, *(name for name in BEHIND.get(wanted, (CPU,)) if name in offered)]
 
 
 def _check_started(session: Any, wanted: str) -> None:
-    """Make sure that a session runs where it was told to.
+    """Make sure that a session runs on the requested provider.
 
-    A provider that does not start is logged and left out, and the graph would run on the processor.
+    onnxruntime only logs a provider that does not start, and would run the graph on the CPU.
 
     Raises:
-        UnsupportedError: it runs elsewhere.
+        UnsupportedError: it runs on another provider.
     """
     if wanted not in session.get_providers():
         raise UnsupportedError(
-            f"provider: {wanted} does not start on this machine, onnxruntime would run on "
-            f"{', '.join(session.get_providers())}; see what it logged, or take provider='cpu'"
+            f"provider: {wanted} did not start on this machine, and onnxruntime would fall back to "
+            f"{', '.join(session.get_providers())}; see its log, or use provider='cpu'"
         )
 
 
 def _not_read(graph: Path, error: Exception, version: str) -> InputError:
-    """The error for a graph that onnxruntime does not open.
+    """The error for a graph that onnxruntime cannot open.
 
     Args:
         graph: the file.
-        error: what onnxruntime says.
+        error: onnxruntime's own.
         version: onnxruntime's.
     """
     unknown = UNKNOWN_OPERATOR.search(str(error))
     if unknown:
         domain = unknown["domain"] or "ai.onnx"
         return InputError(
-            f"{graph} has the operator {unknown['operator']} of {domain}, which onnxruntime {version} does not know; "
-            "a newer onnxruntime may, or export the run again"
+            f"{graph} has the operator {unknown['operator']} of {domain}, which onnxruntime {version} does not "
+            "support; update onnxruntime, or export the run again"
         )
-    return InputError(f"onnxruntime {version} does not read {graph}: {' '.join(str(error).split())}; export again")
+    return InputError(f"onnxruntime {version} cannot read {graph}: {' '.join(str(error).split())}; export again")

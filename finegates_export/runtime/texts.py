@@ -52,7 +52,7 @@ def encodable(text: str, number: int) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        told = f"input {number} is no Unicode text: half of a surrogate pair at character {error.start}"
+        told = f"input {number} is not valid Unicode: half a surrogate pair at character {error.start}"
         raise InputError(f"{told}; decode it with errors='replace'") from error
     return str(text)
 

@@ -69,7 +69,7 @@ def check_base(run: Run, base: BaseModel) -> None:
         names = sorted(name for name in set(hashes) | set(expected) if hashes.get(name) != expected.get(name))
         raise RunFolderError(
             f"{base.id} is not the base this run was trained on: {len(names)} of {len(expected)} tensors differ "
-            f"(first: {names[0]}). Pass the right one with --base"
+            f"(first: {names[0]}). Pass the right base with --base"
         )
 
 
@@ -85,7 +85,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     config = base.config()
     family = base.family()
     if family.name != run.info.family:
-        raise RunFolderError(f"the run was made for family {run.info.family!r}, {base.id} is {family.name!r}")
+        raise RunFolderError(f"the run was trained for family {run.info.family!r}, {base.id} is {family.name!r}")
     model = base.load(run.info.task, run.info.labels, run.info.pooled_by())
     load_head(model, run.head)
     structure = family.structure(config)
@@ -109,10 +109,11 @@ def load_head(model: Any, head: dict[str, Any]) -> None:
     parameters = dict(model.named_parameters())
     for name, tensor in head.items():
         if name not in parameters:
-            raise InputError(f"head tensor {name} has no place in the base model")
+            raise InputError(f"head tensor {name} does not exist in the base model")
         if parameters[name].shape != tensor.shape:
             raise InputError(
-                f"head tensor {name} has shape {tuple(tensor.shape)}, the model's is {tuple(parameters[name].shape)}"
+                f"head tensor {name} has shape {tuple(tensor.shape)}, "
+                f"but the model needs {tuple(parameters[name].shape)}"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"head tensor {name} holds NaN or infinite values; restore the run folder or train again")

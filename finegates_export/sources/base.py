@@ -29,7 +29,7 @@ HUB_FILES = [
 FLOATS_WHEN_LOADED = "fp8"
 """The quantization of which transformers makes floats again where it loads a model for the processor."""
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONVERT = "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
+CONVERT = "Convert it once if you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class BaseModel:
         if self.revision is not None and missing == [SINGLE_FILE]:
             raise InputError(
                 f"{self.id} has no {SINGLE_FILE} on the hub, and weights in pickle (.bin), which can run code when "
-                f"loaded, are not fetched. {CONVERT}"
+                f"loaded, are not downloaded. {CONVERT}"
             )
         raise InputError(f"{self.id}: weights not found, {missing[0]} is missing in {self.folder}")
 
@@ -127,7 +127,7 @@ class BaseModel:
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         except KeyError as error:  # of an activation, a kind of layer or of position
-            raise InputError(f"{self.id}: config.json names {error}, which transformers does not know") from error
+            raise InputError(f"{self.id}: config.json names {error}, which transformers does not support") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
         family.make_linears(model)
@@ -265,7 +265,7 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         path = Path(snapshot_download(id_or_folder, revision=revision, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
-            f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
+            f"{id_or_folder} is neither a folder nor a model that the hub returned ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
 
@@ -279,8 +279,8 @@ def _quantized(config: Any) -> str | None:
     if method == FLOATS_WHEN_LOADED:
         return None
     return (
-        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); take the base that was "
-        "quantized, and let the export quantize (--quantize)"
+        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); use the "
+        "unquantized base, and let the export quantize (--quantize)"
     )
 
 

@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
     info = read_info(folder)
     if info.task == "embedding" and info.pooling is None:
         raise InputError(
-            f"{folder} is an embedding and does not say how its tokens are pooled; train again with --pooling "
+            f"{folder} is an embedding, but does not say how to pool its tokens; train again with --pooling "
             f"{' or --pooling '.join(POOLINGS)}"
         )
     for name, digest in info.files.items():
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> Run:
         try:
             tensors[name] = load_file(folder / name) if (folder / name).is_file() else {}
         except SafetensorError as error:
-            raise RunFolderError(f"{folder / name} is not a whole safetensors file ({error})") from error
+            raise RunFolderError(f"{folder / name} is not a complete safetensors file ({error})") from error
     return Run(folder, info, tensors[GATES_FILE], tensors[HEAD_FILE], tensors[SAMPLES_FILE] or None)
 
 
@@ -203,7 +203,7 @@ def read_info(folder: Path) -> RunInfo:
         raise RunFolderError(f"{path} is damaged ({error}); restore the run folder or train again") from error
     if version != SCHEMA_VERSION:
         raise RunFolderError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {version}, but this version reads {SCHEMA_VERSION}; "
             + ("update finegates-export" if version > SCHEMA_VERSION else "train again with this version")
         )
     try:

@@ -107,8 +107,8 @@ class SharedBase(BaseModel):
         for name, tensor in stored.tensors.items():
             if _checksum(tensor) != stored.checksums[name]:
                 raise InputError(
-                    f"{self.id}: tensor {name} was written to in memory by what used this shared base before; share it "
-                    "anew, and give what is trained on it memory of its own"
+                    f"{self.id}: tensor {name} was changed in memory by an earlier user of this shared base; share "
+                    "the base again, and train only on copies of its tensors"
                 )
 
 

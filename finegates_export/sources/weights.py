@@ -46,7 +46,7 @@ def read_header(file: Path) -> tuple[dict[str, Any], int]:
     start = LENGTH_FIELD + length
     end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if end > size:
-        raise InputError(f"{file} is truncated: its header asks for {end} bytes, it has {size}; download it again")
+        raise InputError(f"{file} is truncated: its header asks for {end} bytes, but it has {size}; download it again")
     return header, start
 
 
@@ -80,13 +80,13 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
             first, last = entry["data_offsets"]
             if entry["dtype"] not in DTYPES:
                 raise InputError(
-                    f"{file}: tensor {name} is of type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
+                    f"{file}: tensor {name} has type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
                 )
             stored = torch.empty(last - first, dtype=torch.uint8)
             content: Any = stored.numpy()  # numpy's arrays are buffers; its types do not say so
             handle.seek(start + first)
             if handle.readinto(content) != last - first:
-                raise InputError(f"{file} was cut while it was read; download it again")
+                raise InputError(f"{file} was truncated while it was being read; download it again")
             digest = hashlib.sha256(content).hexdigest()
             yield name, stored.view(getattr(torch, DTYPES[entry["dtype"]])).reshape(entry["shape"]), digest
 
@@ -110,15 +110,15 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
     for name, stored, wanted in sorted(loading["mismatched_keys"], key=lambda entry: str(entry[0])):
         if not name.startswith(heads):
             raise InputError(
-                f"{base_id}: config.json and weights disagree: tensor {name} has shape {tuple(stored)}, config.json "
-                f"asks for {tuple(wanted)}. {remedy}"
+                f"{base_id}: config.json and weights disagree: tensor {name} has shape {tuple(stored)}, "
+                f"but config.json asks for {tuple(wanted)}. {remedy}"
             )
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for name in sorted(loading["missing_keys"]):
         if not name.startswith(heads) and name in shapes:
             raise InputError(
                 f"{base_id}: config.json and weights disagree: config.json asks for a tensor {name} of shape "
-                f"{shapes[name]}, the weights hold none. {remedy}"
+                f"{shapes[name]}, but the weights lack it. {remedy}"
             )
     filled = {_in_layer(name).rpartition(".")[0] for name in shapes}
     for name in sorted(loading["unexpected_keys"]):
@@ -127,13 +127,13 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
             continue
         if int(number.group(1)) >= layers:
             raise InputError(
-                f"{base_id}: config.json and weights disagree: the weights hold {name}, config.json says there are "
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, but config.json asks for "
                 f"{layers} layers. {remedy}"
             )
         # Not all that a layer holds besides is lost: some bases store masks, which the model makes itself.
         if _in_layer(name).rpartition(".")[0] in filled:
             raise InputError(
-                f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json leaves out. "
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json omits. "
                 f"{remedy}"
             )
 

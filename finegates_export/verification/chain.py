@@ -116,7 +116,7 @@ class Chain:
             for name, array in outputs.items():
                 counted = self._counted(name, array, batch)
                 if not np.isfinite(counted).all():
-                    raise ChainError("the gated model itself gives NaN or infinite values; train again")
+                    raise ChainError("the gated model itself returns NaN or infinite values; train again")
                 smallest = self._scale.get(name, float(np.finfo(np.float32).tiny))
                 self._scale[name] = max(smallest, float(np.abs(counted).max(initial=0.0)))
             self._reference.append(outputs)
@@ -177,14 +177,14 @@ class Chain:
         worst = max(link.relative, link.hidden_relative or 0.0)
         if not np.isfinite([link.relative, link.hidden_relative or 0.0]).all():
             raise ChainError(
-                f"{link.name} gives NaN or infinite values; nothing was written. Please report it with the run"
+                f"{link.name} returns NaN or infinite values; nothing was written. Please report it with the run"
             )
         if link.exact:
             if worst > tolerances.float32:
                 raise ChainError(
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
                     f"{tolerances.float32:.0e}; nothing was written. A model that was closed until its metric broke "
-                    "down magnifies rounding: train it anew, and close less. A random row may do so, rarely: another "
+                    "down magnifies rounding: train it again, and close less. Rarely, a random row does so: another "
                     "--seed draws others. Anything else is our defect, please report it with the run"
                 )
             if link.greedy is not None and link.greedy < 1:
@@ -209,13 +209,13 @@ class Chain:
         missing = [output for output in self.outputs if output not in found]
         if missing:
             raise ChainError(
-                f"{name} does not give the output {missing[0]}; nothing was written. This is a defect, please "
+                f"{name} does not return the output {missing[0]}; nothing was written. This is a defect, please "
                 "report it with the run"
             )
         for output, array in found.items():
             if array.shape != expected[output].shape:
                 raise ChainError(
-                    f"{name} gives {output} of shape {array.shape}, the gated model of shape "
+                    f"{name} returns {output} of shape {array.shape}, the gated model of shape "
                     f"{expected[output].shape}; nothing was written. This is a defect, please report it with the "
                     "run"
                 )

@@ -87,7 +87,7 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "one text": ("embedding", [{"sentence1": "a", "score": 1}], {"pooling": "cls"}, "no column pair"),
     "one score": ("embedding", [PAIR, PAIR], {"pooling": "mean"}, "all training pairs have the score 1"),
     "a word for a score": ("embedding", [{**PAIR, "score": "high"}], {"pooling": "mean"}, "row 1 has the score 'high'"),
-    "no pooling": ("embedding", [PAIR], {}, "does not say how its tokens are pooled.*--pooling mean or --pooling cls"),
+    "no pooling": ("embedding", [PAIR], {}, "does not say how to pool its tokens.*--pooling mean or --pooling cls"),
     "no image folder": ("image-classification", [PAIR], {}, "has no head for the task 'image-classification'"),
 }  # fmt: skip
 
@@ -140,12 +140,12 @@ def test_an_encoder_has_no_head_that_writes(tmp_path: Path, variant: str) -> Non
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
-    "wider": ({"hidden_size": 64}, r"tensor bert\.\S+ has shape \(32,\), config.json asks for \(64,\)"),
-    "fewer layers": ({"num_hidden_layers": 1}, r"weights hold bert.encoder.layer.1.* says there are 1 layers"),
+    "wider": ({"hidden_size": 64}, r"tensor bert\.\S+ has shape \(32,\), but config.json asks for \(64,\)"),
+    "fewer layers": ({"num_hidden_layers": 1}, r"weights hold bert.encoder.layer.1.* asks for 1 layers"),
     "more layers": ({"num_hidden_layers": 3}, r"asks for a tensor bert.encoder.layer.2\S+ of shape \(32,\)"),
     "more neurons": (
         {"intermediate_size": 96},
-        r"intermediate.dense.bias has shape \(64,\), config.json asks for \(96,\)",
+        r"intermediate.dense.bias has shape \(64,\), but config.json asks for \(96,\)",
     ),
     "more words": ({"vocab_size": 99}, r"word_embeddings.weight has shape \(64, 32\).*\(99, 32\)"),
 }
@@ -177,7 +177,7 @@ def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path
         config.layer_types = config.layer_types[:1]
     config.save_pretrained(base)
     task = "image-classification" if variant in IMAGE_VARIANTS else "classification"
-    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json says there are 1 layers"):
+    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json asks for 1 layers"):
         find_base(str(base)).load(task, ("one", "two", "three"))
 
 
@@ -198,7 +198,7 @@ def test_biases_that_a_config_leaves_out_are_not_dropped(tmp_path: Path, task: s
     base = tiny_base(tmp_path / "base", "llama", layers=1)
     find_base(str(base)).load(task, labels)
     store_beside(base, "self_attn.k_proj.weight", "self_attn.k_proj.bias")
-    with pytest.raises(InputError, match=r"weights hold \S+\.k_proj\.bias, which config\.json leaves out"):
+    with pytest.raises(InputError, match=r"weights hold \S+\.k_proj\.bias, which config\.json omits"):
         find_base(str(base)).load(task, labels)
 
 
@@ -212,7 +212,7 @@ def test_an_activation_that_transformers_does_not_have_is_told(tmp_path: Path) -
     base = tiny_base(tmp_path / "base", layers=1)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     write_json(base / "config.json", {**config, "hidden_act": "gelou"})
-    with pytest.raises(InputError, match=r"config\.json names 'gelou', which transformers does not know"):
+    with pytest.raises(InputError, match=r"config\.json names 'gelou', which transformers does not support"):
         find_base(str(base)).load("classification", ("one", "two"))
 
 
@@ -222,7 +222,7 @@ def test_a_base_whose_weights_are_quantized_is_refused(base: Path, tmp_path: Pat
     shutil.copytree(base, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "quantization_config": {"quant_method": method}})
-    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); take the base that was"):
+    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); use the"):
         find_base(str(folder)).load("classification", ("one", "two", "three"))
 
 
@@ -292,7 +292,7 @@ def test_an_embedding_run_without_pooling_is_refused_before_its_tensors_are_read
     values = json.loads((run / "run.json").read_text(encoding="utf-8"))
     write_json(run / "run.json", {**values, "pooling": None})
     (run / "samples.safetensors").write_bytes(b"not read")
-    with pytest.raises(InputError, match=r"does not say how its tokens are pooled; train again with --pooling mean"):
+    with pytest.raises(InputError, match=r"does not say how to pool its tokens; train again with --pooling mean"):
         export(ExportOptions(ckpt=run, out=tmp_path / "out"))
 
 

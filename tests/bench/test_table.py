@@ -195,7 +195,7 @@ def test_files_hold_every_number_and_the_stamp(base: Path, tmp_path: Path) -> No
     drawn = (tmp_path / "out" / "staircase.svg").read_text()
     for words in ("Feed-forward network by its neurons", "14 to 33 neurons", "Attention by its heads, 8 dims a head"):
         assert words in drawn
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         cost_table(TableOptions(base=str(base), out=tmp_path / "out"), measurer=nobody)
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_is_handed_in_is_used_and_added_to(base: Path, tmp_path: Pat
     [
         ({"processor": "another"}, r"holds costs of another machine \(processor 'another' and not '"),
         ({"onnxruntime": "onnxruntime 0.1"}, r"another machine \(onnxruntime 'onnxruntime 0.1' and not 'onnxruntime"),
-        ({"threads": 7}, r"holds costs measured otherwise \(threads 7 and not 2\); measure anew"),
+        ({"threads": 7}, r"holds costs measured otherwise \(threads 7 and not 2\); measure again"),
         ({"schema": 1}, r"measured otherwise \(schema 1 and not \d"),
         ({"schema": 1, "cores": 64, "threads": 7}, r"schema 1 and not \d+, cores 64 and not \d+, threads 7 and not 2"),
     ],
@@ -267,7 +267,7 @@ def test_a_file_of_another_machine_is_refused_by_what_differs(changes, told, bas
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{", "cannot be read"), ("[]", "it has no stamp"), ('{"stamp": 3}', "it has no stamp")]
+    ("content", "told"), [("{", "cannot be read"), ("[]", "it lacks a stamp"), ('{"stamp": 3}', "it lacks a stamp")]
 )
 def test_a_file_that_holds_no_costs_is_refused(content, told, tmp_path: Path) -> None:
     file = tmp_path / "file.json"

@@ -28,7 +28,7 @@ def test_a_port_in_use(capsys, monkeypatch, bundle):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = said(capsys, monkeypatch, bundle, "--port", port)
-    assert f"port {port} of 127.0.0.1 is in use; choose another one with --port" in told
+    assert f"port {port} of 127.0.0.1 is in use; choose another with --port" in told
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
@@ -42,7 +42,7 @@ def test_a_file_that_is_missing_or_changed(capsys, monkeypatch, bundle, tmp_path
 
 
 def test_a_form_or_a_provider_that_is_not_there(capsys, monkeypatch, bundle):
-    assert "holds no int4 graph; export it with --quantize int4" in said(capsys, monkeypatch, bundle, "--form", "int4")
+    assert "has no int4 graph; export it with --quantize int4" in said(capsys, monkeypatch, bundle, "--form", "int4")
     told = said(capsys, monkeypatch, bundle, "--provider", "cuda")
     assert "provider: this onnxruntime has no CUDAExecutionProvider, it has" in told
 
@@ -56,7 +56,7 @@ def test_a_task_that_has_no_label_for_a_text(capsys, monkeypatch, workshop):
 
 def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
     told = said(capsys, monkeypatch, bundle, "--port", 0, "--address", "127.0.0.1:9")
-    assert "address 127.0.0.1:9: there is no Ray cluster to join" in told
+    assert "address 127.0.0.1:9: no Ray cluster to join" in told
 
 
 @pytest.mark.parametrize(

@@ -52,15 +52,19 @@ class AttentionShape(Options):
     def __post_init__(self) -> None:
         for field in ("batch", "sequence", "hidden", "all_heads", "head_dim"):
             check(getattr(self, field) > 0, field, f"must be positive, got {getattr(self, field)}")
-        check(self.style in STYLES, "style", f"{self.style!r} is none of {', '.join(STYLES)}")
+        check(self.style in STYLES, "style", f"{self.style!r} is not one of {', '.join(STYLES)}")
         check(0 <= self.heads <= self.all_heads, "heads", f"must lie in 0 to {self.all_heads}, got {self.heads}")
         for field in ("qk", "vo"):
             width = getattr(self, field)
             fits = 0 < width <= self.head_dim or not self.heads
-            check(fits, field, f"must lie in 1 to {self.head_dim} where heads stay, got {width}")
-        check(self.style != "rotary" or self.qk % 2 == 0, "qk", f"must be even to be rotated in pairs, got {self.qk}")
+            check(fits, field, f"must lie in 1 to {self.head_dim} while heads are kept, got {width}")
+        check(
+            self.style != "rotary" or self.qk % 2 == 0,
+            "qk",
+            f"must be even for rotary pairs, got {self.qk}",
+        )
         packable = self.style in PACKING_STYLES and self.qk == self.vo and self.heads > 0
-        check(packable or not self.packed, "packed", f"needs Q/K and V of one width, got {self.qk} and {self.vo}")
+        check(packable or not self.packed, "packed", f"needs Q/K and V of equal width, got {self.qk} and {self.vo}")
         check(self.positions > 0 or not self.terms, "positions", f"must be positive with terms, got {self.positions}")
 
     @property
@@ -117,7 +121,7 @@ class FeedForwardShape(Options):
             check(getattr(self, field) > 0, field, f"must be positive, got {getattr(self, field)}")
         check(self.neurons >= 0, "neurons", f"must not be negative, got {self.neurons}")
         known = self.activation in ACTIVATIONS
-        check(known, "activation", f"{self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        check(known, "activation", f"{self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
 
     @property
     def tokens(self) -> int:

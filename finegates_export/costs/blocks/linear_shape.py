@@ -44,9 +44,9 @@ class LinearShape(Options):
         for field, size in (("read_from", self.inputs), ("write_to", self.outputs)):
             whole = getattr(self, field)
             check(whole is None or whole >= size, field, f"must hold the {size} dims of the matrix, got {whole}")
-        check(self.bias or not self.activation, "activation", "takes the bias in; give bias=True")
+        check(self.bias or not self.activation, "activation", "includes the bias; pass bias=True")
         known = self.precision in PRECISIONS
-        check(known, "precision", f"{self.precision!r} is none of {', '.join(PRECISIONS)}")
+        check(known, "precision", f"{self.precision!r} is not one of {', '.join(PRECISIONS)}")
 
     @property
     def gathered(self) -> bool:

@@ -31,4 +31,4 @@ def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
         return attention_graph(shape, OPSET, seed)
     if isinstance(shape, FeedForwardShape):
         return feed_forward_graph(shape, OPSET, seed)
-    raise TypeError(f"{NAME} writes no blocks of the kind {shape.kind!r}")
+    raise TypeError(f"{NAME} has no blocks of the kind {shape.kind!r}")

@@ -34,7 +34,7 @@ def run_fresh(worker: str | Path, spec: dict[str, Any], folder: Path, what: str,
     command = [sys.executable, *program, str(spec_file), str(result_file)]
     finished = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if finished.returncode or not result_file.is_file():
-        last_words = finished.stderr.strip().splitlines()[-1:] or ["it said nothing; out of memory?"]
+        last_words = finished.stderr.strip().splitlines()[-1:] or ["without output; out of memory?"]
         raise MeasurementError(
             f"the process that {what} ended with status {finished.returncode} ({last_words[0]}); {remedy}"
         )

@@ -19,7 +19,7 @@ from finegates_export.deploy.engines.options import EngineOptions
 from finegates_export.deploy.engines.source import Source, find_source
 
 ENGINE_JSON = "engine.json"
-NO_CHOICE = "the GPUs of its own choice"
+NO_CHOICE = "the GPUs it chooses"
 MIB = 1 << 20
 
 

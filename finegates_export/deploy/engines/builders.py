@@ -55,13 +55,13 @@ def refused(parser: Any, model: str) -> EngineError:
         node = error.node_name() or f"node {error.node()}"
         found.append(f"{error.node_operator() or 'operator unknown'} {node}: {_plain(error.desc())}")
     told = "; ".join(found) or "no reason given"
-    return EngineError(f"TensorRT does not read {model}: {told}. Export it with --target tensorrt")
+    return EngineError(f"TensorRT cannot read {model}: {told}. Export it with --target tensorrt")
 
 
 def failed(errors: Sequence[str], model: str, what: str) -> EngineError:
     """Why the builder made no engine, in its own words, which name the layers."""
     told = "; ".join(map(_plain, errors[-LOGGED:])) or "no reason given"
-    return EngineError(f"TensorRT builds no engine of {model} for {what}: {told}")
+    return EngineError(f"TensorRT cannot build an engine from {model} for {what}: {told}")
 
 
 def _plain(message: str) -> str:
@@ -78,7 +78,7 @@ def capability(trt: Any, name: str) -> Any:
     members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
     known = [member.lower() for member in members if member.startswith("SM")]
     if not known:
-        raise InputError("compute-capability: TensorRT builds for the GPU of this machine alone; use tensorrt-rtx")
+        raise InputError("compute-capability: TensorRT builds only for this machine's GPU; use tensorrt-rtx")
     if name not in known:
-        raise InputError(f"compute-capability: {name!r} is none of {', '.join(known)}")
+        raise InputError(f"compute-capability: {name!r} is not one of {', '.join(known)}")
     return members[name.upper()]

@@ -36,7 +36,7 @@ def find_source(model: Path, *, quantized: bool) -> Source:
         ValueError: the int8 graph of something that is no bundle.
     """
     if model.is_file():
-        told = f"takes the int8 graph of a bundle, and {model} is a file; give the bundle, or leave it away"
+        told = f"needs the int8 graph of a bundle, but {model} is a file; give the bundle, or omit --quantized"
         check(not quantized, "quantized", told)
         return Source(model)
     if not model.is_dir():
@@ -44,11 +44,11 @@ def find_source(model: Path, *, quantized: bool) -> Source:
     info = read_bundle(model)
     if info["target"] != TARGET:
         raise InputError(
-            f"{model} was exported for {info['target']}, whose operators TensorRT does not know; export it again with "
-            f"--target {TARGET}"
+            f"{model} was exported for {info['target']}, whose operators TensorRT does not support; export it again "
+            f"with --target {TARGET}"
         )
     file = GRAPH_FILES["int8" if quantized else "float"]
     graphs = [name for name in info["graphs"] if Path(name).name == file]
     if not graphs:
-        raise InputError(f"{model} holds no int8 graph; export it with --quantize int8-static")
+        raise InputError(f"{model} has no int8 graph; export it with --quantize int8-static")
     return Source(model / graphs[0], model, info["max_length"])

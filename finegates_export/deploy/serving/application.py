@@ -56,8 +56,8 @@ class Application:
             f"{home}/infer": self._infer,
             "/predict": self._predict,
         }
-        metrics.watch("waiting_texts", "Texts that no replica has yet.", lambda: batches.waiting)
-        metrics.watch("replicas", "Replicas that can answer.", lambda: batches.replicas)
+        metrics.watch("waiting_texts", "Texts waiting for a replica.", lambda: batches.waiting)
+        metrics.watch("replicas", "Replicas ready to answer.", lambda: batches.replicas)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,8 +87,8 @@ class Application:
         if path in self._gets and method in ("GET", "HEAD"):
             return self._gets[path]()
         if path in self._gets or path in self._posts:
-            raise Refused(WRONG_METHOD, f"{path} does not take {method[:20]}")
-        raise Refused(NOT_FOUND, f"there is no {path[:200] or '/'}; the model is called {self._model.name}")
+            raise Refused(WRONG_METHOD, f"{path} does not accept {method[:20]}")
+        raise Refused(NOT_FOUND, f"no such path: {path[:200] or '/'}; the model is called {self._model.name}")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._options.max_body
@@ -98,7 +98,7 @@ class Application:
         while more and size <= limit + DISCARDED:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(UNAVAILABLE, "the client went away")
+                raise Refused(UNAVAILABLE, "the client disconnected")
             part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if max(size, told) <= limit:
@@ -106,7 +106,7 @@ class Application:
             else:
                 parts.clear()
         if max(size, told) > limit:
-            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, the limit is {limit}")
+            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, above the limit of {limit}")
         return b"".join(parts)
 
     async def _predict(self, body: bytes) -> dict[str, Any]:
@@ -134,4 +134,4 @@ def _written(body: Any) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:
-        raise Refused(FAILED, "the model failed: a number of its answer is not finite") from error
+        raise Refused(FAILED, "the model failed: its answer has a number that is not finite") from error

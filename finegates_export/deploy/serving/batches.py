@@ -74,7 +74,8 @@ class Batches:
         limit = self._options.queue
         if self.waiting + len(texts) > limit:
             raise Refused(
-                TOO_MANY, f"{self.waiting} texts wait, {len(texts)} more would pass the limit of {limit}; try again"
+                TOO_MANY,
+                f"{self.waiting} texts wait, and {len(texts)} more would exceed the limit of {limit}; try again",
             )
         if not texts:
             return []
@@ -128,7 +129,7 @@ class Batches:
             return _fail(batch, Refused(TOO_LATE, f"no answer within the limit of {self._options.timeout:g} seconds"))
         except Exception:  # whatever it was, nobody may wait for ever
             LOG.exception("a batch of %d texts failed", len(batch))
-            return _fail(batch, Refused(FAILED, "the server failed; its log says how"))
+            return _fail(batch, Refused(FAILED, "the server failed; see its log"))
         self._metrics.batch(len(batch), time.perf_counter() - started)
         for (request, number), answer in zip(batch, found, strict=True):
             request.answers[number] = answer

@@ -23,7 +23,7 @@ def _serve(options: ServeOptions, output: Output) -> None:
     from finegates_export.deploy.serving.server import serve_bundle
 
     def ready(model: ServedModel, url: str) -> None:
-        line = f"{model.name} ({model.form}, {model.providers[0]}) is served at {url}; Ctrl-C stops it"
+        line = f"{model.name} ({model.form}, {model.providers[0]}) is served at {url}; press Ctrl-C to stop"
         output.result(line, {"url": url, "model": model.name, "form": model.form, "providers": list(model.providers)})
         sys.stdout.flush()  # whoever started this in the background waits for the line
 

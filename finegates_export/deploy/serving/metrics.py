@@ -21,17 +21,17 @@ class Metrics:
             "finegates_requests", "Requests answered.", ("route", "status"), registry=self._registry
         )
         self._seconds = Histogram(
-            "finegates_request_seconds", "From a request's arrival to its answer.", ("route",),
+            "finegates_request_seconds", "Time from a request's arrival to its answer.", ("route",),
             buckets=SECONDS, registry=self._registry,
         )  # fmt: skip
         self._batch_texts = Histogram(
             "finegates_batch_texts", "Texts sent to a replica together.", buckets=TEXTS, registry=self._registry
         )
         self._batch_seconds = Histogram(
-            "finegates_batch_seconds", "What a replica took for them.", buckets=SECONDS, registry=self._registry
+            "finegates_batch_seconds", "Time that a replica took for a batch.", buckets=SECONDS, registry=self._registry
         )
         self._resent = Counter(
-            "finegates_batches_resent", "Batches whose replica died, sent to another one.", registry=self._registry
+            "finegates_batches_resent", "Batches sent to another replica because theirs died.", registry=self._registry
         )
 
     def watch(self, name: str, told: str, value: Callable[[], float]) -> None:

@@ -55,13 +55,13 @@ def check_served(options: ServeOptions) -> ServedModel:
     task = task_of(info["task"])
     served = [one.name for one in TASKS.values() if not one.images and one.unit in ("row", "label", "score")]
     if task.name not in served and not (task.unit == "vector" and info.get("pooling")):
-        raise UnsupportedError(f"task {task.name} is not served; served are {', '.join(served)} and embedding")
+        raise UnsupportedError(f"task {task.name} cannot be served; supported are {', '.join(served)} and embedding")
     predictor = load_served(options)
     try:
         predictor.predict(["a first text"])
     except Exception as error:
         # onnxruntime's and the tokenizer's errors have no common root
-        raise InputError(f"the model of {options.bundle} fails on a first text: {error}") from error
+        raise InputError(f"the model of {options.bundle} failed on a test text: {error}") from error
     return ServedModel(
         options.name or task.name, task, tuple(predictor.labels), options.form, tuple(predictor.providers)
     )
@@ -75,7 +75,7 @@ def load_served(options: ServeOptions) -> Predictor:
     """
     loaded = load(options.bundle, form=options.form, threads=options.threads, provider=options.provider)
     if not isinstance(loaded, Predictor):
-        raise UnsupportedError(f"task {loaded.task} is not served; load the bundle with finegates_export.load")
+        raise UnsupportedError(f"task {loaded.task} cannot be served; load the bundle with finegates_export.load")
     return loaded
 
 

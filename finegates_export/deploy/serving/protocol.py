@@ -63,7 +63,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     _optional(asked, "parameters", dict)
     tensors = _objects(asked.get("inputs"), "inputs", list)
     if len(tensors) != 1:
-        raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, the model takes one, {INPUT!r}")
+        raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, but the model takes one, {INPUT!r}")
     return Asked(_texts(_objects(tensors[0], "inputs[0]", dict), options), _wanted(asked, model), wanted)
 
 
@@ -99,19 +99,21 @@ def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str,
 
 def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
     if tensor.get("name") != INPUT:
-        raise Refused(UNPROCESSABLE, f"the input tensor is called {tensor.get('name')!r}, the model takes {INPUT!r}")
+        raise Refused(UNPROCESSABLE, f"the input tensor is {tensor.get('name')!r}, but the model takes {INPUT!r}")
     if tensor.get("datatype") != STRINGS:
-        raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, it must be {STRINGS!r}")
+        raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, but must be {STRINGS!r}")
     _optional(tensor, "parameters", dict, f"{INPUT}.")
     shape = _objects(tensor.get("shape"), f"{INPUT}.shape", list)
     if not all(type(size) is int and 0 <= size <= MAX_NUMBER for size in shape):
-        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold numbers from 0 up, got {str(shape)[:100]}")
+        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold non-negative integers, got {str(shape)[:100]}")
     if len(shape) not in (1, 2) or (len(shape) == PAIR and shape[1] not in (1, PAIR)):
-        raise Refused(UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B] or [B, 1], for pairs [B, {PAIR}]")
+        raise Refused(
+            UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B], [B, 1] or, for pairs, [B, {PAIR}]"
+        )
     check_count(shape[0], options)
     values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list), shape))
     if len(values) != math.prod(shape):
-        told = f"{INPUT}.data has {len(values)} values, its shape {shape} says {math.prod(shape)}"
+        told = f"{INPUT}.data has {len(values)} values, but its shape {shape} asks for {math.prod(shape)}"
         raise Refused(UNPROCESSABLE, told)
     texts = [check_text(value, f"{INPUT}.data[{number}]", options) for number, value in enumerate(values)]
     if shape[1:] == [PAIR]:
@@ -125,7 +127,7 @@ def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
     for number, output in enumerate(_optional(asked, "outputs", list)):
         name = _objects(output, f"outputs[{number}]", dict).get("name")
         if name not in known:
-            raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}, the model has {', '.join(known)}")
+            raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}; the model has {', '.join(known)}")
         names.append(name)
     return tuple(names)
 
@@ -142,7 +144,7 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
         elif len(value) == math.prod(shape[1:]):
             yield from value
         else:
-            told = f"{INPUT}.data[{number}] has {len(value)} values, its shape {shape} says {math.prod(shape[1:])}"
+            told = f"{INPUT}.data[{number}] has {len(value)} values, but shape {shape} asks for {math.prod(shape[1:])}"
             raise Refused(UNPROCESSABLE, told)
 
 
@@ -155,5 +157,5 @@ def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "")
 def _objects(value: Any, name: str, wanted: type) -> Any:
     if not isinstance(value, wanted):
         told = "missing" if value is None else kind(value)
-        raise Refused(UNPROCESSABLE, f"{name} is {told}, it must be {kind(wanted())}")
+        raise Refused(UNPROCESSABLE, f"{name} is {told}, but must be {kind(wanted())}")
     return value

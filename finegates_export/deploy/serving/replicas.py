@@ -72,13 +72,13 @@ class Replicas:
                 answers: list[Answer] = await self._handle.answers.remote(texts)
             except RayTaskError as error:
                 LOG.error("a replica failed on %d texts: %s", len(texts), error)
-                raise Refused(FAILED, "the model failed; the server's log says how") from error
+                raise Refused(FAILED, "the model failed; see the server's log") from error
             except (RayError, RayServeException) as error:
-                LOG.warning("a replica is gone: %s", error)
+                LOG.warning("lost a replica: %s", error)
                 self._metrics.resent()
             else:
                 return answers
-        raise Refused(UNAVAILABLE, f"{TRIES} replicas died with these texts")
+        raise Refused(UNAVAILABLE, f"{TRIES} replicas died on these texts")
 
     def count(self) -> int:
         """How many can answer now; waits for Ray's controller."""
@@ -121,7 +121,7 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
             try:
                 handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
             except RuntimeError as error:
-                raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
+                raise InputError(f"the replicas did not start: {error}; see Ray's logs") from error
             yield Replicas(handle, name, metrics)
         finally:
             if held is not None:  # the cluster would keep them, however this ends
@@ -144,7 +144,7 @@ def _connect(ray: Any, options: ServeOptions) -> None:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address=options.address, **quiet)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"address {options.address}: there is no Ray cluster to join: {error}") from error
+        raise InputError(f"address {options.address}: no Ray cluster to join: {error}") from error
 
 
 class _Name:
@@ -160,14 +160,14 @@ def _hold(ray: Any, name: str) -> Any:
     try:
         return ray.remote(num_cpus=0, max_restarts=-1)(_Name).options(name=name, namespace=NAMESPACE).remote()
     except ValueError as error:
-        raise InputError(f"name: the cluster has a server of {name} already; give this one another --name") from error
+        raise InputError(f"name: the cluster already serves {name}; choose another --name") from error
 
 
 def _check_room(ray: Any, options: ServeOptions) -> None:
     wanted, there = options.replicas * options.threads, ray.cluster_resources().get("CPU", 0)
     if wanted > there:
         raise InputError(
-            f"{options.replicas} replicas of {options.threads} threads need {wanted} processors, the cluster has "
+            f"{options.replicas} replicas of {options.threads} threads need {wanted} CPUs, but the cluster has "
             f"{there:g}; start fewer, or more nodes"
         )
 

@@ -113,7 +113,7 @@ def _watch(replicas: Replicas, batches: Batches, stopped: threading.Event) -> No
         try:
             batches.replicas = replicas.count()
         except Exception as error:  # noqa: BLE001  # a controller that restarts must not end the watch
-            LOG.warning("the replicas cannot be counted: %s", error)
+            LOG.warning("cannot count the replicas: %s", error)
 
 
 def _listen(options: ServeOptions) -> socket.socket:
@@ -131,9 +131,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     except OSError as error:
         listening.close()
         why = (
-            "is in use; choose another one with --port"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be taken: {error}"
+            "is in use; choose another with --port" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error}"
         )
         raise InputError(f"port {options.port} of {options.host} {why}") from error
     return listening

@@ -82,7 +82,7 @@ def read_served(options: TritonOptions) -> Served:
     signature = read_signature(graph)
     check_task(task, [tensor.name for tensor in signature.outputs])
     if any("\n" in label for label in info["labels"]):
-        raise UnsupportedError("a label has a line break in it, and Triton reads labels line by line; rename it")
+        raise UnsupportedError("a label contains a line break, but Triton reads one label per line; rename it")
     return Served(
         options=options,
         graph=graph,
@@ -109,7 +109,7 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
     """
     if task.generates:
         raise UnsupportedError(
-            f"{task.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
+            f"{task.name}: Triton repositories do not keep a cache; use finegates_export.load instead"
         )
     if task.unit in ("token", "span"):
         raise UnsupportedError(
@@ -117,7 +117,7 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
             "bundle with finegates_export.load instead"
         )
     if task.unit == "vector" and SENTENCE not in outputs:
-        raise UnsupportedError(f"{task.name}: the graph pools nothing; export an embedding with --pool-in-graph")
+        raise UnsupportedError(f"{task.name}: the graph does not pool; export an embedding with --pool-in-graph")
 
 
 def _device(options: TritonOptions, target: str) -> Device:
@@ -125,7 +125,7 @@ def _device(options: TritonOptions, target: str) -> Device:
         return DEVICES[target]
     if options.device == "tensorrt" and target not in STANDARD:
         raise UnsupportedError(
-            f"device: the bundle was exported for {target}, whose operators TensorRT does not know; export it again "
+            f"device: the bundle was exported for {target}, whose operators TensorRT does not support; export it again "
             "with --target tensorrt"
         )
     return options.device

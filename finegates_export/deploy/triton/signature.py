@@ -49,7 +49,7 @@ def read_signature(graph: Path) -> Signature:
         told = value.type.tensor_type
         name = onnx.TensorProto.DataType.Name(told.elem_type)
         if name not in TYPES:
-            raise InputError(f"{graph}: {value.name} is of the type {name}; known are {', '.join(TYPES)}")
+            raise InputError(f"{graph}: {value.name} has the unknown type {name}; known are {', '.join(TYPES)}")
         sizes = (dim.dim_value if dim.HasField("dim_value") else FREE for dim in told.shape.dim)
         return Tensor(value.name, TYPES[name], tuple(sizes)[1:])
 

@@ -75,7 +75,7 @@ def find_libraries(node_modules: Path) -> Libraries:
     transformers = _package(TRANSFORMERS, node_modules / TRANSFORMERS)
     if transformers.version.partition(".")[0] != MAJOR_VERSION:
         raise InputError(
-            f"{transformers.folder} is version {transformers.version}, and the page is written for "
+            f"{transformers.folder} is version {transformers.version}, but the page needs version "
             f"{MAJOR_VERSION}; run: {INSTALL}"
         )
     # Where another version is installed beside it, npm puts the one that belongs to it inside.

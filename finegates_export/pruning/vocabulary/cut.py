@@ -163,8 +163,8 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
     kept = sorted(set(needed_tokens(content, read | named)) | named)
     if kept[-1] >= vocabulary:
         raise InputError(
-            f"vocabulary-of: the tokenizer in {folder} has a token {kept[-1]}, the model has {vocabulary}; leave "
-            "--vocabulary-of away, or take the tokenizer that the model was trained with"
+            f"vocabulary-of: the tokenizer in {folder} has a token {kept[-1]}, but the model has "
+            f"{vocabulary}; omit --vocabulary-of, or use the tokenizer that the model was trained with"
         )
     return VocabularyCut(np.asarray(kept, np.int64), vocabulary, cut_content(content, kept))
 

@@ -33,7 +33,7 @@ def needed_tokens(content: Content, ids: Iterable[int]) -> list[int]:
     if model.get("type") != ALGORITHM:
         raise UnsupportedError(
             f"vocabulary-of: the tokenizer is of the type {model.get('type')}, and only a vocabulary of byte pairs "
-            f"({ALGORITHM}) is read as before when some of it is gone; leave --vocabulary-of away"
+            f"({ALGORITHM}) is read as before when some of it is gone; omit --vocabulary-of"
         )
     vocabulary: dict[str, int] = model["vocab"]
     parts: dict[str, set[str]] = {}

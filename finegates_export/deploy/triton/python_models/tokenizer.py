@@ -48,7 +48,7 @@ class TritonPythonModel:
     def _answer(self, request: Any) -> Any:
         text_BN = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()
         if text_BN.ndim != 2 or text_BN.shape[1] not in TEXTS or not len(text_BN):
-            told = f"text has the shape {list(text_BN.shape)}; a row holds a text, or a text and its pair"
+            told = f"text has the shape {list(text_BN.shape)}; each row must hold one text or a pair of texts"
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(told))
         try:
             rows = [[text.decode("utf-8") for text in row] for row in text_BN]
