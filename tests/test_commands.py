@@ -61,7 +61,7 @@ def test_help_names_every_option_with_its_words(
             "levels: more than one would be saved as 0.30; choose levels 0.01 apart",
         ),
         (["--target-speedup", "1.501,1.504"], "target-speedup: more than one would be saved as 1.50x"),
-        (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, each of which needs one"),
+        (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, but each level needs at"),
         (["--levels", "0.4,much"], "much"),
         (["--layout", "spiral"], "spiral"),
         (["--max-steps", "2.5"], "max-steps: must be a whole number, got 2.5"),

@@ -41,7 +41,7 @@ def _train(base: Path, rows: list[dict[str, Any]], folder: Path, task: str, **mo
 
 ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "words and tags differ": (
-        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "line 2 has 2 words and 1 tags",
+        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "line 2 has 2 words but 1 tags",
     ),
     "words as a string": ("token-classification", [{"tokens": "a film", "tags": ["O", "B"]}], {}, "reads a list"),
     "no tags": ("token-classification", [{"tokens": ["a"]}], {}, r"no column label \(one of tags.*--label-column"),
@@ -81,7 +81,7 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
         {},
         "has no answer",
     ),
-    "answer cut off": ("question-answering", [QUESTION], {"max_length": 7}, "all 1 answers lie behind.*--max-length"),
+    "answer cut off": ("question-answering", [QUESTION], {"max_length": 7}, "all 1 answers lie beyond.*--max-length"),
     "question too long": ("question-answering", [QUESTION], {"max_length": 5}, "fills the row of 5 tokens"),
     "no context": ("question-answering", [{"question": "so ?", "answer": "a"}], {}, "no column pair"),
     "one text": ("embedding", [{"sentence1": "a", "score": 1}], {"pooling": "cls"}, "no column pair"),
@@ -376,5 +376,5 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         train(options)
     shutil.rmtree(tmp_path / "images" / "train" / "red")
     (tmp_path / "images" / "train" / "blue" / "1.png").rename(tmp_path / "images" / "train" / "1.png")
-    with pytest.raises(InputError, match="holds no images in folders named by their class"):
+    with pytest.raises(InputError, match="holds no images in folders named after their class"):
         train(options)

@@ -71,6 +71,6 @@ def test_the_same_device_differs_by_nothing_and_another_graph_by_more_than_is_al
     for added.value in (0.5, np.nan):  # type: ignore[misc]
         found = difference_from_processor(exported.graph, [batch], 1, "cuda")
         assert not found <= LARGEST_DIFFERENCE
-        with pytest.raises(ChainError, match="take --provider cpu"):
+        with pytest.raises(ChainError, match="use --provider cpu"):
             check_difference("unpruned", found, "cuda")
     check_difference("unpruned", LARGEST_DIFFERENCE, "cuda")

@@ -170,7 +170,7 @@ def test_layers_of_another_form_have_lines_of_their_own(base: Path, monkeypatch:
 
 
 def test_a_shape_longer_than_the_model_is_refused(base: Path) -> None:
-    with pytest.raises(InputError, match="shape 1x4096 is longer than the model takes"):
+    with pytest.raises(InputError, match="shape 1x4096 is longer than the model allows"):
         cost_table(TableOptions(base=str(base), shape="1x4096"), measurer=nobody)
 
 
@@ -226,7 +226,7 @@ def test_without_a_base_the_file_is_told_and_nothing_measured(base: Path, tmp_pa
 @pytest.mark.parametrize("shape", ["2x8", "2x18"])
 def test_an_image_has_one_length(tmp_path: Path, shape: str) -> None:
     base = tiny_base(tmp_path / "vit", "vit", layers=1)
-    with pytest.raises(InputError, match=rf"shape {shape} (is longer|has another length).*\(17 tokens"):
+    with pytest.raises(InputError, match=rf"shape {shape} (is longer|does not have the length).*\(17 tokens"):
         cost_table(TableOptions(base=str(base), shape=shape), measurer=nobody)
     assert cost_table(TableOptions(base=str(base), shape="2x17"), measurer=Formula()).shape == "2x17"
 

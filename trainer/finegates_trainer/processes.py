@@ -91,6 +91,6 @@ def check_launch(number: int) -> None:
         asked = "several"
     if asked is not None and asked != str(number):
         raise InputError(
-            f"{asked} processes were asked for and {number} would train; start them with "
+            f"{asked} processes were requested, but {number} would train; start them with "
             "torchrun --nproc-per-node N --no-python finegates-train"
         )

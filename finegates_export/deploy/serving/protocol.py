@@ -105,7 +105,7 @@ def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
     _optional(tensor, "parameters", dict, f"{INPUT}.")
     shape = _objects(tensor.get("shape"), f"{INPUT}.shape", list)
     if not all(type(size) is int and 0 <= size <= MAX_NUMBER for size in shape):
-        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold non-negative integers, got {str(shape)[:100]}")
+        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold counts, got {str(shape)[:100]}")
     if len(shape) not in (1, 2) or (len(shape) == PAIR and shape[1] not in (1, PAIR)):
         raise Refused(
             UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B], [B, 1] or, for pairs, [B, {PAIR}]"
@@ -113,7 +113,7 @@ def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
     check_count(shape[0], options)
     values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list), shape))
     if len(values) != math.prod(shape):
-        told = f"{INPUT}.data has {len(values)} values, but its shape {shape} asks for {math.prod(shape)}"
+        told = f"{INPUT}.data has {len(values)} values, but shape {shape} asks for {math.prod(shape)}"
         raise Refused(UNPROCESSABLE, told)
     texts = [check_text(value, f"{INPUT}.data[{number}]", options) for number, value in enumerate(values)]
     if shape[1:] == [PAIR]:

@@ -49,24 +49,24 @@ def _first(value: Any) -> Any:
 
 
 def _start(value: Any, at: str) -> int | None:
-    """Where an answer is said to start; None where it is to be searched for."""
+    """Where an answer starts according to its row; None if it must be searched for."""
     if is_nothing(value) or (isinstance(value, str) and not value.strip()):
         return None
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{at} has the start {value!r:.60} of an answer, a whole number is read there; correct it, or leave it "
-            "away to have the answer searched for"
+            f"{at} has the start {value!r:.60} of an answer, but a whole number is expected; correct it, or omit it "
+            "to search for the answer"
         ) from error
 
 
 def _placed(text: str, start: int | None, context: str, at: str) -> tuple[str, int]:
     if not text:
-        raise InputError(f"{at} has no answer; every question needs one in its text, remove those without")
+        raise InputError(f"{at} has no answer; every question needs one in its text, remove those without one")
     first = context.find(text) if start is None else start
     if start is None and first < 0:
-        raise InputError(f"{at}: the answer {text!r} does not stand in its text; correct or remove it")
+        raise InputError(f"{at}: the answer {text!r} is not in its text; correct or remove it")
     if first < 0 or context[first : first + len(text)] != text:
-        raise InputError(f"{at}: the answer {text!r} does not stand at {first} in its text; correct its start")
+        raise InputError(f"{at}: the answer {text!r} is not at {first} in its text; correct its start")
     return text, first

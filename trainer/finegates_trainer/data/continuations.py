@@ -50,7 +50,7 @@ def continuation_examples(
     kept = [(ids, learned) for ids, learned in short if any(learned[1:])]
     if not kept:
         raise InputError(
-            f"of {len(tokens)} rows all that is to be learned lies behind the first {max_length} tokens; raise "
+            f"in all {len(tokens)} rows, what is to be learned lies beyond the first {max_length} tokens; raise "
             "--max-length"
         )
     cut = sum(len(ids) > max_length + 1 for ids, _ in tokens)
@@ -89,7 +89,7 @@ def _conversations(tokenizer: Any, rows: Rows) -> list[Tokens]:
 
     if not tokenizer.chat_template:
         raise InputError(
-            "the base's tokenizer has no chat template to write conversations with; take a base that was trained on "
+            "the base's tokenizer lacks a chat template for conversations; take a base that was trained on "
             "them, put its chat_template.jinja beside tokenizer.json, or give prompt and completion"
         )
     marked = tokenizer.is_fast and GENERATION_BLOCK.search(tokenizer.get_chat_template()) is not None
@@ -104,8 +104,8 @@ def _conversations(tokenizer: Any, rows: Rows) -> list[Tokens]:
             ) from error
         except _NoPrefixError as error:
             raise InputError(
-                f"{at}: the chat template writes this conversation otherwise once message {error.message} answers, so "
-                "what was read before it cannot be told; end the conversation there, or mark the assistant's words in "
+                f"{at}: the chat template rewrites earlier messages once message {error.message} answers, so the "
+                "text before it is unknown; end the conversation there, or mark the assistant's words in "
                 "the template with {% generation %}"
             ) from error
     return conversations
@@ -154,8 +154,7 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -
 def _end_of_text(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise InputError(
-            "the base's tokenizer has no end-of-text token to end a text with; name one as eos_token in its "
-            "tokenizer_config.json"
+            "the base's tokenizer lacks an end-of-text token; name one as eos_token in its tokenizer_config.json"
         )
     return int(tokenizer.eos_token_id)
 

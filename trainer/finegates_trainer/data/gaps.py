@@ -19,9 +19,9 @@ def refuse_missing(table: Any, column: str, kind: str, where: str, *, blank: boo
     Args:
         table: of `read_tables`.
         column: the column's name.
-        kind: what is read there, as messages call it.
+        kind: what the column holds, as messages call it.
         where: what the user named.
-        blank: whether spaces alone are nothing too; a file of separated values has no other way to say so.
+        blank: whether spaces alone are nothing too; CSV and TSV files have no other way to leave a cell empty.
 
     Raises:
         InputError: there is such a row; the message names the first and counts them.
@@ -55,8 +55,8 @@ def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, 
         for one in entries:
             if isinstance(one, (dict, *LISTS)) or is_nothing(one) or (blank and _is_blank(one)):
                 raise InputError(
-                    f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, names or "
-                    "numbers are read there; correct or remove it"
+                    f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, but names "
+                    "or numbers are expected; correct or remove it"
                 )
 
 
@@ -69,8 +69,8 @@ def refuse_several(table: Any, column: str, where: str) -> None:
     for number, value in enumerate(table[column]):
         if isinstance(value, LISTS):
             raise InputError(
-                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, one label is "
-                "read there; give one, or train with --task multi-label"
+                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, but one label "
+                "is expected; give one, or train with --task multi-label"
             )
         if isinstance(value, dict):
             raise InputError(

@@ -25,7 +25,7 @@ def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Row
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise InputError(f"data {source} is not a folder; images are read from folders named by their class")
+        raise InputError(f"data {source} is not a folder; images must lie in folders named after their class")
     train = folder / "train"
     if not train.is_dir():
         return _classes(folder), None
@@ -37,7 +37,7 @@ def _classes(folder: Path) -> Rows:
     files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise InputError(
-            f"folder {folder} holds no images in folders named by their class; read are CLASS/NAME with one of "
+            f"folder {folder} holds no images in folders named after their class; expected are CLASS/NAME with one of "
             f"{', '.join(IMAGE_SUFFIXES)}"
         )
     return Rows(list(files), None, [path.parent.name for path in files])

@@ -48,7 +48,7 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
     index = {name: i for i, name in enumerate(labels)}
     unseen = sorted(set(_all_names(rows)) - set(index))
     if unseen:
-        raise InputError(f"{what} rows have labels that training has not seen: {unseen[:5]}; seen were {list(labels)}")
+        raise InputError(f"{what} rows have labels that training lacks: {unseen[:5]}; it has {list(labels)}")
     if unit == "row":
         return [index[label_name(label)] for label in rows.labels]
     encoded = [[index[label_name(one)] for one in several] for several in rows.labels]

@@ -110,7 +110,7 @@ def _separated(path: Path, **form: Any) -> Any:
         at = place(values, int(nameless.to_numpy().argmax()), str(path))
         raise InputError(
             f"{at} has more values than the header's {named} names ({', '.join(table.columns)}); name every column, "
-            "or put a text with commas in quotes (CSV)"
+            "or quote texts that contain commas (CSV)"
         )
     return values.iloc[:, :named].set_axis(table.columns, axis=1)
 
@@ -130,7 +130,9 @@ def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{path} line {line} is not JSON ({error}); correct or remove it") from error
         if not isinstance(row, dict):
-            raise InputError(f"{path} line {line} is {written[:40]!r}, not an object; a row is {{column: value, ...}}")
+            raise InputError(
+                f"{path} line {line} is {written[:40]!r}, not an object; rows look like {{column: value, ...}}"
+            )
         rows[line] = row
     return rows
 

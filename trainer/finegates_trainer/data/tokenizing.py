@@ -39,7 +39,7 @@ def make_examples(
         return continuation_examples(preprocessor, rows, max_length, names, pad_id)
     if kind.unit in ("token", "span") and not preprocessor.is_fast:
         raise UnsupportedError(
-            f"{task} needs a tokenizer that says where each token comes from (tokenizer.json); this base has only "
+            f"{task} needs a tokenizer with token offsets (tokenizer.json); this base has only "
             f"{type(preprocessor).__name__}"
         )
     if kind.unit == "token":
@@ -84,7 +84,7 @@ def _questions(
         spans.append(_span(encoded["offset_mapping"][i], context, start, start + len(text)))
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
-        raise InputError(f"all {len(labels)} answers lie behind the first {max_length} tokens; raise --max-length")
+        raise InputError(f"all {len(labels)} answers lie beyond the first {max_length} tokens; raise --max-length")
     return TextExamples([inputs[i] for i in kept], [spans[i] for i in kept], pad_id, "span", len(spans) - len(kept))
 
 

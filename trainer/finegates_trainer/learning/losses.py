@@ -106,5 +106,5 @@ def score_range(labels: Sequence[float]) -> tuple[float, float]:
     """
     low, high = min(labels), max(labels)
     if low == high:
-        raise InputError(f"all training pairs have the score {low:g}; an embedding learns from scores that differ")
+        raise InputError(f"all training pairs have the score {low:g}; an embedding learns from different scores")
     return low, high

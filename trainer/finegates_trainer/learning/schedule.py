@@ -47,8 +47,8 @@ class Schedule:
     warmup: float
 
     def __post_init__(self) -> None:
-        wanted = f"{self.steps} steps for {self.stretches} levels, each of which needs one"
-        check(self.steps >= self.stretches, "max-steps", f"{wanted}; train for more steps, or for fewer levels")
+        wanted = f"{self.steps} steps for {self.stretches} levels, but each level needs at least one"
+        check(self.steps >= self.stretches, "max-steps", f"{wanted}; train for more steps or fewer levels")
 
     @property
     def stretches(self) -> int:

@@ -139,8 +139,8 @@ class Loop:
             mine, theirs = self._fingerprint(), scalars["fingerprint"]
             differing = sorted(name for name in mine if mine[name] != theirs.get(name))
             raise RunFolderError(
-                f"the interrupted run in {self.work} was started with other {', '.join(differing)}; "
-                "give the same options, or leave --resume away to start again"
+                f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
+                "give the same options, or omit --resume to start again"
             )
         self._restore(_below("state/", tensors))
         self.best_state = _below("best/", tensors)
@@ -179,7 +179,7 @@ class Loop:
     def _check_finite(self, answers: Iterable[Any]) -> None:
         """A step's loss is that of the weights before it; labels chosen among NaN would look like any others."""
         if not all(np.isfinite(values).all() for values in answers):
-            raise self._diverged(f"what the model answers after step {self.step} is not finite")
+            raise self._diverged(f"the model's output after step {self.step} is not finite")
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()

@@ -33,10 +33,10 @@ def check_places(options: TrainOptions, out: Path, work: Path) -> None:
         return
     found = {path.name for path in work.iterdir() if not path.name.startswith(".")}  # a killed write leaves a dot's
     if found - OWN_NAMES:
-        raise OutputError(f"{work} is where the run would keep its checkpoints, and holds other files; move them away")
+        raise OutputError(f"{work} is needed for checkpoints but holds other files; move them elsewhere")
     if found and not options.overwrite:
         raise OutputError(
-            f"{work} holds an interrupted run; pass --resume to go on with it, or --overwrite to start again"
+            f"{work} holds an interrupted run; pass --resume to continue it, or --overwrite to start again"
         )
 
 
@@ -57,7 +57,7 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
     )
     if other and not options.overwrite:
         raise RunFolderError(
-            f"{out} stands already, trained with {other[0]} {stands[other[0]]!r} and not {asked[other[0]]!r}; pass "
+            f"{out} already exists, trained with {other[0]} {stands[other[0]]!r} instead of {asked[other[0]]!r}; pass "
             "--overwrite to replace it, or choose another --out"
         )
     return None if other else run

@@ -148,7 +148,7 @@ def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
     """Tokens of a row: a text that is shorter fits in any case, but blocks of text to generate are filled."""
     if task_of(options.task).unit == "next" and options.max_length > most:
         raise InputError(
-            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for fewer"
+            f"max-length: {base.id} has {most} positions, but {options.max_length} tokens were requested; request fewer"
         )
     return min(options.max_length, most)
 
@@ -177,8 +177,8 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     fewest = 1 if task.unit == "label" else 2
     if len(labels) < fewest or (task.unit == "row" and len(labels) > len(data.train)):
         raise InputError(
-            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each in "
-            "the rows"
+            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each with "
+            "rows of its own"
         )
     return labels
 
@@ -187,8 +187,8 @@ def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
     made = tuple(rows.collate([0])[0][PIXELS].shape[1:])
     if made != image_shape(config):
         raise InputError(
-            f"{base.id}: the image processor makes images of shape {made}, config.json asks for {image_shape(config)}; "
-            "restore the base's own preprocessor_config.json"
+            f"{base.id}: the image processor makes images of shape {made}, but config.json asks for "
+            f"{image_shape(config)}; restore the base's own preprocessor_config.json"
         )
 
 
@@ -214,7 +214,7 @@ def _trainable(
 
 
 def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[str, ...]:
-    """A task's head is new and trains; a language model's belongs to the base and stays, unless it is asked for."""
+    """A task's head is new and trains; a language model's belongs to the base and is frozen unless --train-head."""
     if task_of(options.task).unit == "next":
         if not options.train_head:
             return ()
@@ -222,7 +222,7 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
         if head.weight is model.get_input_embeddings().weight:
             raise InputError(
                 f"train-head: the head of {options.base} is its embeddings (tie_word_embeddings), which are frozen; "
-                "leave --train-head away"
+                "omit --train-head"
             )
         return tuple(path for path, module in model.named_modules() if module is head)
     return family.head_modules(model)

@@ -83,8 +83,8 @@ def _check_same_lora(stored: StoredAdapter, options: TrainOptions) -> None:
         if asked not in (own, getattr(TrainOptions, name)):
             flag = name.replace("_", "-")
             raise InputError(
-                f"{flag}: {asked} was asked for, and the adapter {options.adapter} has {own}, which it keeps; leave "
-                f"--{flag} away, or start without --adapter"
+                f"{flag}: {asked} was requested, but the adapter {options.adapter} has {own}, which it keeps; omit "
+                f"--{flag}, or start without --adapter"
             )
 
 
@@ -108,11 +108,9 @@ def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
 def _adapter_of(run: Run, base: BaseModel, labels: tuple[str, ...], options: TrainOptions) -> Path:
     """The adapter of a run that another one may start from."""
     if run.info.layout != "none":
-        raise InputError(
-            f"adapter: {run.folder} has gates, which would be left behind; start from a run of the layout none"
-        )
+        raise InputError(f"adapter: {run.folder} has gates, which would be lost; start from a run with --layout none")
     if run.adapter is None:
-        raise InputError(f"adapter: {run.folder} was trained without LoRA; start from a run that has it")
+        raise InputError(f"adapter: {run.folder} was trained without LoRA; start from a run with LoRA")
     if (run.info.task, run.info.labels) != (options.task, labels):
         raise InputError(
             f"adapter: {run.folder} was trained for {run.info.task} with the labels {list(run.info.labels)}, these "

@@ -212,7 +212,7 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
 def _rows_told(training: Training) -> str:
     rows = f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on"
     dropped, cut = _dropped(training), _cut(training)
-    rows += f"; {dropped} dropped, their answers were cut off" if dropped else ""
+    rows += f"; {dropped} dropped, since their answers were cut off" if dropped else ""
     return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
 
 
