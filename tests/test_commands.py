@@ -170,7 +170,7 @@ def test_export_prints_its_tables_or_json(
     assert run(export_main, ["--ckpt", str(folder), "--plan-only"], monkeypatch, "finegates-export") == 0
     assert "integer products" not in capsys.readouterr().out
     assert run(export_main, ["--ckpt", str(folder)], monkeypatch, "finegates-export") == 2
-    assert "out: is needed" in capsys.readouterr().err
+    assert "out: is required" in capsys.readouterr().err
 
 
 def test_the_installed_commands_start() -> None:

@@ -1,4 +1,4 @@
-"""What all option classes share: frozen dataclasses that go to JSON and back.
+"""The base of all option classes: frozen dataclasses that convert to JSON and back.
 
 A subclass checks its fields in `__post_init__` and raises `ValueError` whose message starts with the field's name.
 """
@@ -40,7 +40,7 @@ class Options:
 
 
 def as_path(value: str | Path) -> Path:
-    """A path as a user writes it, `~` and all."""
+    """A path as a user writes it, with `~` expanded."""
     return Path(value).expanduser()
 
 

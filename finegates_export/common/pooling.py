@@ -1,6 +1,6 @@
-"""Sentence embeddings: how they are made of the last hidden state, and where a base says so.
+"""Sentence embeddings: how to pool the last hidden state, and where a base says so.
 
-sentence-transformers keeps the answer beside a model: `1_Pooling/config.json` and the modules in `modules.json`.
+sentence-transformers stores the answer with a model, in `1_Pooling/config.json` and `modules.json`.
 
 Shapes: B rows, S tokens, D hidden size.
 """
@@ -26,23 +26,23 @@ MODE_FIELDS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
 }
-"""Fields of sentence-transformers that we can serve, and our names."""
+"""Supported fields of sentence-transformers, and our names for them."""
 SMALLEST_NORM = 1e-12
 """Shorter vectors are not scaled up to length 1: torch's `normalize` draws the same line."""
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a sentence embedding is made."""
+    """How to make a sentence embedding."""
 
     mode: str
     """`mean` over attended tokens, or `cls`: the first token."""
     normalize: bool
-    """Whether its length is brought to 1."""
+    """Whether to scale it to length 1."""
 
 
 def pool(hidden_BSD: Array, attended_BS: Array, pooling: Pooling) -> Array:
-    """Sentence embeddings of shape (B, D) in numpy; a row without attended tokens gives zeros under `mean`."""
+    """Sentence embeddings of shape (B, D) in numpy; with `mean`, a row without attended tokens gives zeros."""
     if pooling.mode == "cls":
         pooled_BD = hidden_BSD[:, 0]
     else:
@@ -52,22 +52,22 @@ def pool(hidden_BSD: Array, attended_BS: Array, pooling: Pooling) -> Array:
 
 
 def normalized(vectors_BD: Array) -> Array:
-    """Vectors brought to length 1."""
+    """Vectors scaled to length 1."""
     return vectors_BD / np.maximum(np.linalg.norm(vectors_BD, axis=-1, keepdims=True), SMALLEST_NORM)
 
 
 def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder: Path) -> Pooling:
-    """What the user named, else what lies beside the base.
+    """The user's choice, else that of the base's files.
 
     Args:
         named: `mean` or `cls`; None to ask the base.
-        normalize: whether to bring vectors to length 1; None to ask the base.
+        normalize: whether to scale vectors to length 1; None to ask the base.
         base_id: the base as messages call it.
         folder: the base's folder.
 
     Raises:
-        InputError: neither says how tokens are pooled, or the base's files are damaged.
-        UnsupportedError: the base pools in a way that is not served.
+        InputError: neither says how to pool tokens, or the base's files are damaged.
+        UnsupportedError: the base pools in an unsupported way.
     """
     if named is not None:
         return Pooling(named, _normalizes(folder) if normalize is None else normalize)

@@ -1,4 +1,4 @@
-"""A bundle's files as the runtime and the servers find them: checked, and by the names that the exporter gave them."""
+"""A bundle's files as the runtime and the servers read them: checked, under the exporter's names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from finegates_export.errors import InputError
 BUNDLE_JSON = "bundle.json"
 TOKENIZER_JSON = "tokenizer.json"
 EXPORT_MARKS = (BUNDLE_JSON, f"*/1/{BUNDLE_JSON}")
-"""By these files a folder is known for an earlier export: a bundle, or the bundle's record in a model repository."""
+"""Files that identify an earlier export: a bundle, or the bundle's record in a model repository."""
 FIELDS = ("files", "graphs", "labels", "max_length", "target", "task")
-"""What every `bundle.json` says that is read here or by those who ask."""
+"""Fields that every `bundle.json` must have."""
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
         form: which of its graphs.
 
     Raises:
-        InputError: the bundle holds no such graph.
+        InputError: the bundle lacks that graph.
     """
     graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
     if not graphs:
@@ -70,7 +70,7 @@ def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
 
 
 def pad_token(folder: Path) -> str:
-    """The token that shorter texts are filled up with."""
+    """The token that pads shorter texts."""
     path = folder / "tokenizer_config.json"
     if not path.is_file():
         return "[PAD]"
@@ -79,7 +79,7 @@ def pad_token(folder: Path) -> str:
 
 
 def pad_id(tokenizer: Any, folder: Path) -> int:
-    """The id of that token; 0 where the vocabulary has no such token.
+    """The id of the padding token; 0 if the vocabulary lacks it.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.

@@ -1,4 +1,4 @@
-"""A bundle's folder as something that predicts or writes."""
+"""Loading a bundle for prediction or text generation."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def load(
     Args:
         bundle: the folder that `finegates-export --out FOLDER/` wrote.
         form: which of its graphs: `float`, `int8` or `int4`.
-        buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
-            are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
-            as its longest text. Images have one size anyway; a text that is generated has none.
-        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider.
-        threads: processor threads; onnxruntime's choice where None.
-        spinning: whether threads that wait for work keep their core busy.
-        arena: whether memory of a call is kept for the next one.
+        buckets: the lengths that texts are padded to, for a server that needs few shapes: a list, or a number to use
+            multiples of. The model's maximum is always included. None pads to the longest text of each call. Images
+            have one size anyway; text generation takes no buckets.
+        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or another provider's onnxruntime name.
+        threads: CPU threads; None for onnxruntime's choice.
+        spinning: whether idle threads spin, which keeps their core busy.
+        arena: whether to keep a call's memory for the next call.
 
     Returns:
-        a `TextGenerator` for the task text-generation, a `Predictor` for every other one.
+        a `TextGenerator` for the task text-generation, otherwise a `Predictor`.
 
     Raises:
         ValueError: no such form, or impossible buckets or threads.
         InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, the tokenizer
-            does not belong to the graph, or onnxruntime does not read the graph.
+            does not match the graph, or onnxruntime cannot read the graph.
         MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: a task that this version does not know, or a provider that is not there.
+        UnsupportedError: an unknown task, or a missing provider.
     """
     check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
     options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
@@ -76,7 +76,7 @@ def load(
 
 
 def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
-    """Buckets as they were given, an array's numbers as Python's."""
+    """The given buckets, with numpy numbers as Python numbers."""
     if buckets is None:
         return None
     given = np.asarray(buckets)

@@ -69,7 +69,7 @@ def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
         ({"replicas": 3, "max_replicas": 2}, "max-replicas: must be at least --replicas 3, got 2"),
         ({"queue": 5}, "queue: must hold one request of --max-texts 256, got 5"),
         ({"timeout": 0.0}, "timeout: must be positive, got 0.0"),
-        ({"drain": float("inf")}, "drain: must end, got inf"),
+        ({"drain": float("inf")}, "drain: must be finite, got inf"),
         ({"batch_wait": -1.0}, "batch-wait: must not be negative, got -1.0"),
         ({"address": "nowhere"}, "address: 'nowhere' is not HOST:PORT or auto"),
         ({"form": "int2"}, "form: 'int2' is not one of float, int8, int4"),

@@ -212,8 +212,8 @@ def test_bad_options_are_named(options, told):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--onnx-folder",), "onnx-folder: applies to a bundle, and triton writes none"),
-        (("--torch",), "torch: applies to a bundle, and triton writes none"),
+        (("--onnx-folder",), "onnx-folder: applies to a bundle, but --target triton writes none"),
+        (("--torch",), "torch: applies to a bundle, but --target triton writes none"),
     ],
 )
 def test_what_a_repository_does_not_hold_is_refused(tmp_path, monkeypatch, capsys, words, told):

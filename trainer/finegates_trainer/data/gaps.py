@@ -74,8 +74,8 @@ def refuse_several(table: Any, column: str, where: str) -> None:
             )
         if isinstance(value, dict):
             raise InputError(
-                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, one label is read "
-                "there; give a name or a number"
+                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, but one label "
+                "is expected; give a name or a number"
             )
 
 
