@@ -209,7 +209,7 @@ def test_another_machine_s_costs_are_refused_by_name(key, tmp_path) -> None:
     content["stamp"][key] = "another"
     path.write_text(json.dumps(content))
     with pytest.raises(
-        InputError, match=rf"costs\.json holds costs of another machine \({key} 'another' and not "
+        InputError, match=rf"costs\.json holds costs of another machine \({key} 'another' instead of "
     ) as error:
         LayerCosts.load(path)
     assert "measure again" in str(error.value)

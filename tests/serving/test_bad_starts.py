@@ -44,14 +44,14 @@ def test_a_file_that_is_missing_or_changed(capsys, monkeypatch, bundle, tmp_path
 def test_a_form_or_a_provider_that_is_not_there(capsys, monkeypatch, bundle):
     assert "has no int4 graph; export it with --quantize int4" in said(capsys, monkeypatch, bundle, "--form", "int4")
     told = said(capsys, monkeypatch, bundle, "--provider", "cuda")
-    assert "provider: this onnxruntime has no CUDAExecutionProvider, it has" in told
+    assert "provider: this onnxruntime lacks CUDAExecutionProvider; it has" in told
 
 
 def test_a_task_that_has_no_label_for_a_text(capsys, monkeypatch, workshop):
     bundle = workshop.bundle(workshop.run("coupled", task="token-classification", layers=1))
     capsys.readouterr()
     told = said(capsys, monkeypatch, bundle)
-    assert "task token-classification is not served; served are classification, multi-label, regression" in told
+    assert "task token-classification cannot be served; supported are classification, multi-label, regression" in told
 
 
 def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):

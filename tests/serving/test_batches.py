@@ -102,7 +102,7 @@ def test_what_is_past_the_queue_is_sent_away():
         asked = [asyncio.create_task(batches.answers(["x"] * count)) for count in (8, 10)]
         await settled()
         assert batches.waiting == 10
-        with pytest.raises(Refused, match="10 texts wait, 1 more would exceed the limit of 10") as refused:
+        with pytest.raises(Refused, match="10 texts wait, and 1 more would exceed the limit of 10") as refused:
             await batches.answers(["y"])
         assert refused.value.status == 429
         while not all(one.done() for one in asked):

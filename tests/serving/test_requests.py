@@ -104,7 +104,7 @@ def test_server_and_model_describe_themselves(server):
         (422, "/predict", b"[]", "the body is an array, but must be an object"),
         (422, "/predict", {}, "give either 'text' or 'texts', got 0 of them"),
         (422, "/predict", {"text": "a", "texts": []}, "give either 'text' or 'texts', got 2 of them"),
-        (422, "/predict", {"text": "a", "model": 3}, "'model' is no field of a request; give 'text' or 'texts'"),
+        (422, "/predict", {"text": "a", "model": 3}, "'model' is not a field of a request; give 'text' or 'texts'"),
         (422, "/predict", {"text": 3}, "text is a number, but must be a string"),
         (422, "/predict", {"text": None}, "text is null, but must be a string"),
         (422, "/predict", {"texts": "a film"}, "'texts' is a string, but must be an array of texts"),

@@ -1,4 +1,4 @@
-"""What the server answers to each request; an ASGI application, without a framework's cost on every request."""
+"""The server's answer to each request: an ASGI application, without a framework's cost per request."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 JSON = "application/json"
 METRICS = "/metrics"
 DISCARDED = 8 << 20
-"""Bytes past the limit that are read and thrown away: a client that is still sending does not read the answer."""
+"""Bytes past the limit to read and discard: a client that is still sending does not read the answer."""
 UNKNOWN = "other"
-"""The route that unknown paths are counted under; each by its own name would let anybody fill the memory."""
+"""The route that counts all unknown paths; counting each by name would let anyone fill the memory."""
 
 
 class Application:
     """The routes of one server.
 
     Args:
-        model: what is served.
-        batches: what answers texts.
+        model: the served model.
+        batches: answers texts.
         options: the limits.
-        metrics: told of every request.
+        metrics: counts every request.
     """
 
     def __init__(self, model: ServedModel, batches: Batches, options: ServeOptions, metrics: Metrics) -> None:
@@ -71,7 +71,7 @@ class Application:
             status, content = error.status, _written({"error": error.message})
             if status == WRONG_METHOD:
                 headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
-        except asyncio.CancelledError:  # the server has waited for as long as it may
+        except asyncio.CancelledError:  # the time limit of a stopping server is over
             status, content = UNAVAILABLE, _written({"error": "the server stops"})
         if path == METRICS and status == 200:
             headers = [(b"content-type", CONTENT_TYPE.encode())]
@@ -124,10 +124,10 @@ class Application:
 
 
 def _written(body: Any) -> bytes:
-    """A response's content: bytes as they are, all else as JSON.
+    """A response's content: bytes unchanged, everything else as JSON.
 
     Raises:
-        Refused: a number that JSON does not have.
+        Refused: a number that JSON cannot represent.
     """
     if isinstance(body, bytes):
         return body

@@ -1,4 +1,4 @@
-"""The server described by OpenAPI: what it takes, and every status that it answers with."""
+"""The server's OpenAPI description: what it accepts, and every status it returns."""
 
 from __future__ import annotations
 

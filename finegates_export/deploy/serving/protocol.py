@@ -1,6 +1,6 @@
-"""The Open Inference Protocol, version 2, over HTTP: its requests, its answers, what it tells of a model.
+"""The Open Inference Protocol, version 2, over HTTP: requests, answers, and model metadata.
 
-Tensors are JSON, flat or nested; the binary form that some servers add is not spoken.
+Tensors are JSON, flat or nested; the binary extension of some servers is not supported.
 Shapes: B texts, C labels, D hidden size.
 """
 
@@ -28,9 +28,9 @@ class Asked:
 
     texts: list[Text]
     outputs: tuple[str, ...]
-    """Those that were asked for; none: all."""
+    """The requested outputs; empty means all."""
     id: str | None
-    """Goes back with the answer."""
+    """Returned with the answer."""
 
 
 def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
@@ -45,7 +45,7 @@ def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:
-    """What `GET /v2/models/NAME` says; a pair of texts is a row of two."""
+    """The metadata at `GET /v2/models/NAME`; a pair of texts is a row of two."""
     outputs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in outputs_of(model).items()]
     inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [WIDTH]}]
     return {"name": model.name, "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
@@ -55,7 +55,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     """An inference request.
 
     Raises:
-        Refused: not what the protocol says, other tensors than the model has, or past a limit.
+        Refused: against the protocol, with tensors that the model lacks, or past a limit.
     """
     wanted = asked.get("id")
     if wanted is not None:
@@ -87,7 +87,7 @@ def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str,
     if name == "scores":
         rows = [list(answer["scores"].values()) for answer in found]
     elif name == "label" and model.task.unit == "label":
-        # a tensor has no rows of different lengths: an empty name stands where a label was not given
+        # a tensor cannot have rows of different lengths: an empty name stands for a missing label
         rows = [[label if label in answer["labels"] else "" for label in model.labels] for answer in found]
     elif name == "embedding":
         rows = [answer["embedding"] for answer in found]
@@ -136,7 +136,7 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
     """The values of a tensor of at most two dimensions, row by row.
 
     Raises:
-        Refused: a row of another length than the shape says, behind which pairs would be those of other rows.
+        Refused: a row of another length than the shape says, which would shift the pairs of later rows.
     """
     for number, value in enumerate(values):
         if not isinstance(value, list):
@@ -149,7 +149,7 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
 
 
 def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "") -> Any:
-    """What may be left away, or be null: many clients write what they do not say so."""
+    """Fields that may be omitted or null; many clients write null for a missing value."""
     value = holder.get(name)
     return wanted() if value is None else _objects(value, f"{prefix}{name}", wanted)
 

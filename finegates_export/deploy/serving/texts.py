@@ -30,7 +30,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def read_plain(asked: dict[str, Any], options: ServeOptions) -> tuple[list[Text], bool]:
-    """The texts of a request to `/predict`, and whether it was one alone.
+    """The texts of a request to `/predict`, and whether it was a single one.
 
     Raises:
         Refused: other fields, wrong types, or past a limit.
@@ -69,12 +69,12 @@ def check_text(value: Any, name: str, options: ServeOptions) -> str:
     """A text that a tokenizer can read.
 
     Args:
-        value: of the request.
-        name: where it stood.
+        value: the request's value.
+        name: its place in the request.
         options: the limits.
 
     Raises:
-        Refused: not a string, too long, or no valid Unicode.
+        Refused: not a string, too long, or not valid Unicode.
     """
     if not isinstance(value, str):
         raise Refused(UNPROCESSABLE, f"{name} is {kind(value)}, but must be a string")
@@ -88,14 +88,14 @@ def check_text(value: Any, name: str, options: ServeOptions) -> str:
 
 
 def check_answers(found: Sequence[Answer]) -> None:
-    """Refuse a request of which a text could not be read by the model."""
+    """Refuse a request with a text that the model could not read."""
     for number, answer in enumerate(found):
         if "error" in answer:
             raise Refused(UNPROCESSABLE, f"text {number}: {answer['error']}")
 
 
 def kind(value: Any) -> str:
-    """What JSON calls a value."""
+    """A value's type in JSON's terms."""
     names = {
         type(None): "null",
         bool: "a boolean",
