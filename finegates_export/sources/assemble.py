@@ -17,7 +17,7 @@ from finegates_export.sources.run_folder import Run, RunInfo
 
 @dataclass
 class Assembled:
-    """A gated model in evaluation mode, and what describes it."""
+    """A gated model in evaluation mode, with its description."""
 
     gated: GatedModel
     family: Family
@@ -26,11 +26,11 @@ class Assembled:
 
 
 def base_of(run: Run, override: str | None = None) -> BaseModel:
-    """The base a run was trained on, proven by its hashes.
+    """The base a run was trained on, verified by its hashes.
 
     Args:
         run: the run.
-        override: where the base lies now, if not where the run was trained.
+        override: where the base is now, if it has moved since training.
 
     Raises:
         InputError: the base cannot be found.
@@ -42,11 +42,11 @@ def base_of(run: Run, override: str | None = None) -> BaseModel:
 
 
 def find_base_of(info: RunInfo, override: str | None = None) -> BaseModel:
-    """The base a run names, unproven.
+    """The base a run names, unverified.
 
     Args:
         info: the run's record.
-        override: where the base lies now, if not where the run was trained.
+        override: where the base is now, if it has moved since training.
 
     Raises:
         InputError: the base cannot be found.
@@ -99,10 +99,10 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
 
 
 def load_head(model: Any, head: dict[str, Any]) -> None:
-    """Put copies of head and bias tensors into a plain model, by name.
+    """Copy head and bias tensors into a plain model, by name.
 
     Raises:
-        InputError: a tensor has no place, another shape, or values that are not finite.
+        InputError: a tensor does not exist in the model, has another shape, or values that are not finite.
     """
     import torch
 
@@ -117,5 +117,5 @@ def load_head(model: Any, head: dict[str, Any]) -> None:
             )
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"head tensor {name} holds NaN or infinite values; restore the run folder or train again")
-        # Into new memory: the old may belong to a base that other runs share.
+        # Into new memory: the old may belong to a base shared with other runs.
         parameters[name].data = tensor.detach().to(parameters[name], copy=True)

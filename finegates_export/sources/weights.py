@@ -1,4 +1,4 @@
-"""The weights of a base on disk: safetensors headers, hashes, and whether config.json tells the truth about them."""
+"""The weights of a base on disk: safetensors headers, hashes, and whether config.json matches them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
-"""torch's names of the safetensors types that it has."""
+"""The safetensors types that torch supports, and torch's names."""
 LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 """A layer in a tensor's name; GPT-2 calls its layers `h`."""
 
@@ -67,10 +67,10 @@ def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
-    """Name, tensor as stored, and SHA-256 of its bytes, for every tensor: each is read once, into memory of its own.
+    """Name, tensor as stored, and SHA-256 of its bytes, for every tensor: each is read once, into its own memory.
 
     Raises:
-        InputError: the file is truncated, not safetensors, or holds a type that torch has not.
+        InputError: the file is truncated, not safetensors, or has a type that torch does not support.
     """
     import torch
 
@@ -92,18 +92,18 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
 
 
 def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str, ...], layers: int) -> None:
-    """Refuse a base whose config.json and weights disagree: transformers would draw what does not fit anew.
+    """Refuse a base whose config.json and weights disagree: transformers would reinitialize what does not fit.
 
     Args:
         base_id: the base as messages call it.
-        loading: transformers' account of the loading: missing, mismatched and unexpected keys.
-        model: what was loaded.
+        loading: transformers' report on the loading: missing, mismatched and unexpected keys.
+        model: the loaded model.
         head: paths of the modules that may be new.
-        layers: how many layers config.json says there are.
+        layers: number of layers in config.json.
 
     Raises:
         InputError: a tensor outside the head is missing or has another shape, or the weights hold more layers, or more
-            of a linear or norm in them.
+            tensors of a linear or norm in a layer.
     """
     heads = tuple(f"{path}." for path in head)
     remedy = "Restore the base's own config.json"
@@ -130,7 +130,7 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
                 f"{base_id}: config.json and weights disagree: the weights hold {name}, but config.json asks for "
                 f"{layers} layers. {remedy}"
             )
-        # Not all that a layer holds besides is lost: some bases store masks, which the model makes itself.
+        # Other extra tensors are harmless: some bases store masks, which the model makes itself.
         if _in_layer(name).rpartition(".")[0] in filled:
             raise InputError(
                 f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json omits. "
@@ -139,6 +139,6 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
 
 
 def _in_layer(name: str) -> str:
-    """A tensor's name from its layer's number on, which is the same with every head; without one, as it is."""
+    """A tensor's name from its layer's number on, which is the same with every head; unchanged without a number."""
     number = LAYER_NUMBER.search(name)
     return name[number.start(1) :] if number else name
