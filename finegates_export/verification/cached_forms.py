@@ -36,7 +36,7 @@ def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout)
 
 
 def cached_onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> CachedForm:
-    """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. As it is written, it reads rows in one call."""
+    """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. Unoptimized, it reads rows in one call."""
     session = open_session(path, SessionOptions(threads=threads), optimize=optimize)
     given = {value.name: value.shape for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
