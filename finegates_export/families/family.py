@@ -1,4 +1,4 @@
-"""The questions that a family file answers about its architecture. Adding a family is a file and a line in `__init__`."""
+"""What a family file answers about its architecture. Adding a family is a file and a line in `__init__`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Family(ABC):
     layers: str = "encoder.layer"
     """Where the encoder holds its layers."""
     causal: bool = False
-    """Whether a token attends only to those before it: then a head over a whole text reads the last token, which it finds
-    by the padding token's id, and keys and values can be cached."""
+    """Whether a token attends only to those before it: then a head over a whole text reads the last token, which it
+    finds by the padding token's id, and keys and values can be cached."""
 
     @abstractmethod
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:

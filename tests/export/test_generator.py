@@ -103,7 +103,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(generator):
 
 def test_a_bundle_that_knows_no_positions_is_refused(bundle, tmp_path):
     lost = tiny_generator(tmp_path / "bundle", config={"max_position_embeddings": None})
-    with pytest.raises(InputError, match=r"config\.json says no max_position_embeddings or n_positions"):
+    with pytest.raises(InputError, match=r"config\.json lacks max_position_embeddings and n_positions"):
         finegates_export.load(lost)
 
 
@@ -223,7 +223,7 @@ def test_a_template_stays_in_its_sandbox(bundle, tmp_path):
         ({"role": "user"}, "takes a list of prompts, got dict"),
         (7, "takes a list of prompts, got int"),
         (type("Table", (list,), {"columns": ("text",)})(), "takes a list, got Table; pass one of its columns"),
-        (["a", 7], "prompt 1: takes a text or a list of messages, got int"),
+        (["a", 7], "prompt 1 must be a text or a list of messages, got int"),
         (["\ud800"], "is not valid Unicode"),
     ],
 )
@@ -266,7 +266,7 @@ def test_options_go_to_json_and_back():
 def test_the_wrong_verb_is_told_the_right_one(generator, bundle):
     with pytest.raises(InputError, match="writes texts: call generate or stream, not predict"):
         generator.predict(["a film"])
-    with pytest.raises(ValueError, match="buckets: a bundle for text-generation has none"):
+    with pytest.raises(ValueError, match="buckets: a bundle for text-generation takes none"):
         finegates_export.load(bundle, buckets=8)
     with pytest.raises(InputError, match="has no int4 graph"):
         finegates_export.load(bundle, form="int4")

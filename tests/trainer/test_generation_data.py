@@ -153,7 +153,7 @@ def test_columns_that_text_generation_does_not_read_are_refused(tmp_path: Path) 
     path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "more": "b"}])
     with pytest.raises(InputError, match="pair-column: text-generation reads"):
         read_data(source(path, pair_column="more"))
-    with pytest.raises(InputError, match="label-column: more completes no prompt"):
+    with pytest.raises(InputError, match="label-column: more has no prompt to complete"):
         read_data(source(path, label_column="more"))
     with pytest.raises(InputError, match="has no column 'body'; it has text, more"):
         read_data(source(path, text_column="body"))
@@ -162,7 +162,7 @@ def test_columns_that_text_generation_does_not_read_are_refused(tmp_path: Path) 
 def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
     tokenizer = decoder_tokenizer()
     tokenizer.eos_token = None
-    with pytest.raises(InputError, match="no end-of-text token"):
+    with pytest.raises(InputError, match="lacks an end-of-text token"):
         make_examples("text-generation", tokenizer, Rows(["a"], None, [None]), [None], 8, NAMES)
 
 

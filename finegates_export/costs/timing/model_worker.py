@@ -44,7 +44,7 @@ class ModelSpec:
     repeat: int = 1
     """Runs of a model in its turn: the first finds the CPU caches as another model left them."""
     half_width: float = 0.01
-    """With a reference, the budget gives the least rounds and the most seconds, and rounds continue until the half width of
+    """With a reference, the budget gives the least rounds and the most seconds; rounds continue until the half width of
     every ratio's 95 % interval is below this share of the ratio."""
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Answers that stand in their texts: from a text beside a start, or from SQuAD's dictionaries."""
+"""Answers as spans of their texts: from columns of text and start, or from SQuAD's dictionaries."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ START_COLUMNS = ("answer_start", "start")
 
 
 def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list[tuple[str, int]]:
-    """Text and place of every row's first answer.
+    """Text and start of every row's first answer.
 
     Args:
         table: of `read_tables`.
         column: the answers' column.
-        contexts: the texts that they stand in.
+        contexts: the texts that contain them.
         where: what the user named.
 
     Raises:
-        InputError: a row has no answer, or one that does not stand where it says; the message names it.
+        InputError: a row has no answer, or one that is not at its start; the message names the row.
     """
     answers = []
     for number, (value, given, context) in enumerate(zip(table[column], _starts(table), contexts, strict=True)):
@@ -34,7 +34,7 @@ def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list
 
 
 def _starts(table: Any) -> list[Any]:
-    """The column of starts, None where it has nothing or is not there."""
+    """The column of starts; None if it is empty or missing."""
     column = next((name for name in START_COLUMNS if name in table.columns), None)
     if column is None:
         return [None] * len(table)
@@ -42,7 +42,7 @@ def _starts(table: Any) -> list[Any]:
 
 
 def _first(value: Any) -> Any:
-    """The first of a list, None of an empty one; a single answer may stand there without a list."""
+    """The first of a list, None for an empty one; a single answer needs no list."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         return value
     return next(iter(value), None)

@@ -1,6 +1,6 @@
-"""Rows of text to generate: documents, prompts with what completes them, and conversations.
+"""Rows for text generation: documents, prompts with completions, and conversations.
 
-Which of them a table holds is told by its columns: `messages`; `prompt` and `completion`; or a text.
+A table's columns decide which of them it holds: `messages`; `prompt` and `completion`; or a text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMS = f"{MESSAGES}; {PROMPT} and {COMPLETION}; or {DOCUMENT}"
 
 
 def generation_rows(table: Any, source: DataSource, where: str) -> Rows:
-    """The rows of a table: texts as they are, labels what completes a prompt, or None.
+    """The rows of a table: texts unchanged; labels are completions, or None.
 
     Raises:
         InputError: no known columns, a row without text, or messages without an answer; the message names the row.
@@ -41,7 +41,7 @@ def generation_rows(table: Any, source: DataSource, where: str) -> Rows:
 
 
 def _columns(table: Any, source: DataSource, where: str) -> tuple[str, str | None]:
-    """The column that is read, and the one that completes it."""
+    """The column of texts, and the column of completions."""
     named = [name for name in (source.text_column, source.label_column) if name is not None]
     missing = [name for name in named if name not in table.columns]
     has = ", ".join(map(str, table.columns))
