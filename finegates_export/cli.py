@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
+from typing import ClassVar, Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
 
 from finegates_export.common.commands import Command, Output, run_command
 from finegates_export.common.options import as_path, check
@@ -14,33 +14,33 @@ from finegates_export.pipeline.options import ExportOptions
 
 SUMMARY = """Fold a trained run, cut away what its gates closed, prove that nothing changed, and write ONNX.
 
---out FILE.onnx writes the graph alone, --out FOLDER/ a bundle. Several runs after --ckpt read their base once, and each
-becomes a bundle FOLDER/NAME-OF-THE-RUN/. --config FILE.yaml reads options from YAML.
+--out FILE.onnx writes the graph alone, --out FOLDER/ a bundle. Several runs after --ckpt share one reading of their
+base; each becomes a bundle FOLDER/NAME-OF-THE-RUN/. --config FILE.yaml reads options from YAML; flags override it.
 
-`finegates-export triton` makes a model repository for NVIDIA Triton of a bundle."""
+`finegates-export triton` turns a bundle into a model repository for NVIDIA Triton."""
 TRITON_SUMMARY = """Write a model repository for NVIDIA Triton that serves a bundle: text in, answer out.
 
-The bundle's target decides what runs the graph, unless --device says otherwise."""
+The bundle's target decides what runs the graph, unless --device overrides it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions(ExportOptions):
-    """Options of the command: those of an export, for one run or for several."""
+    """Options of the command: those of an export, for one or more runs."""
 
     ckpt: tuple[Path, ...]  # type: ignore[assignment]  # the command alone takes several
-    """Run folders, levels of runs, or saved shrunk models; one or several."""
+    """Run folders, levels of runs, or saved shrunk models; one or more."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ckpt", tuple(as_path(folder) for folder in self.ckpt))
-        check(len(self.ckpt) > 0, "ckpt", "names no run folder")
+        check(len(self.ckpt) > 0, "ckpt", "names no run folder; give at least one")
         if len(self.ckpt) > 1:
             single_file = self.out is not None and Path(self.out).suffix == ".onnx"
-            check(not single_file, "out", f"{self.out} is a file, and {len(self.ckpt)} runs need a folder")
+            check(not single_file, "out", f"{self.out} is a file, but {len(self.ckpt)} runs need a folder")
             _check_names(self.ckpt)
         self.each()
 
     def each(self) -> tuple[ExportOptions, ...]:
-        """The exports, one a run; of several each gets a folder of the run's name in `out`."""
+        """One export per run; of several, each goes to a folder in `out` named after the run."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return tuple(ExportOptions(**{**shared, "ckpt": folder, "out": self._out(folder)}) for folder in self.ckpt)
 
@@ -95,6 +95,6 @@ def _check_names(folders: tuple[Path, ...]) -> None:
         if _name(folder) in named:
             raise ValueError(
                 f"ckpt: {named[_name(folder)]} and {folder} are both called {_name(folder)}, and bundles are named "
-                "after their runs; export one of them apart"
+                "after their runs; export them separately"
             )
         named[_name(folder)] = folder

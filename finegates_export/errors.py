@@ -11,15 +11,15 @@ class FineGatesError(Exception):
 
 
 class InputError(FineGatesError):
-    """Something handed in cannot be used: data, a base model, an adapter, a gate vector."""
+    """An input cannot be used: data, a base model, an adapter, a gate vector."""
 
 
 class RunFolderError(FineGatesError):
-    """A run folder is missing, damaged, of another schema, or was made against another base."""
+    """A run folder is missing, damaged, of another schema, or made with another base."""
 
 
 class UnsupportedError(FineGatesError):
-    """A family, task, adapter or layout that is not supported, by name, with what is."""
+    """A family, task, adapter or layout is not supported; the message names it and what is supported."""
 
 
 class ChainError(FineGatesError):
@@ -31,11 +31,11 @@ class FusionError(FineGatesError):
 
 
 class DivergedError(FineGatesError):
-    """Training left the finite numbers; the message says at which step, and no run folder was written."""
+    """Training diverged to NaN or infinity; the message says at which step, and no run folder was written."""
 
 
 class EngineError(FineGatesError):
-    """TensorRT refuses a graph, or builds no engine of it; the message names the node."""
+    """TensorRT refuses a graph or cannot build an engine from it; the message names the node."""
 
 
 class OutputError(FineGatesError):
@@ -43,11 +43,11 @@ class OutputError(FineGatesError):
 
 
 class MeasurementError(FineGatesError):
-    """The process that measures died; the message says how."""
+    """The measuring process died; the message says how."""
 
 
 class MissingExtraError(FineGatesError):
-    """A package is missing; the message names the extra that brings it."""
+    """A package is missing; the message names the extra that installs it."""
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

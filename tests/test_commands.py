@@ -56,17 +56,20 @@ def test_help_names_every_option_with_its_words(
     [
         (["--lora-rank", "-1"], "lora-rank: must not be negative, got -1"),
         (["--levels", "0.4,0.2"], "levels: must ascend, got 0.4,0.2"),
-        (["--levels", "0.301,0.304,0.5"], "levels: more than one would be saved as 0.30; ask for levels 0.01 apart"),
+        (
+            ["--levels", "0.301,0.304,0.5"],
+            "levels: more than one would be saved as 0.30; choose levels 0.01 apart",
+        ),
         (["--target-speedup", "1.501,1.504"], "target-speedup: more than one would be saved as 1.50x"),
-        (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, each of which needs one"),
+        (["--levels", "0.2,0.4,0.6", "--max-steps", "2"], "max-steps: 2 steps for 3 levels, but each level needs at"),
         (["--levels", "0.4,much"], "much"),
         (["--layout", "spiral"], "spiral"),
         (["--max-steps", "2.5"], "max-steps: must be a whole number, got 2.5"),
         (["--max-grad-norm", "-1"], "max-grad-norm: must not be negative, got -1.0"),
         (["--class-weights", "much,more"], "class-weights: 'much,more' is not a list of numbers"),
-        (["--class-weights", "1,inf,1"], "class-weights: must be finite, none negative and not all 0, got 1,inf,1"),
-        (["--class-weights", "1,-1,1"], "class-weights: must be finite, none negative and not all 0, got 1,-1,1"),
-        (["--class-weights", "0,0,0"], "class-weights: must be finite, none negative and not all 0, got 0,0,0"),
+        (["--class-weights", "1,inf,1"], "class-weights: must be finite, not negative and not all 0, got 1,inf,1"),
+        (["--class-weights", "1,-1,1"], "class-weights: must be finite, not negative and not all 0, got 1,-1,1"),
+        (["--class-weights", "0,0,0"], "class-weights: must be finite, not negative and not all 0, got 0,0,0"),
         (["--metric", "bleu"], "metric: 'bleu'"),
         (["--lora-rnk", "4"], "--lora-rank"),
         (["--target-removed", "1.5"], "target-removed: must lie in"),
@@ -167,7 +170,7 @@ def test_export_prints_its_tables_or_json(
     assert run(export_main, ["--ckpt", str(folder), "--plan-only"], monkeypatch, "finegates-export") == 0
     assert "integer products" not in capsys.readouterr().out
     assert run(export_main, ["--ckpt", str(folder)], monkeypatch, "finegates-export") == 2
-    assert "out: is needed" in capsys.readouterr().err
+    assert "out: is required" in capsys.readouterr().err
 
 
 def test_the_installed_commands_start() -> None:

@@ -11,18 +11,18 @@ SLOWER_STATUS = 1
 """Exit status of a comparison that found a slower model; 2 is bad input."""
 SUMMARY = """Measure a run's levels against the unpruned model: latency, size and metric, as a report.
 
---baseline RUN is the unpruned model: a run with layout none. --against RUN ... are others, such as a smaller model's.
---config FILE.yaml reads options from YAML; flags win.
+--baseline RUN is the unpruned model: a run with layout none. --against RUN ... are others, such as a smaller model.
+--config FILE.yaml reads options from YAML; flags override it.
 
-As a first word, `table` measures what a base's layers cost by their widths, `compare` holds two reports side by side:
-finegates-bench compare --help."""
-TABLE_SUMMARY = """Measure what the halves of a base's layers cost by their widths on this machine, and print the table.
+`finegates-bench table` measures what a base's layers cost at different widths; `finegates-bench compare` compares two
+reports. Each has its own --help."""
+TABLE_SUMMARY = """Measure what the halves of a base's layers cost on this machine at different widths, as a table.
 
-Without --base: print what the file of costs of this machine, target and number of threads holds."""
-COMPARE_SUMMARY = """Hold two reports side by side, models matched by id: median, ratio to unpruned and metric.
+Without --base, print the stored table for this machine, target and number of threads."""
+COMPARE_SUMMARY = """Compare two reports, model by model: median latency, ratio to unpruned, and metric.
 
-BEFORE and AFTER are folders of reports or their report.json. With --fail-above a slower model is exit status 1. What is
-judged is the ratio to the unpruned model, after over before; --absolute judges milliseconds."""
+BEFORE and AFTER are report folders or their report.json. With --fail-above, a slower model makes exit status 1. The
+verdict compares ratios to the unpruned model, after over before; --absolute compares milliseconds."""
 
 
 def main() -> None:
@@ -69,4 +69,4 @@ SUBCOMMANDS = {
     "compare": Command(COMPARE_SUMMARY, CompareOptions, _compare),
     "table": Command(TABLE_SUMMARY, TableOptions, _table),
 }
-"""What the command does instead where its first word is one of these."""
+"""What the command does if its first word is one of these."""

@@ -1,1 +1,1 @@
-"""What every room may use: options, tasks, files, commands, shapes, stamps."""
+"""What every other package here may use: options, tasks, files, commands, shapes, stamps."""

@@ -1,9 +1,9 @@
-"""The cache of keys and values that a decoder's graph takes and gives: which layers have one, and how wide it is.
+"""The key-value cache that a decoder's graph takes and returns: which layers have one, and how wide it is.
 
-Layers differ once they are shrunk: in heads, in the width of keys and in that of values, and a layer without attention
-has no cache. Names and numbers of layers are those of the unpruned model. Light: the runtime may import it.
+Shrunk layers differ in heads, key width and value width; a layer without attention has no cache. Layers keep the names
+and numbers of the unpruned model. Light: the runtime may import it.
 
-Shapes: B rows, P tokens of the past, T tokens with the new ones.
+Shapes: B rows, P past tokens, T tokens including the new ones.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import numpy.typing as npt
 
 IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
 INPUTS = (IDS, MASK, POSITIONS)
-"""Those in front of the cache's."""
+"""The inputs before those of the cache."""
 PAST, PRESENT = "past_key_values", "present"
 PARTS = ("key", "value")
 
 
 @dataclass(frozen=True)
 class LayerCache:
-    """What one layer keeps of each token."""
+    """What one layer caches for each token."""
 
     layer: int
-    """Its number in the model."""
+    """The layer's number in the model."""
     heads: int
-    """Those of keys and values."""
+    """Key-value heads."""
     key_width: int
     value_width: int
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Of a head's key and of its value."""
+        """Key width and value width of a head."""
         return self.key_width, self.value_width
 
 
@@ -44,16 +44,16 @@ class CacheLayout:
     """The caches of a model's layers."""
 
     layer_count: int
-    """Layers of the model, those without attention among them."""
+    """Layers of the model, including those without attention."""
     layers: tuple[LayerCache, ...]
-    """Those with attention, in order."""
+    """The layers with attention, in order."""
 
     @classmethod
     def of_inputs(cls, shapes: Mapping[str, Sequence[int | str]]) -> CacheLayout:
-        """That which a graph takes.
+        """The layout that a graph takes.
 
         Args:
-            shapes: of its inputs, by name; free axes have names.
+            shapes: shapes of its inputs, by name; free axes have names.
         """
         numbers = sorted(int(name.split(".")[1]) for name in shapes if name.endswith(f".{PARTS[0]}"))
         found = [[shapes[f"{PAST}.{number}.{part}"] for part in PARTS] for number in numbers]
@@ -65,7 +65,7 @@ class CacheLayout:
 
     @property
     def past_names(self) -> tuple[str, ...]:
-        """The graph's inputs: key and value of each layer in turn."""
+        """The graph's inputs: key, then value, of each layer."""
         return tuple(f"{PAST}.{one.layer}.{part}" for one in self.layers for part in PARTS)
 
     @property
@@ -74,11 +74,11 @@ class CacheLayout:
         return tuple(f"{PRESENT}.{one.layer}.{part}" for one in self.layers for part in PARTS)
 
     def empty(self, rows: int) -> dict[str, npt.NDArray[np.float32]]:
-        """A past of no tokens, by input name: shapes (B, heads, 0, width)."""
+        """A past without tokens, by input name: shapes (B, heads, 0, width)."""
         shapes = [(one.heads, width) for one in self.layers for width in one.widths]
         arrays = [np.zeros((rows, heads, 0, width), np.float32) for heads, width in shapes]
         return dict(zip(self.past_names, arrays, strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """As `bundle.json` says it."""
+        """The layout as written in `bundle.json`."""
         return {"layers": self.layer_count, "cached": [asdict(one) for one in self.layers]}

@@ -1,7 +1,7 @@
-"""What the three commands share: how options are read, how errors are told, where results go.
+"""What all commands share: how options are read, how errors are reported, where results go.
 
-Every command reads one frozen dataclass of options from flags and, with `--config`, from YAML; flags win. A bad value
-or a known error is one line on stderr and exit status 2, never a traceback; Ctrl-C is exit status 130.
+Every command reads one frozen dataclass of options from flags and, with `--config`, from YAML; flags override it. A
+bad value or a known error is one line on stderr and exit status 2, never a traceback; Ctrl-C is exit status 130.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.grouped_help import grouped_app
+from finegates_export.common.options import Options
 from finegates_export.common.recipe_options import Alternatives, flag_of, from_yaml, whole_numbers
 from finegates_export.errors import FineGatesError, missing_extra
 
@@ -24,15 +26,15 @@ INTERRUPTED_STATUS = 130
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One thing that a command line can ask for."""
+    """One command or subcommand."""
 
     summary: str
-    """What its help starts with."""
-    options: type[Any]
+    """The first lines of its help."""
+    options: type[Options]
     """A frozen dataclass; its fields become flags and their docstrings the help."""
     act: Callable[[Any, Output], None]
     alternatives: Alternatives = ()
-    """Options that answer one question, by group: a flag of a group wins over all that YAML says there."""
+    """Options that answer one question, by group: a flag overrides everything that YAML says in its group."""
 
 
 def run_command(name: str, command: Command, others: Mapping[str, Command] | None = None) -> None:
@@ -41,7 +43,7 @@ def run_command(name: str, command: Command, others: Mapping[str, Command] | Non
     Args:
         name: the command's name.
         command: what it does.
-        others: what it does instead where its first word is one of these.
+        others: subcommands, by the first word that selects them.
     """
     words = sys.argv[1:]
     if words and others and words[0] in others:
@@ -58,11 +60,13 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
         sys.exit(str(missing_extra(error.name or "cyclopts", "export")))
 
     options = command.options
-    app = cyclopts.App(name=name, help=command.summary, result_action="return_value", suppress_keyboard_interrupt=False)
+    app = grouped_app(
+        options, name=name, help=command.summary, result_action="return_value", suppress_keyboard_interrupt=False
+    )
     config_files, arguments = _config_files(_split_lists(words, _list_flags(options)))
     for file in config_files:
         if not Path(file).is_file():
-            sys.exit(_told(name, f"--config {file} does not exist", USAGE_STATUS))
+            sys.exit(_print_error(name, f"--config {file} does not exist", USAGE_STATUS))
     app.config = [*(from_yaml(file, command.alternatives) for file in config_files), whole_numbers(options)]
 
     def main(
@@ -76,29 +80,29 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
 
     main.__annotations__["chosen"] = _flattened(cyclopts, options)
     main.__annotations__.update({"json": _flag(cyclopts, "Print the result as JSON."),
-                                 "verbose": _flag(cyclopts, "Show the libraries' own messages as well."),
-                                 "quiet": _flag(cyclopts, "Print errors alone.")})  # fmt: skip
+                                 "verbose": _flag(cyclopts, "Show messages of the libraries too."),
+                                 "quiet": _flag(cyclopts, "Print nothing but errors.")})  # fmt: skip
     main.__doc__ = command.summary
     if not _required(options):
-        main.__defaults__ = (options(),)  # the parser wants one where no flag has to be given
+        main.__defaults__ = (options(),)  # the parser needs a default if no flag is required
     app.default(main)
     try:
         app(arguments, exit_on_error=False, print_error=False, console=Console(stderr=False))
     except cyclopts.CycloptsError as error:
-        sys.exit(_told(name, f"{_flat(error)} (see {name} --help)", USAGE_STATUS))
+        sys.exit(_print_error(name, f"{_flat(error)} (see {name} --help)", USAGE_STATUS))
     except (FineGatesError, ValueError) as error:
-        sys.exit(_told(name, _flat(error), USAGE_STATUS))
+        sys.exit(_print_error(name, _flat(error), USAGE_STATUS))
     except KeyboardInterrupt:
-        sys.exit(_told(name, "interrupted", INTERRUPTED_STATUS))
+        sys.exit(_print_error(name, "interrupted", INTERRUPTED_STATUS))
 
 
 class Output:
-    """Where a command's words go: results to stdout, everything else to stderr.
+    """Where a command's output goes: results to stdout, everything else to stderr.
 
     Args:
         name: the command's name.
         as_json: print results as JSON.
-        verbose: let the libraries' messages through.
+        verbose: show messages of the libraries.
         quiet: print nothing but errors and, with `as_json`, the result.
     """
 
@@ -123,19 +127,19 @@ class Output:
             sys.stdout.write(text.rstrip() + "\n")
 
     def say(self, text: str) -> None:
-        """A remark on the way."""
+        """Report progress."""
         if not self.quiet:
             sys.stderr.write(text.rstrip() + "\n")
 
     def fail(self, messages: Sequence[str], status: int = USAGE_STATUS) -> None:
-        """End the command with a line for everything that failed; do nothing where nothing did."""
+        """End the command with one line per failure; do nothing if there is none."""
         for message in messages:
-            _told(self.name, message, status)
+            _print_error(self.name, message, status)
         if messages:
             sys.exit(status)
 
 
-def _told(name: str, message: str, status: int) -> int:
+def _print_error(name: str, message: str, status: int) -> int:
     sys.stderr.write(f"{name}: {message}\n")
     return status
 
@@ -153,7 +157,7 @@ def _flag(cyclopts: Any, help_text: str) -> Any:
 def _flattened(cyclopts: Any, options: type[Any]) -> Any:
     from typing import Annotated
 
-    # Several words after one flag: a shell makes them of a pattern.
+    # A shell expands a pattern into several words after one flag.
     return Annotated[options, cyclopts.Parameter(name="*", negative_iterable=(), consume_multiple=True)]
 
 
@@ -165,7 +169,7 @@ def _required(options: type[Any]) -> list[str]:
 
 
 def _list_flags(options: type[Any]) -> set[str]:
-    """Flags of tuple fields: they take `--levels 0.2,0.4`. Paths may hold commas: theirs take one word each."""
+    """Flags of tuple fields, which take `--levels 0.2,0.4`; not of paths, which may contain commas."""
     types = {field.name: str(field.type) for field in dataclasses.fields(options)}
     lists = {name for name, told in types.items() if told.startswith("tuple[") and not told.startswith("tuple[Path")}
     return {flag_of(name) for name in lists}

@@ -1,6 +1,6 @@
-"""How files reach their final place: written beside it, hashed, fsynced, and renamed last.
+"""How files reach their final place: written next to it, hashed, fsynced, and renamed last.
 
-A process killed at any moment leaves either nothing at the destination or something whole.
+A process killed at any moment leaves either nothing or a complete result at the destination.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def sha256_tree(folder: Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, s
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON as people read it: indented, UTF-8, a newline at the end."""
+    """Write readable JSON: indented, UTF-8, with a final newline."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_destination(
     path: Path, *, overwrite: bool, marks: tuple[str, ...] = (), reads: Iterable[str | Path | None] = ()
 ) -> None:
-    """Fail before any work is done if the result could not be put at `path`.
+    """Fail before any work starts if the result could not be written to `path`.
 
     Args:
-        path: the file or folder to be.
-        overwrite: replace what is there.
-        marks: where a folder is to be written, patterns of files by which an earlier result of the same command is
-            known: an empty folder gives way to it, one that holds other things is never replaced.
-        reads: what the work reads; None and what is no path are left out.
+        path: the file or folder to write.
+        overwrite: replace an existing one.
+        marks: for a folder, file patterns that identify an earlier result of the same command. An empty folder is
+            replaced; a folder with anything else never is.
+        reads: inputs of the work; None and values that are not paths are ignored.
 
     Raises:
         OutputError: it exists and may not be replaced, or its folder cannot be made or written.
@@ -59,7 +59,7 @@ def check_destination(
             _check_replaceable(path, overwrite=overwrite, marks=marks)
         for source in (Path(one) for one in reads if one):
             if source.exists() and source.resolve().is_relative_to(path.resolve()):
-                raise OutputError(f"{path} is or holds {source}, which is read; choose another --out")
+                raise OutputError(f"{path} is or contains {source}, which is an input; choose another --out")
         parent = path.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         probe = parent / f".{path.name}.probe-{os.getpid()}"
@@ -69,7 +69,7 @@ def check_destination(
 
 @contextlib.contextmanager
 def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> Iterator[Path]:
-    """A folder beside `path` to write into; it is swapped in as a whole when the block ends without an error.
+    """A folder next to `path` to write into; it replaces `path` as a whole if the block ends without an error.
 
     Raises:
         OutputError: see `check_destination`.
@@ -93,9 +93,9 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
 
 @contextlib.contextmanager
 def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A file name beside `path` to write to; it is renamed to `path` when the block ends without an error.
+    """A file name next to `path` to write to; it is renamed to `path` if the block ends without an error.
 
-    Processes that write the same file do so one after the other.
+    Processes that write the same file take turns.
     """
     stage = _stage(path)
     with _as_output_error(path), claimed(stage, path, wait=True), _cleared(stage):
@@ -108,7 +108,7 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` for intermediate files, on the same disk; gone when the block ends, however it ends."""
+    """A folder next to `path` for intermediate files, on the same disk; always removed when the block ends."""
     scratch = path.absolute().parent / f".{path.name}.scratch"
     with _as_output_error(path), claimed(scratch, path), _cleared(scratch):
         scratch.mkdir()
@@ -117,17 +117,17 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(work: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from what lies at `work` while the block runs.
+    """Keep other processes away from `work` while the block runs.
 
-    The claim is a locked file beside it, gone afterwards; the lock ends with its process, however that ends.
+    The claim is a locked file next to it, removed afterwards; the lock is released when its process ends.
 
     Args:
-        work: what one process at a time may touch.
-        path: what becomes of it.
-        wait: for another process to end, instead of failing.
+        work: the path that only one process at a time may touch.
+        path: the destination, for messages.
+        wait: wait for another process instead of failing.
 
     Raises:
-        OutputError: another process is at it, or the claim cannot be written.
+        OutputError: another process holds it, or the claim cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -139,29 +139,29 @@ def claimed(work: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise OutputError(
-                f"{path} is being written by another process; wait for it to end, or choose another --out"
+                f"{path} is being written by another process; wait for it to finish, or choose another --out"
             ) from error
     try:
         yield
     finally:
-        claim.unlink(missing_ok=True)  # while it is locked: whoever waits for it finds it gone and makes a new one
+        claim.unlink(missing_ok=True)  # while locked: a waiting process finds it gone and makes a new one
         lock.release()
 
 
 def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -> None:
-    """See `check_destination`, of a path that exists."""
+    """See `check_destination`; for a path that exists."""
     empty = bool(marks) and path.is_dir() and not any(path.iterdir())
     if not empty and not overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{path} already exists; pass --overwrite to replace it, or choose another --out")
     if not marks:
         return
     if not path.is_dir():
-        raise OutputError(f"{path} is a file, and a folder is to be written; choose another --out")
+        raise OutputError(f"{path} is a file, but this writes a folder; choose another --out")
     if os.path.ismount(path) or path.resolve() == Path.cwd():
-        raise OutputError(f"{path} cannot be swapped for another folder; name one inside it")
+        raise OutputError(f"{path} cannot be replaced by another folder; choose a folder inside it")
     if not empty and not any(True for mark in marks for _ in path.glob(mark)):
         raise OutputError(
-            f"{path} is not replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
+            f"{path} will not be replaced: it holds no {' or '.join(marks)}, so this command did not write it; choose "
             "another --out, or remove it yourself"
         )
 
@@ -172,7 +172,7 @@ def _stage(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _cleared(stage: Path) -> Iterator[None]:
-    """Remove what an earlier, killed process left, and what this one leaves when it fails."""
+    """Remove leftovers of an earlier, killed process, and of this one if it fails."""
     _remove(stage)
     try:
         yield
@@ -187,7 +187,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {path}: {reason}; nothing was left there. Free space or choose another --out"
+            f"cannot write {path}: {reason}; nothing was left behind. Free space or choose another --out"
         ) from error
 
 

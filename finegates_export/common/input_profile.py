@@ -1,4 +1,4 @@
-"""The inputs that an engine takes: from a smallest over a usual to a largest one.
+"""The input shapes that an engine takes: smallest, usual and largest.
 
 A bundle for TensorRT carries them as `profiles.json`:
 
@@ -22,14 +22,14 @@ USUAL = Shape(8, 128)
 LARGEST_BATCH = 64
 LONGEST = 512
 FREE = -1
-"""How a graph's input declares an axis of any size."""
+"""How a graph declares an input axis of any size."""
 AXES = 2
-"""Batch and sequence: what is free of an input, from the front."""
+"""Batch and sequence: the leading axes that may be free."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Three shapes, none larger than the next."""
+    """Three shapes in non-decreasing order."""
 
     smallest: Shape
     usual: Shape
@@ -43,7 +43,7 @@ class Profile:
 
     @classmethod
     def up_to(cls, max_length: int) -> Profile:
-        """What suits a model whose texts have at most so many tokens."""
+        """Defaults for a model whose texts have at most this many tokens."""
         usual = Shape(USUAL.batch, min(USUAL.sequence, max_length))
         return cls(Shape(1, 1), usual, Shape(LARGEST_BATCH, max_length))
 
@@ -61,10 +61,10 @@ class Profile:
             raise InputError(f"{path} is damaged ({error}); export again") from error
 
     def sizes(self, declared: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """The three sizes of an input, for what it declares: free axes are not positive.
+        """The three sizes of an input, given its declared shape; free axes are not positive.
 
         Args:
-            declared: batch, sequence, and whatever follows; images have a batch alone.
+            declared: batch, sequence, and any further axes; images have only a batch.
         """
         return tuple(self._fill(shape, declared) for shape in (self.smallest, self.usual, self.largest))
 
@@ -72,7 +72,7 @@ class Profile:
         """The content of `profiles.json`.
 
         Args:
-            inputs: the graph's inputs with what they declare.
+            inputs: the graph's inputs with their declared shapes.
         """
         names = ("min", "opt", "max")
         return {

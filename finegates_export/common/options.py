@@ -1,4 +1,4 @@
-"""What all option classes share: frozen dataclasses that go to JSON and back.
+"""The base of all option classes: frozen dataclasses that convert to JSON and back.
 
 A subclass checks its fields in `__post_init__` and raises `ValueError` whose message starts with the field's name.
 """
@@ -6,14 +6,20 @@ A subclass checks its fields in `__post_init__` and raises `ValueError` whose me
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+Groups = Mapping[str, Sequence[str]]
+"""Titles, and the fields under each."""
 
 
 class Options:
     """Base of the frozen option dataclasses."""
+
+    groups: ClassVar[Groups] = {}
+    """How `--help` arranges the fields: each is in exactly one group, the everyday ones come first."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types; tuples become lists, paths become strings."""
@@ -34,7 +40,7 @@ class Options:
 
 
 def as_path(value: str | Path) -> Path:
-    """A path as a user writes it, `~` and all."""
+    """A path as a user writes it, with `~` expanded."""
     return Path(value).expanduser()
 
 

@@ -1,6 +1,6 @@
-"""Sentence embeddings: how they are made of the last hidden state, and where a base says so.
+"""Sentence embeddings: how to pool the last hidden state, and where a base says so.
 
-sentence-transformers keeps the answer beside a model: `1_Pooling/config.json` and the modules in `modules.json`.
+sentence-transformers stores the answer with a model, in `1_Pooling/config.json` and `modules.json`.
 
 Shapes: B rows, S tokens, D hidden size.
 """
@@ -26,23 +26,23 @@ MODE_FIELDS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
 }
-"""Fields of sentence-transformers that we can serve, and our names."""
+"""Supported fields of sentence-transformers, and our names for them."""
 SMALLEST_NORM = 1e-12
 """Shorter vectors are not scaled up to length 1: torch's `normalize` draws the same line."""
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a sentence embedding is made."""
+    """How to make a sentence embedding."""
 
     mode: str
     """`mean` over attended tokens, or `cls`: the first token."""
     normalize: bool
-    """Whether its length is brought to 1."""
+    """Whether to scale it to length 1."""
 
 
 def pool(hidden_BSD: Array, attended_BS: Array, pooling: Pooling) -> Array:
-    """Sentence embeddings of shape (B, D) in numpy; a row without attended tokens gives zeros under `mean`."""
+    """Sentence embeddings of shape (B, D) in numpy; with `mean`, a row without attended tokens gives zeros."""
     if pooling.mode == "cls":
         pooled_BD = hidden_BSD[:, 0]
     else:
@@ -52,44 +52,44 @@ def pool(hidden_BSD: Array, attended_BS: Array, pooling: Pooling) -> Array:
 
 
 def normalized(vectors_BD: Array) -> Array:
-    """Vectors brought to length 1."""
+    """Vectors scaled to length 1."""
     return vectors_BD / np.maximum(np.linalg.norm(vectors_BD, axis=-1, keepdims=True), SMALLEST_NORM)
 
 
 def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder: Path) -> Pooling:
-    """What the user named, else what lies beside the base.
+    """The user's choice, else that of the base's files.
 
     Args:
         named: `mean` or `cls`; None to ask the base.
-        normalize: whether to bring vectors to length 1; None to ask the base.
+        normalize: whether to scale vectors to length 1; None to ask the base.
         base_id: the base as messages call it.
         folder: the base's folder.
 
     Raises:
-        InputError: neither says how tokens are pooled, or the base's files are damaged.
-        UnsupportedError: the base pools in a way that is not served.
+        InputError: neither says how to pool tokens, or the base's files are damaged.
+        UnsupportedError: the base pools in an unsupported way.
     """
     if named is not None:
         return Pooling(named, _normalizes(folder) if normalize is None else normalize)
     path = folder / POOLING_CONFIG
     if not path.is_file():
         raise InputError(
-            f"{base_id} does not say how its tokens are pooled (it holds no {POOLING_CONFIG.as_posix()}); pass "
+            f"{base_id} does not say how to pool its tokens (it lacks {POOLING_CONFIG.as_posix()}); pass "
             f"--pooling {' or --pooling '.join(POOLINGS)}"
         )
     content = _read(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged (it holds no settings by name); restore it, or pass --pooling")
+        raise InputError(f"{path} is damaged (it is not a JSON object); restore it, or pass --pooling")
     values = _modes(content)
     modes = [name.removeprefix("pooling_mode_") for name, on in values.items() if on and name in MODE_FIELDS]
     others = [name.removeprefix("pooling_mode_") for name, on in values.items() if on is True and _is_other_mode(name)]
     if len(modes) != 1 or others:
         raise UnsupportedError(
             f"{base_id} pools by {', '.join([*modes, *others]) or 'nothing'} ({POOLING_CONFIG.as_posix()}); supported "
-            f"is one of {', '.join(POOLINGS)}. Pass --pooling to train it so"
+            f"is exactly one of {', '.join(POOLINGS)}. Pass --pooling to train with it"
         )
     mode = next(MODE_FIELDS[name] for name in MODE_FIELDS if values.get(name))
-    # Asked whatever the user says of the length: the base's own pooling is not had without what stands behind it.
+    # Read even if the user decides about the length: modules after the pooling may make the base unusable.
     normalizes = _normalizes(folder)
     return Pooling(mode, normalizes if normalize is None else normalize)
 
@@ -120,7 +120,7 @@ def _normalizes(folder: Path) -> bool:
     strange = [kind for kind in kinds if kind not in KNOWN_MODULES]
     if strange:
         raise UnsupportedError(
-            f"{path} has a {strange[0]} module behind the encoder, which would be lost; supported are "
+            f"{path} has a {strange[0]} module after the encoder, which would be lost; supported are "
             f"{', '.join(KNOWN_MODULES)}. Remove it from a copy of the base to train without it"
         )
     return "Normalize" in kinds

@@ -1,7 +1,7 @@
-"""Where a command's options come from besides flags: YAML fills in what no flag has answered.
+"""Options from YAML: they fill in what no flag has set.
 
-Some options are other answers to one question, as steps and epochs are. A flag that gives one of them has answered it:
-what YAML says of the others would beat it, or contradict it.
+Some options are alternatives, as steps and epochs are. A flag that sets one of them drops the others from YAML, which
+would override or contradict it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Alternatives = Sequence[Sequence[str]]
-"""Groups of options, by their flags, each of which answers one question."""
+"""Groups of alternative options, by their flags."""
 Source = Callable[[Any, Any, Any], None]
 """Fills the parser's arguments; see `cyclopts.App.config`."""
 
 
 def from_yaml(file: str, alternatives: Alternatives) -> Source:
-    """Options of a YAML file that flags, or files before it, have not answered.
+    """Options of a YAML file that neither flags nor earlier files have set.
 
     Args:
         file: the file.
@@ -41,7 +41,7 @@ def from_yaml(file: str, alternatives: Alternatives) -> Source:
 
 
 def whole_numbers(options: type[Any]) -> Source:
-    """Refuses a fraction where a whole number is asked for; the parser would round it.
+    """Refuses a fraction for a whole number; the parser would round it.
 
     Args:
         options: a dataclass.
@@ -66,4 +66,4 @@ def _is_whole(text: str) -> bool:
     try:
         return float(text).is_integer()
     except ValueError:
-        return True  # the parser has its own words for what is no number
+        return True  # the parser has its own message for text that is not a number

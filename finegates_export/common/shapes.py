@@ -1,4 +1,4 @@
-"""The shape of an input: how many rows of how many tokens. Light: the processes that measure import it."""
+"""The shape of an input: rows x tokens. Light: measuring processes import it."""
 
 from __future__ import annotations
 

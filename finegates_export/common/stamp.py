@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out, those installed."""
+    """Versions of Python and of the installed packages that affect the result."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -33,6 +33,6 @@ def versions() -> dict[str, str]:
 
 
 def command(library_call: str) -> str:
-    """The command line where one of our commands is running, else what a caller from Python is named."""
+    """The command line if one of our commands is running, else the given name of a library call."""
     name = Path(sys.argv[0]).name
     return shlex.join([name, *sys.argv[1:]]) if name.startswith("finegates") else library_call

@@ -1,4 +1,4 @@
-"""Tensors into a safetensors file; what the disk refuses is told as every other file's failure."""
+"""Writing tensors to a safetensors file, with the same errors as any other file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Write named tensors.
 
     Args:
-        tensors: on whatever device, in whatever order of dims.
+        tensors: on any device, in any memory layout.
         path: the file.
-        metadata: what the file's header says besides.
+        metadata: more entries for the file's header.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The tokenizer's files as transformers 4 and 5, and what is built on either, can read them."""
+"""Tokenizer files that transformers 4 and 5, and tools built on either, can read."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from finegates_export.errors import RunFolderError
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERIC_CLASS = {"TokenizersBackend": "PreTrainedTokenizerFast"}
-"""Names of transformers 5 that its version 4 does not know, and the ones that both know."""
+"""Class names that only transformers 5 knows, and names that both versions know."""
 EXTRA_TOKENS = ("extra_special_tokens", "additional_special_tokens")
-"""A list of special tokens in transformers 5, and in both: the first has to be a mapping in version 4."""
+"""The list of special tokens in transformers 5, then in both; version 4 needs the first to be a mapping."""
 OTHER_FILES = ("run.json", "shrunk.json", "bundle.json", "config.json", "README.md")
 SUFFIXES = (".json", ".txt", ".model", ".jinja", ".codes")
-"""Of tokenizers, image processors and their settings, as transformers writes them."""
+"""Suffixes of tokenizer and image processor files, as transformers writes them."""
 OF_THE_LOAD = ("is_local", "local_files_only", "name_or_path")
-"""How the base was once loaded, which says nothing of the tokenizer."""
+"""How the base was once loaded, which says nothing about the tokenizer."""
 
 
 def companions(folder: Path) -> list[Path]:
-    """The files of a run or shrunk folder that go wherever its model goes: tokenizer or image processor.
+    """The files of a run or shrunk folder that belong with its model: tokenizer or image processor.
 
-    Whatever else lies there stays, an earlier export's graph for one.
+    Anything else is left alone, such as an earlier export's graph.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in SUFFIXES]
     return [file for file in files if file.name not in OTHER_FILES]
 
 
 def copy_tokenizer_file(source: Path, folder: Path, max_length: int) -> None:
-    """Copy one file of a tokenizer into a bundle, `tokenizer_config.json` in the words of both versions.
+    """Copy one file of a tokenizer into a bundle, `tokenizer_config.json` readable by both versions.
 
-    Clients cut texts where that file says. The run's length is written into it, so that they cut where the model's
-    training did and where `load` does.
+    Clients truncate texts at the length in that file. It gets the run's length, so that they truncate as training and
+    `load` do.
 
     Args:
         source: a file of the run folder.
         folder: the bundle.
-        max_length: tokens of a row at most.
+        max_length: maximum tokens per row.
 
     Raises:
         RunFolderError: `tokenizer_config.json` is damaged.

@@ -1,7 +1,7 @@
-"""Where measured costs are kept between runs: one JSON file per machine, onnxruntime version and thread count.
+"""Measured costs stored between runs: one JSON file per machine, onnxruntime version and thread count.
 
-A file that is damaged, or stamped otherwise than its name says, counts as absent: what it held is measured anew. A file
-that somebody hands in is refused instead, by the fields of its stamp that differ.
+A file that is damaged, or whose stamp does not match its name, counts as absent: its costs are measured again. A file
+named by the user is refused instead, with the fields of its stamp that differ.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ CACHE_VARIABLE = "FINEGATES_CACHE"
 """Environment variable: a folder to use instead of the user's cache folder."""
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 MACHINE_FIELDS = ("processor", "cores", "onnxruntime")
-"""Fields of a stamp that say where it was measured; the others say what."""
+"""Fields of a stamp that describe the machine; the others describe the measurement."""
 
 Entries = dict[str, list[Any]]
 
 
 def make_stamp(target: str, threads: int) -> dict[str, Any]:
-    """Everything that a cost depends on beside the shape.
+    """Everything that a cost depends on besides the shape.
 
     Args:
         target: whose graphs are measured.
-        threads: processor threads.
+        threads: CPU threads.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -48,32 +48,32 @@ def make_stamp(target: str, threads: int) -> dict[str, Any]:
 
 
 def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
-    """Refuse what was measured elsewhere or otherwise.
+    """Refuse costs of another machine or another setup.
 
     Args:
-        stamp: of what was handed in.
-        expected: the stamp that it would have if it were measured here and now.
-        name: what messages call it.
+        stamp: the stamp of the given costs.
+        expected: the stamp of a measurement here and now.
+        name: its name in messages.
 
     Raises:
-        InputError: with every field that differs and both its values.
+        InputError: the stamps differ; the message has every differing field with both values.
     """
     if not isinstance(stamp, dict):
-        raise InputError(f"{name} holds no measured costs: it has no stamp; measure anew")
+        raise InputError(f"{name} holds no measured costs: it lacks a stamp; measure again")
     different = [field for field in expected if stamp.get(field) != expected[field]]
     if different:
-        told = ", ".join(f"{field} {stamp.get(field)!r} and not {expected[field]!r}" for field in different)
+        told = ", ".join(f"{field} {stamp.get(field)!r} instead of {expected[field]!r}" for field in different)
         elsewhere = any(field in MACHINE_FIELDS for field in different)
         whose = "of another machine" if elsewhere else "measured otherwise"
-        raise InputError(f"{name} holds costs {whose} ({told}); measure anew where the model will run")
+        raise InputError(f"{name} holds costs {whose} ({told}); measure again where the model will run")
 
 
 def check_file(path: Path, stamp: dict[str, Any]) -> None:
-    """Refuse a file that was handed in as this machine's and is not.
+    """Refuse a given file that is not this machine's.
 
     Args:
         path: the file.
-        stamp: what it is expected to be stamped with.
+        stamp: the expected stamp.
 
     Raises:
         InputError: it cannot be read, holds no costs, or its stamp differs.
@@ -81,10 +81,10 @@ def check_file(path: Path, stamp: dict[str, Any]) -> None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"costs {path} cannot be read ({error}); measure anew") from error
+        raise InputError(f"costs {path} cannot be read ({error}); measure again") from error
     check_stamp(content.get("stamp") if isinstance(content, dict) else None, stamp, str(path))
     if not isinstance(content.get("entries"), dict):
-        raise InputError(f"{path} holds no entries of a cost table; measure anew")
+        raise InputError(f"{path} holds no cost table entries; measure again")
 
 
 def cost_path(stamp: dict[str, Any]) -> Path:
@@ -94,7 +94,7 @@ def cost_path(stamp: dict[str, Any]) -> Path:
 
 
 def read_entries(path: Path, stamp: dict[str, Any]) -> Entries:
-    """What a file holds under this stamp: a list of entries by kind, nothing where it cannot be used."""
+    """The entries of a file with this stamp, as a list per kind; empty if it cannot be used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -105,7 +105,7 @@ def read_entries(path: Path, stamp: dict[str, Any]) -> Entries:
 
 
 def write_entries(path: Path, stamp: dict[str, Any], entries: Entries) -> None:
-    """Replace the file as a whole.
+    """Replace the whole file.
 
     Raises:
         OutputError: it cannot be written.
@@ -115,7 +115,7 @@ def write_entries(path: Path, stamp: dict[str, Any], entries: Entries) -> None:
 
 
 def processor_name() -> str:
-    """The processor as the system names it: Linux alone says it in a file; elsewhere what Python knows."""
+    """The CPU's name: from a file on Linux, elsewhere from Python."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -129,7 +129,7 @@ def _cache_folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A relative XDG_CACHE_HOME is to be ignored, says the specification that defines it.
+    # The XDG specification says to ignore a relative XDG_CACHE_HOME.
     return (base if base.is_absolute() else Path.home() / ".cache") / "finegates-export"
 
 

@@ -1,4 +1,4 @@
-"""The cost table: what linears and whole sublayers really cost on this machine, measured once and kept.
+"""The cost table: the real cost of linears and sublayers on this machine, measured once and stored.
 
 table = CostTable(threads=2)
 decision = table.cheaper([LinearShape(1024, 768, 1843)], [LinearShape(1024, 595, 1843, read_from=768)])
@@ -25,10 +25,10 @@ from finegates_export.errors import InputError, OutputError
 NANOSECONDS_PER_MS = 1e6
 DEFAULT_PRECISION = Precision()
 KEPT_HALF_WIDTH = 0.05
-"""Results whose interval is wider, as a share of the median, serve this process and are not kept on disk."""
+"""Results with a wider interval, as a share of the median, are used in this process but not stored."""
 
 MOST_NUMBERS = 1 << 30
-"""Float32 numbers that the sessions of one process hold at most: 4 GiB."""
+"""Maximum float32 numbers in the sessions of one process: 4 GiB."""
 
 Way = tuple[LinearShape, ...]
 Value = TypeVar("Value")
@@ -37,7 +37,7 @@ ShapeT = TypeVar("ShapeT", bound=BlockShape)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one block takes, in milliseconds: the median over the rounds and its 95 % interval."""
+    """The time of one block in milliseconds: the median over rounds with its 95 % interval."""
 
     median: float
     low: float
@@ -47,32 +47,32 @@ class Cost:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which of two ways is faster."""
+    """The faster of two ways."""
 
     ratio: float
-    """Time of the second way over that of the first: the median over rounds that ran both."""
+    """Time of the second way divided by that of the first: the median over rounds that ran both."""
     low: float
     """From here ..."""
     high: float
     """... to here lie 95 % of the medians that the bootstrap draws."""
     rounds: int
     chosen: Literal["a", "b"]
-    """`b` only where the whole interval is below 1."""
+    """`b` only if the whole interval is below 1."""
     why: str
 
 
 class CostTable:
-    """Costs by shape, and decisions by pairs of ways; what is missing is measured and kept on disk.
+    """Costs by shape, and decisions by pairs of ways; missing ones are measured and stored.
 
     Args:
-        threads: processor threads.
+        threads: CPU threads.
         target: whose graphs are measured.
         precision: when a measurement may stop.
-        measurer: what answers a question; a fresh process unless a caller has something else.
-        path: the file that keeps the results, if not that of this machine in the user's cache folder.
+        measurer: answers a question; a fresh process by default.
+        path: the file that stores results; default: this machine's, in the user's cache folder.
 
     Raises:
-        InputError: `path` is there and holds something else than costs of this machine, target and thread count.
+        InputError: `path` exists but does not hold costs of this machine, target and thread count.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class CostTable:
         self.threads, self.target, self.precision = threads, target, precision
         self._measurer = measurer
         self.stamp = make_stamp(target, threads)
-        """Whose costs these are; see `cost_file.make_stamp`."""
+        """Identifies the machine and setup; see `cost_file.make_stamp`."""
         self.path = path or cost_path(self.stamp)
-        """The file that keeps the results."""
+        """The file that stores results."""
         if path is not None and path.exists():
             check_file(path, self.stamp)
         self._costs: dict[BlockShape, Interval] = {}
@@ -96,10 +96,10 @@ class CostTable:
         self._read()
 
     def milliseconds(self, shapes: Sequence[ShapeT]) -> dict[ShapeT, Cost]:
-        """What blocks cost; those not known yet are measured side by side, as many as fit into memory.
+        """The costs of blocks; unknown ones are measured together, as many as fit in memory.
 
         Raises:
-            MeasurementError: the process that measures failed.
+            MeasurementError: the measuring process failed.
         """
         missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._costs]
         for together in _that_fit(missing):
@@ -109,23 +109,23 @@ class CostTable:
         return {shape: _cost(self._costs[shape]) for shape in shapes}
 
     def known(self) -> dict[BlockShape, Cost]:
-        """What is there already, in the order of the file."""
+        """The known costs, in the order of the file."""
         return {shape: _cost(interval) for shape, interval in self._costs.items()}
 
     def known_ratios(self) -> dict[tuple[Way, Way], Interval]:
-        """Comparisons that are there already: the time of the second way over that of the first."""
+        """The known comparisons: time of the second way divided by that of the first."""
         return dict(self._ratios)
 
     def cheaper(self, a: Sequence[LinearShape], b: Sequence[LinearShape]) -> Decision:
-        """Compare two ways to compute the same, in one run that takes turns.
+        """Compare two ways to compute the same, in turns of one run.
 
         Args:
-            a: the linears of the way that is taken when in doubt.
+            a: the linears of the way to choose if in doubt.
             b: the linears of the other way.
 
         Raises:
             InputError: a way without linears, or different numbers of tokens.
-            MeasurementError: the process that measures failed.
+            MeasurementError: the measuring process failed.
         """
         ways = (tuple(a), tuple(b))
         tokens = {shape.tokens for way in ways for shape in way}
@@ -143,14 +143,14 @@ class CostTable:
         return _decide(*ways, self._ratios[ways])
 
     def _read(self) -> None:
-        """Take in what the file has; results of this process stay as they are."""
+        """Merge the file's entries; results of this process take precedence."""
         entries = read_entries(self.path, self.stamp)
         self._costs = {**_usable(entries, "costs", _read_cost), **self._costs}
         self._ratios = {**_usable(entries, "ratios", _read_ratio), **self._ratios}
 
     def _write(self) -> None:
-        """Keep what is known, but for what a busy machine left vague: a quieter hour settles it better."""
-        self._read()  # another process may have added to the file meanwhile
+        """Store what is known, except imprecise results of a busy machine, which a quieter time measures better."""
+        self._read()  # another process may have added to the file in the meantime
         costs = [
             {"shape": shape_to_json(shape), **asdict(cost)}
             for shape, cost in self._costs.items()
@@ -164,12 +164,12 @@ class CostTable:
         try:
             write_entries(self.path, self.stamp, {"costs": costs, "ratios": ratios})
         except OutputError as error:
-            # A machine without a writable cache folder measures again next time, and that is all.
-            logging.getLogger(__name__).warning("measured costs are not kept: %s", error)
+            # Without a writable cache folder, the next run just measures again.
+            logging.getLogger(__name__).warning("cannot save measured costs: %s", error)
 
 
 def _that_fit(shapes: Sequence[BlockShape]) -> Iterator[tuple[BlockShape, ...]]:
-    """The shapes in their order, in parts whose sessions hold no more than `MOST_NUMBERS`; at least one a part."""
+    """The shapes in order, in parts whose sessions hold at most `MOST_NUMBERS`; at least one per part."""
     part: list[BlockShape] = []
     held = 0
     for shape in shapes:
@@ -220,12 +220,12 @@ def _read_ratio(entry: dict[str, Any]) -> tuple[Way, Way]:
 def _read_linear(values: dict[str, Any]) -> LinearShape:
     shape = read_shape(values)
     if not isinstance(shape, LinearShape):
-        raise TypeError(f"{values} is no linear")
+        raise TypeError(f"{values} is not a linear")
     return shape
 
 
 def _usable(entries: Entries, kind: str, read: Callable[[dict[str, Any]], Value]) -> dict[Value, Interval]:
-    """The entries of a kind that can be read; each other one is as good as missing."""
+    """The readable entries of a kind; others count as missing."""
     found = {}
     for entry in entries.get(kind, []):
         try:

@@ -1,8 +1,8 @@
-"""What a decoder's layers cost where one thing decides: bytes to read for a token, operations for a prompt.
+"""A decoder's costs where one thing dominates: bytes to read for a token, operations for a prompt.
 
-Writing a token reads every weight and multiplies it once: memory decides. Reading a prompt multiplies each weight by
-every token: arithmetic decides. Both are sums of products of widths, so they are counted and not measured; what a byte
-or an operation takes on this machine, two whole models tell (see `SpeedProbe.timed`).
+Writing a token reads every weight and multiplies it once: memory dominates. Reading a prompt multiplies each weight by
+every token: arithmetic dominates. Both are sums of products of widths, so they are counted, not measured; the time of a
+byte or an operation on this machine comes from two whole models (see `SpeedProbe.timed`).
 """
 
 from __future__ import annotations

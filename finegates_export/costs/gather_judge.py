@@ -10,13 +10,13 @@ from finegates_export.costs.cost_table import CostTable
 from finegates_export.pruning.residual_sides import ResidualUse
 
 STEPS, COARSE_STEPS = 24, 6
-"""Widths are asked about in so many steps of the residual width: layers then share their measurements. The size on the
-other side is the same in both ways and may be coarser."""
+"""Widths are rounded to this many steps of the residual width, so that layers share measurements. The size on the other
+side is the same in both ways and may be coarser."""
 
 
 @dataclass(frozen=True)
 class GatherJudge:
-    """Compares the matrices with their zeros to narrower ones with gathers, measured side by side.
+    """Compares matrices with zeros to narrower ones with gathers, measured side by side.
 
     Linears that read the same tensor are compared together: without gathers they are one product.
     """
@@ -39,9 +39,9 @@ class GatherJudge:
 
 
 def _linear(use: ResidualUse, tokens: int, dims: int, units: int) -> LinearShape:
-    """The linear on so many dims of the residual stream, gathered where they are not all.
+    """The linear on this many residual dims, gathered if they are not all.
 
-    Only the activation takes its bias in an operator of its own; attention and norms take the others in.
+    Only the activation has its bias in its own operator; attention and norms include the others.
     """
     through = None if dims == use.width else use.width
     if use.side == "reads":

@@ -1,4 +1,4 @@
-"""A measured function of a few widths: known at knots, linear between them on every axis."""
+"""A measured function of a few widths: known at knots, linear in between on every axis."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Milliseconds at the crossings of its knots.
+    """Milliseconds at every combination of knots.
 
-    A wider block is never cheaper in it: values do not fall along any axis.
+    A wider block is never cheaper: values do not fall along any axis.
     """
 
     axes: tuple[tuple[int, ...], ...]
     """The knots of every axis, ascending."""
     milliseconds: Values
-    """One number a crossing, shape: the axes' lengths."""
+    """One number per combination; the shape is the axes' lengths."""
 
     def __post_init__(self) -> None:
         ascending = all(len(axis) > 0 and bool((np.diff(axis) > 0).all()) for axis in self.axes)
@@ -40,9 +40,9 @@ class Grid:
 
     @classmethod
     def smoothed(cls, axes: tuple[tuple[int, ...], ...], measured: Values) -> Grid:
-        """The grid of medians that noise may have put out of order.
+        """The grid of medians, corrected for noise.
 
-        A value that lies under one of a narrower block is raised to it, and one under nothing to nothing.
+        A value below that of a narrower block is raised to it, and a negative one to 0.
         """
         values = np.maximum(measured, 0.0)
         for axis in range(values.ndim):
@@ -53,7 +53,7 @@ class Grid:
         """Milliseconds at any widths.
 
         Args:
-            coordinates: one array an axis, broadcast against each other; beyond the outermost knots those count.
+            coordinates: one array per axis, broadcast against each other; values are clamped to the outermost knots.
         """
         places = np.broadcast_arrays(*(np.asarray(values, np.float64) for values in coordinates))
         lows, shares = [], []
@@ -81,7 +81,7 @@ class Grid:
         """Rebuild from `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no grid.
+            KeyError, TypeError, ValueError: it is not a grid.
         """
         axes = tuple(tuple(int(knot) for knot in axis) for axis in values["axes"])
         return cls(axes, np.asarray(values["milliseconds"], np.float64))

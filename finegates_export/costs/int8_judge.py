@@ -11,16 +11,16 @@ from finegates_export.costs.timing.block_times import Precision
 from finegates_export.pruning.slow_linears import LinearSize
 
 PRECISION = Precision(half_width=0.04, seconds=2.0)
-"""Most linears are far from the point where both ways cost the same, so an answer need not be fine."""
+"""Most linears are far from the break-even point, so a coarse answer is enough."""
 STEPS_AN_OCTAVE = 4
-"""Sizes are asked about in so many steps from one power of two to the next: layers then share their measurements."""
+"""Sizes are rounded to this many steps between powers of two, so that layers share measurements."""
 
 
 @dataclass(frozen=True)
 class Int8Judge:
-    """Compares a product of floats with the integers it becomes, measured side by side.
+    """Compares a float product with its int8 form, measured side by side.
 
-    Biases are left out: whatever takes them in is the same in both.
+    Biases are omitted: they cost the same in both.
     """
 
     table: CostTable
@@ -28,7 +28,7 @@ class Int8Judge:
     """Batch times sequence at which the linears are measured."""
 
     def __call__(self, size: LinearSize) -> str | None:
-        """See `slow_linears.Judge`. In doubt int8 stays, for it takes a quarter of the memory."""
+        """See `slow_linears.Judge`. If in doubt, int8 is kept, since it takes a quarter of the memory."""
         shape = LinearShape(
             self.tokens,
             _rounded(size.inputs, size.read_from),
@@ -45,6 +45,6 @@ class Int8Judge:
 
 
 def _rounded(size: int, most: int | None) -> int:
-    """To the nearest step, at most the dims that a gather takes from or gives to."""
+    """To the nearest step, at most the dims that a gather reads or writes."""
     step = max(1, (1 << (size.bit_length() - 1)) // STEPS_AN_OCTAVE)
     return min(round(size / step) * step, most or size + step)

@@ -1,10 +1,10 @@
-"""What the halves of a model's layers cost on this machine, as functions of their widths.
+"""The costs of a model's layer halves on this machine, as functions of their widths.
 
 costs = measure_layer_costs(family, config, Shape(8, 128), threads=2)
 costs[0].attention_ms(heads=8, qk=24, vo=32), costs[0].feed_forward_ms([512, 1024])
 
-A cost is what a half takes over and above its residual sum and its norm, which stay whatever is closed: a half with
-nothing left costs 0. Widths are dims; under rotary embeddings a pair is two of them.
+A half's cost excludes its residual sum and norm, which always remain: an empty half costs 0. Widths are dims; a rotary
+pair is two of them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LayerCosts:
     """The costs of layers of one form."""
 
     shape: Shape
-    """The input that they were measured at."""
+    """The input shape of the measurement."""
     target: str
     threads: int
     whole_attention: AttentionShape
@@ -52,13 +52,13 @@ class LayerCosts:
     whole_feed_forward: FeedForwardShape
     """... and its feed-forward network."""
     attention: Grid
-    """By heads, Q/K dims a head, V/O dims a head; Q, K and V in operators of their own."""
+    """By heads, Q/K dims per head, V/O dims per head; Q, K and V in separate operators."""
     packed: Grid | None
-    """By heads and dims a head, Q, K and V in one operator; None where the exporter makes none for this family."""
+    """By heads and dims per head, with Q, K and V in one operator; None if the exporter makes none here."""
     feed_forward: Grid
     """By neurons."""
     stamp: dict[str, Any]
-    """Whose costs these are; see `cost_file.make_stamp`."""
+    """Identifies the machine and setup; see `cost_file.make_stamp`."""
 
     def attention_ms(self, heads: npt.ArrayLike, qk: npt.ArrayLike, vo: npt.ArrayLike) -> Values:
         """Milliseconds of attention; arrays broadcast against each other."""
@@ -91,15 +91,15 @@ class LayerCosts:
 
         Args:
             values: the content.
-            name: what messages call it.
+            name: its name in messages.
 
         Raises:
-            InputError: another schema, another machine than this one, or damage.
+            InputError: another schema, another machine, or damage.
         """
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise InputError(
-                f"{name} has the schema {found!r} of layer costs, this version reads {SCHEMA}; measure anew"
+                f"{name} has layer costs of schema {found!r}, but this version reads {SCHEMA}; measure again"
             )
         try:
             stamp = dict(values["stamp"])
@@ -116,10 +116,10 @@ class LayerCosts:
                 stamp,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{name} is damaged ({error}); measure anew") from error
+            raise InputError(f"{name} is damaged ({error}); measure again") from error
 
     def save(self, path: Path) -> None:
-        """Write a file, whole or not at all.
+        """Write a file atomically.
 
         Raises:
             OutputError: it cannot be written.
@@ -129,7 +129,7 @@ class LayerCosts:
 
     @classmethod
     def load(cls, path: Path) -> LayerCosts:
-        """Read a file of `save`.
+        """Read a file written by `save`.
 
         Raises:
             InputError: it cannot be read, has another schema, is another machine's, or is damaged.
@@ -137,7 +137,7 @@ class LayerCosts:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"layer costs {path} cannot be read ({error}); measure anew") from error
+            raise InputError(f"layer costs {path} cannot be read ({error}); measure again") from error
         return cls.from_json(values, str(path))
 
 
@@ -151,23 +151,23 @@ def measure_layer_costs(
     precision: Precision = GRID_PRECISION,
     measurer: Measurer = measure_blocks,
 ) -> tuple[LayerCosts, ...]:
-    """Measure what the cache of this machine does not hold yet, in a fresh process, all widths in turns.
+    """Measure what this machine's cache lacks, in a fresh process, all widths in turns.
 
     Args:
         family: the model's family.
         config: its config.
         shape: the input.
         target: whose graphs are measured.
-        threads: processor threads.
+        threads: CPU threads.
         precision: when to stop.
-        measurer: what answers the table's questions.
+        measurer: answers the table's questions.
 
     Returns:
-        One table a layer; layers of one form share it.
+        One table per layer; layers of one form share it.
 
     Raises:
-        UnsupportedError: the layers have something that the blocks do not model.
-        MeasurementError: the process that measures failed.
+        UnsupportedError: the layers have parts that no block models.
+        MeasurementError: the measuring process failed.
     """
     table = CostTable(threads, target, precision, measurer)
     forms = layer_forms(family, config, shape)
@@ -184,17 +184,17 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
     packed = {(h, d): replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips}
     networks = {(n,): replace(feed_forward, neurons=n) for n in neurons}
     no_attention, no_network = replace(attention, heads=0), replace(feed_forward, neurons=0)
-    # One question: what slows the machine for a while slows all widths alike.
+    # One question, so that a slow spell of the machine affects all widths alike.
     every: list[BlockShape] = [no_attention, no_network, *apart.values(), *packed.values(), *networks.values()]
     found = table.milliseconds(every)
-    # Both halves with nothing left are the same graph.
+    # Both empty halves are the same graph.
     norm = (found[no_attention].median + found[no_network].median) / 2
 
     def grid(blocks: Mapping[Any, BlockShape], *axes: tuple[int, ...]) -> Grid:
         measured = np.array([found[blocks[knot]].median - norm for knot in product(*axes)])
         return _from_nothing(measured.reshape(tuple(map(len, axes))), axes)
 
-    # Q and K on one side and V and O on the other have operators of their own: their costs add up.
+    # Q and K have separate operators from V and O, so their costs add up.
     by_qk = np.array([[found[apart[h, dim, middle]].median for dim in dims] for h in heads])
     by_vo = np.array([[found[apart[h, middle, dim]].median for dim in dims] for h in heads])
     centre = np.array([found[apart[h, middle, middle]].median for h in heads])
@@ -213,6 +213,6 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
 
 
 def _from_nothing(measured: Values, axes: tuple[tuple[int, ...], ...]) -> Grid:
-    """The grid with what an empty half costs in front of its first axis."""
+    """The grid with the cost of an empty half prepended to its first axis."""
     whole = np.concatenate([np.zeros((1, *measured.shape[1:])), measured])
     return Grid.smoothed(((0, *axes[0]), *axes[1:]), whole)

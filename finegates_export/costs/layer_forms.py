@@ -1,4 +1,4 @@
-"""What a model's layers are like, as the blocks that are measured spell it."""
+"""The forms of a model's layers, in terms of the measured blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def layer_forms(family: Family, config: Any, shape: Shape) -> tuple[LayerForm, .
         shape: the input.
 
     Raises:
-        UnsupportedError: an activation that no block has.
+        UnsupportedError: an activation that no block supports.
     """
     structure = family.structure(config)
     return tuple(_form(layer, structure.hidden_size, config, shape) for layer in structure.layers)
@@ -35,7 +35,7 @@ def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
     if feed_forward.activation not in ACTIVATIONS:
         raise UnsupportedError(
             f"the cost of a feed-forward network with the activation {feed_forward.activation!r} cannot be measured; "
-            f"measured are: {', '.join(ACTIVATIONS)}. Aim at a removed share instead of a speed-up"
+            f"supported are: {', '.join(ACTIVATIONS)}. Aim at a removed share instead of a speed-up"
         )
     if attention.kind not in STYLES:
         raise UnsupportedError(
@@ -70,7 +70,7 @@ def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
 
 
 def _position_terms(config: Any) -> tuple[int, int]:
-    """Rows of DeBERTa's table of relative positions, and how many terms read it."""
+    """Rows of DeBERTa's table of relative positions, and the number of terms that read it."""
     terms = sum(term in ("c2p", "p2c") for term in config.pos_att_type or ()) if config.relative_attention else 0
     farthest = config.max_relative_positions if config.max_relative_positions > 0 else config.max_position_embeddings
     buckets = getattr(config, "position_buckets", -1)

@@ -1,4 +1,4 @@
-"""Which widths the exporter makes of masks over a model's units."""
+"""The widths that the exporter makes from masks over a model's units."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ANY_WIDTH = Widths()
 
 @dataclass(frozen=True)
 class ModelWidths:
-    """The widths of every layer; two models with the same ones take the same time."""
+    """The widths of every layer; models with equal widths take equal time."""
 
     heads: tuple[int, ...]
     qk: tuple[int, ...]
-    """Q/K dims of each head; 0 where no head is left."""
+    """Q/K dims per head; 0 if no head is left."""
     vo: tuple[int, ...]
     neurons: tuple[int, ...]
 
@@ -37,14 +37,14 @@ class ModelWidths:
         Args:
             keep: per unit group a mask of shape (units,): True stays.
             structure: the model's units.
-            widths: the widths that the target likes.
+            widths: the widths that the target prefers.
         """
         rows = []
         for layer in structure.layers:
             qk, vo, ffn = layer.groups()
             qk_hd = np.asarray(keep[layer.index, "qk"], bool).reshape(qk.heads, qk.width)
             vo_hd = np.asarray(keep[layer.index, "vo"], bool).reshape(vo.heads, vo.width)
-            stays = qk_hd.any(1) & vo_hd.any(1)  # a head's gate closes with all of its dims of either kind
+            stays = qk_hd.any(1) & vo_hd.any(1)  # a head's gate closes if all its dims of either kind close
             dims = [
                 _round_up(max(1, int(hd[stays].sum(1).max(initial=0))), options)
                 for hd, options in (
@@ -59,10 +59,10 @@ class ModelWidths:
         return cls(heads_L, qk_L, vo_L, neurons_L)
 
     def layers_ms(self, costs: Sequence[SublayerCosts]) -> float:
-        """What the halves of all layers cost together.
+        """The total cost of all layers' halves.
 
         Args:
-            costs: one a layer.
+            costs: one per layer.
         """
         return float(
             sum(

@@ -1,9 +1,9 @@
-"""How much faster a whole model is with given units closed: written as an export writes it, timed against unpruned.
+"""The speed-up of a whole model with given units closed: exported, and timed against the unpruned one.
 
 with SpeedProbe(base, "classification", labels, None, shape=Shape(8, 128), threads=2) as probe:
     probe.speedup(keep).median
 
-Weights do not matter to time, so nothing needs to be trained.
+Weights do not affect time, so nothing needs to be trained.
 """
 
 from __future__ import annotations
@@ -38,69 +38,69 @@ if TYPE_CHECKING:
 NANOSECONDS_PER_MS = 1e6
 UNPRUNED, PRUNED = "unpruned", "pruned"
 FEWEST_PROCESSES = 6
-"""Fresh processes that one comparison takes at least: each has a bias of its own, which its rounds do not tell."""
+"""Least number of fresh processes per comparison: each has its own bias, which its rounds do not show."""
 ROUNDS, SECONDS = 8, 12.0
-"""How long each of them measures, at least: all together outlast the spells in which a virtual machine is slower."""
+"""Least seconds per process: together they outlast slow spells of a virtual machine."""
 HALF_WIDTH = 0.015
-"""Processes go on until the half width of the speed-up's 95 % interval is under this share of it, or time is over."""
+"""Processes continue until the half width of the speed-up's 95 % interval is below this share, or time is over."""
 DEFAULT_SHAPE = Shape(8, 128)
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """What ties a table of layer costs to the whole model, in milliseconds."""
+    """The link between a table of layer costs and the whole model, in milliseconds."""
 
     unpruned: float
     """The whole unpruned model."""
     rest: float
-    """What every model takes beside its layers' halves: embeddings, norms, head."""
+    """Time besides the layers' halves: embeddings, norms, head."""
     factor: float = 1.0
-    """On the table's milliseconds, so that the prediction for the unpruned model is what it takes."""
+    """Factor on the table's milliseconds that makes the prediction for the unpruned model exact."""
 
     def milliseconds(self, layers_ms: float) -> float:
-        """The whole model whose halves cost so much by the table."""
+        """Time of the whole model, given its halves' cost in the table."""
         return self.rest + self.factor * layers_ms
 
     def speedup(self, layers_ms: float) -> float:
-        """How much faster it is than unpruned."""
+        """Its speed-up over the unpruned model."""
         return self.unpruned / self.milliseconds(layers_ms)
 
     def layers_ms_for(self, speedup: float) -> float:
-        """What the halves may cost by the table for a speed-up; negative where it is out of reach."""
+        """The halves' budget in the table for a speed-up; negative if it is out of reach."""
         return (self.unpruned / speedup - self.rest) / self.factor
 
 
 def anchored(unpruned: float, least_speedup: float, whole_ms: float, least_ms: float) -> Anchor:
-    """The anchor from two whole models: the unpruned one, and the least one that still has an attention mask.
+    """The anchor from two whole models: the unpruned one, and the smallest one that still has an attention mask.
 
     Args:
         unpruned: milliseconds of the unpruned model.
-        least_speedup: how many times as fast the least one is.
-        whole_ms: what the unpruned model's halves cost by the table.
-        least_ms: what the least model's do.
+        least_speedup: speed-up of the smallest one.
+        whole_ms: cost of the unpruned model's halves in the table.
+        least_ms: cost of the smallest model's halves.
     """
     rest = max(0.0, unpruned / least_speedup - least_ms)
     return Anchor(unpruned, rest, (unpruned - rest) / whole_ms)
 
 
 class SpeedProbe:
-    """Writes and times models of one base. Unless asked anew, it answers from memory.
+    """Exports and times models of one base; results are remembered.
 
     Args:
         base: the base.
         task: a name of `TASKS`.
         labels: label names; empty for tasks without.
-        pooling: how an embedding is made of the hidden state.
+        pooling: how to pool the hidden state into an embedding.
         target: whose graphs are written.
-        shape: the input; of a model that writes, the prompt's, or the rows and the tokens behind which it writes one.
-        phase: of a model that writes, which of the two.
-        threads: processor threads.
-        seconds: after how long one comparison starts no further process, writing not counted.
-        processes: fresh processes that it takes at least.
-        seed: of inputs and orders.
+        shape: the input; for text generation, the prompt, or the rows and the tokens after which one is written.
+        phase: for text generation, which of the two.
+        threads: CPU threads.
+        seconds: time after which a comparison starts no further process, not counting the export.
+        processes: least number of fresh processes.
+        seed: seed of inputs and orders.
 
     Raises:
-        InputError: the model does not take sequences of that length.
+        InputError: the model cannot take sequences of that length.
     """
 
     def __init__(
@@ -140,24 +140,24 @@ class SpeedProbe:
 
         Args:
             keep: per unit group a mask of shape (units,): True stays.
-            anew: measure also what was measured before.
+            anew: measure again, even if the result is known.
 
         Raises:
-            FusionError: the target's fusions found less than the family promises.
-            MeasurementError: the process that measures failed.
+            FusionError: the target fused fewer nodes than the family promises.
+            MeasurementError: the measuring process failed.
         """
         return _speedup(self._measured(keep, anew=anew))
 
     def unpruned_milliseconds(self) -> float:
-        """The whole unpruned model, in the rounds that `rest_milliseconds` comes from."""
+        """Milliseconds of the unpruned model, in the rounds of `rest_milliseconds`."""
         rounds = [one for process in self._measured(self.least()) for one in process[UNPRUNED]]
         return float(np.median(rounds)) / NANOSECONDS_PER_MS
 
     def timed(self, costs: Sequence[CountedCosts]) -> tuple[CountedCosts, ...]:
-        """Counted costs in milliseconds, by what the unpruned and the least model take.
+        """Counted costs in milliseconds, scaled by the times of the unpruned and the smallest model.
 
         Args:
-            costs: one a layer, of a byte or an operation each.
+            costs: one per layer, in bytes or operations.
         """
         unpruned = self.unpruned_milliseconds()
         saved = unpruned * (1.0 - 1.0 / self.speedup(self.least()).median)
@@ -167,23 +167,23 @@ class SpeedProbe:
         return tuple(scaled[id(one)] for one in costs)
 
     def rest_milliseconds(self, costs: Sequence[SublayerCosts]) -> float:
-        """What a model takes beside its layers' halves; see `anchored`.
+        """A model's time besides its layers' halves; see `anchored`.
 
         Args:
-            costs: one a layer.
+            costs: one per layer.
         """
         return self.anchor(costs).rest
 
     def anchor(self, costs: Sequence[SublayerCosts]) -> Anchor:
-        """What the table's milliseconds have to be joined with to predict a whole model's.
+        """The anchor that turns the table's milliseconds into a whole model's.
 
         Args:
-            costs: one a layer.
+            costs: one per layer.
         """
         return anchored(self.unpruned_milliseconds(), self.speedup(self.least()).median, *self._halves(costs))
 
     def close(self) -> None:
-        """Remove the graphs that were written."""
+        """Remove the exported graphs."""
         self._scratch.cleanup()
 
     def __enter__(self) -> SpeedProbe:
@@ -195,7 +195,7 @@ class SpeedProbe:
         self.close()
 
     def least(self) -> dict[UnitKey, Mask]:
-        """Masks of the least model that still has a mask: one head of one dim in the first layer."""
+        """Masks of the smallest model that still has an attention mask: one head of one dim in the first layer."""
         keep: dict[UnitKey, Mask] = {
             (group.layer, group.kind): np.zeros(group.size, bool) for group in self.structure.groups()
         }
@@ -204,7 +204,7 @@ class SpeedProbe:
         return keep
 
     def _halves(self, costs: Sequence[SublayerCosts]) -> tuple[float, float]:
-        """What the halves of the unpruned and of the least model cost."""
+        """The costs of the unpruned and the smallest model's halves."""
         everything = {(group.layer, group.kind): np.ones(group.size, bool) for group in self.structure.groups()}
         whole, least = (
             ModelWidths.of(keep, self.structure, self.target.WIDTHS).layers_ms(costs)
@@ -251,7 +251,7 @@ class SpeedProbe:
 
         Raises:
             ChainError: the graph does not hold what was left.
-            FusionError: the target's fusions found less than the family promises.
+            FusionError: the target fused fewer nodes than the family promises.
         """
         from finegates_export.graphs.saving import keep_outputs, save_graph
         from finegates_export.graphs.writer import GraphWriter
@@ -281,6 +281,6 @@ class SpeedProbe:
 
 
 def _speedup(processes: Sequence[Rounds]) -> Interval:
-    """How many times as fast as unpruned: one over the ratio that a report states."""
+    """The speed-up over unpruned: the inverse of the ratio in reports."""
     pruned, unpruned = ([rounds[name] for rounds in processes] for name in (PRUNED, UNPRUNED))
     return process_ratio(pruned, unpruned).inverse()

@@ -20,16 +20,16 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 REFUSED = {
-    "albert": "all its layers are one set of weights: what one layer closes would be closed in every other",
+    "albert": "all its layers share one set of weights, so closing a unit in one would close it in every other",
 }
-"""Model types that are near to a family and still cannot be served, with the reason."""
+"""Model types that are close to a family but not supported, with the reason."""
 
 
 def family_of(model_type: str) -> Family:
-    """The family that serves a config's `model_type`.
+    """The family of a config's `model_type`.
 
     Raises:
-        UnsupportedError: no family does; the message lists those that exist.
+        UnsupportedError: there is none; the message lists the supported ones.
     """
     for family in FAMILIES:
         if model_type in family.model_types:

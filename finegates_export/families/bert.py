@@ -1,4 +1,4 @@
-"""BERT and the families that kept its modules: post-norm layers, biases everywhere, output projections outside."""
+"""BERT and the families that share its modules: post-norm layers, biases everywhere, output projections outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 ABSOLUTE = "absolute"
-"""The position embeddings that are added to the tokens'."""
+"""Position embeddings that are added to token embeddings."""
 
 
 class Bert(Family):
@@ -43,12 +43,12 @@ class Bert(Family):
         )
 
     def refusal(self, config: Any) -> str | None:
-        """Relative embeddings are in the weights of some models; transformers would pass over them without a word."""
+        """Some models have relative embeddings in their weights, which transformers would silently ignore."""
         kind = getattr(config, "position_embedding_type", None) or ABSOLUTE
         if kind == ABSOLUTE:
             return None
         return (
-            f"its config.json asks for position_embedding_type {kind!r}, which transformers computes no longer; "
+            f"its config.json asks for position_embedding_type {kind!r}, which transformers no longer computes; "
             f"supported is {ABSOLUTE!r}"
         )
 

@@ -1,8 +1,8 @@
 """DeBERTa v2 and v3: post-norm layers whose attention adds content-to-position and position-to-content terms.
 
-He et al., 2020. The position terms read Q and K, or linears of their own: with `share_att_key` the same linears make
-both, and a Q/K dim whose Q row (or K row) is zero is zero in all terms. Without it a dim goes only when Q's row and K's
-row are both zero.
+He et al., 2020. The position terms read Q and K, or have their own linears: with `share_att_key` the same linears make
+both, and a Q/K dim whose Q row (or K row) is zero is zero in all terms. Without it a dim is removed only if Q's row and
+K's row are both zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from finegates_export.families.bert import Bert
 from finegates_export.families.structure import AttentionMap, rows_of
 
 TERMS = {"c2p": "pos_key_proj", "p2c": "pos_query_proj"}
-"""Position terms and the linears they have where Q's and K's are not shared."""
+"""Position terms and their linears if Q's and K's are not shared."""
 
 
 class Deberta(Bert):
@@ -24,7 +24,7 @@ class Deberta(Bert):
     prefix = "deberta"
 
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
-        """Scores are scaled by the number of terms in the sum as well."""
+        """Scores are also scaled by the number of terms in the sum."""
         _ = index
         module = f"{path}.attention.self"
         head_dim = getattr(config, "attention_head_size", None) or config.hidden_size // config.num_attention_heads
@@ -46,12 +46,12 @@ class Deberta(Bert):
         )
 
     def input_names(self, config: Any) -> tuple[str, ...]:
-        """Segments where the config has any."""
+        """Segments if the config has any."""
         segments = ("token_type_ids",) if config.type_vocab_size > 0 else ()
         return ("input_ids", "attention_mask", *segments)
 
     def width_refusal(self, config: Any) -> str | None:
-        """Every reader of the residual stream must sit behind a norm that carries the gate."""
+        """Every reader of the residual stream must follow a norm that carries the gate."""
         if config.relative_attention and "layer_norm" not in (getattr(config, "norm_rel_ebd", None) or "none"):
             return "its relative position embeddings are read without a norm (norm_rel_ebd has no layer_norm)"
         if getattr(config, "conv_kernel_size", 0) > 0:

@@ -1,4 +1,4 @@
-"""What decoders share: no segments, an LM head that is not trained, sequence heads that read the last token."""
+"""What decoders share: no segments, a frozen LM head, sequence heads that read the last token."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 LM_HEAD = "lm_head"
-"""What transformers calls the linear that makes logits over the vocabulary."""
+"""transformers' name of the linear that makes logits over the vocabulary."""
 
 BY_LENGTH = ("dynamic", "longrope")
-"""Kinds of rotary scaling that choose their angles when they see the text."""
+"""Kinds of rotary scaling whose angles depend on the text."""
 
 
 class Decoder(Family):
@@ -24,7 +24,7 @@ class Decoder(Family):
     causal = True
 
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
-        """The task's own head. The LM head is the base's: tied to the embeddings or not, it stays as it is."""
+        """The task's own head. The LM head belongs to the base and stays unchanged, tied to the embeddings or not."""
         return tuple(path for path in super().head_modules(model) if path != LM_HEAD)
 
     def input_names(self, config: Any) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ class Decoder(Family):
         return ("input_ids", "attention_mask")
 
     def refusal(self, config: Any) -> str | None:
-        """Some rotary angles depend on how long a text is; a graph has one set of them."""
+        """Some rotary angles depend on the text's length, but a graph has one set of them."""
         kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
         if kind not in BY_LENGTH:
             return None

@@ -1,4 +1,4 @@
-"""DistilBERT: post-norm layers with names of their own, no segments, no pooler (Sanh et al., 2019)."""
+"""DistilBERT: post-norm layers with their own names, no segments, no pooler (Sanh et al., 2019)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ FUSED_ACTIVATIONS = ("gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh", "ge
 
 
 class Family(ABC):
-    """Structural questions about one model architecture, as method names; the answers that most share are given here.
+    """Structural questions about one model architecture, as method names; common answers are given here.
 
     Implementations are stateless; `model` is a transformers model with a task head (or a plain encoder held under
     `prefix`), without an adapter.
@@ -30,8 +30,8 @@ class Family(ABC):
     layers: str = "encoder.layer"
     """Where the encoder holds its layers."""
     causal: bool = False
-    """Whether a token reads those before it alone: a head over a whole text then reads the last token, which it tells
-    by the padding token's id, and keys and values can be cached."""
+    """Whether a token attends only to those before it: then a head over a whole text reads the last token, which it
+    finds by the padding token's id, and keys and values can be cached."""
 
     @abstractmethod
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
@@ -40,7 +40,7 @@ class Family(ABC):
         Args:
             config: the model's config.
             path: the layer's path.
-            index: its number.
+            index: the layer's number.
         """
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Family(ABC):
         """A layer's feed-forward network; see `attention`."""
 
     def structure(self, config: Any) -> Structure:
-        """Where the linears are and how they are coupled, from the config alone."""
+        """Where the linears are and how they are coupled, from only the config."""
         layers = tuple(
             LayerMap(index, self.attention(config, path, index), self.feed_forward(config, path))
             for index, path in enumerate(self.layer_paths(config))
@@ -60,7 +60,7 @@ class Family(ABC):
         return [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
 
     def make_linears(self, model: nn.Module) -> None:
-        """Turn what holds a layer's matrix otherwise into `nn.Linear`, in place; called once a model is made."""
+        """Turn other modules that hold a layer's matrix into `nn.Linear`, in place; called once per model."""
         _ = model
 
     def stored_tensors(self, model: nn.Module) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ class Family(ABC):
     def head_modules(self, model: nn.Module) -> tuple[str, ...]:
         """Paths of the modules outside the layers that are trained with the task: pooler and classifier.
 
-        The pooler belongs to the head: it reads the encoder's output and nothing of a layer depends on it.
+        The pooler belongs to the head: it reads the encoder's output, and no layer depends on it.
         """
         pooler = getattr(self.encoder(model), "pooler", None)
         own = [name for name, child in model.named_children() if name != self.prefix and [*child.parameters()]]
@@ -81,7 +81,7 @@ class Family(ABC):
         return model.get_submodule(self.prefix)
 
     def input_names(self, config: Any) -> tuple[str, ...]:
-        """The graph's inputs, named as the family's tokenizer names them; segments only where they are told apart."""
+        """The graph's inputs, named as the family's tokenizer names them; segments only if the model uses them."""
         segments = ("token_type_ids",) if getattr(config, "type_vocab_size", 0) > 1 else ()
         return ("input_ids", "attention_mask", *segments)
 
@@ -90,10 +90,10 @@ class Family(ABC):
         return int(config.max_position_embeddings)
 
     def expected_fusions(self, config: Any, attention_layers: int, feed_forward_layers: int) -> dict[str, int]:
-        """How many nodes of each class onnxruntime's CPU fusions must find.
+        """The number of nodes of each class that onnxruntime's CPU fusions must find.
 
-        One attention and one activation a layer; a norm behind (or, in pre-norm layers, before the next of) each
-        sublayer that is left.
+        One attention and one activation per layer; a norm after (or, in pre-norm layers, before the next of) each
+        remaining sublayer.
 
         Args:
             config: the model's config.
@@ -108,11 +108,11 @@ class Family(ABC):
         }
 
     def refusal(self, config: Any) -> str | None:
-        """Why a model of this family cannot be served; None where it can."""
+        """Why a model of this family is not supported; None if it is."""
         _ = config
         return None
 
     def width_refusal(self, config: Any) -> str | None:
-        """Why the residual width cannot be gated; None where it can."""
+        """Why the residual width cannot be gated; None if it can."""
         _ = config
         return None

@@ -1,7 +1,7 @@
 """GPT-2: pre-norm LayerNorm, fused c_attn, learned positions (Radford et al., 2019).
 
-Its linears are stored transposed, as `Conv1D`; they become linears when a model is made. Every query head has keys and
-values of its own.
+Its linears are stored transposed, as `Conv1D`; they become linears when a model is made. Every query head has its own
+keys and values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TRANSPOSED = ("c_attn", "c_fc", "c_proj")
-"""Linears that are stored with a row for each input."""
+"""Linears stored with one row per input."""
 
 
 class GPT2(Decoder):
@@ -57,7 +57,7 @@ class GPT2(Decoder):
         )
 
     def make_linears(self, model: nn.Module) -> None:
-        """Every `Conv1D` of transformers becomes one, its weight transposed."""
+        """Every `Conv1D` of transformers becomes a linear, with its weight transposed."""
         import torch
         from torch import nn
 
@@ -73,7 +73,7 @@ class GPT2(Decoder):
             setattr(model.get_submodule(parent), name, linear)
 
     def stored_tensors(self, model: nn.Module) -> dict[str, Tensor]:
-        """The layers' linears transposed again."""
+        """The layers' linears, transposed back."""
         tensors = dict(model.state_dict())
         for path, _ in model.named_modules():
             if path.rpartition(".")[2] in TRANSPOSED:

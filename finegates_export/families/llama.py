@@ -1,4 +1,4 @@
-"""Llama and the decoders that kept its modules: pre-norm RMSNorm, rotary embeddings, grouped queries, gated network.
+"""Llama and the decoders that share its modules: pre-norm RMSNorm, rotary embeddings, grouped queries, gated network.
 
 Touvron et al., 2023. Q and K are rotated in pairs of rows, so a Q/K unit is a pair. `gate_proj` is activated and
 `up_proj` multiplies it. Sliding windows come from outside, with the mask.
@@ -63,7 +63,7 @@ class Qwen2(Llama):
 
 
 class Qwen3(Llama):
-    """`Qwen3Model`: Llama with a norm over each head's dims behind Q and K (Yang et al., 2025)."""
+    """`Qwen3Model`: Llama with a norm over each head's dims after Q and K (Yang et al., 2025)."""
 
     name = "qwen3"
     model_types = ("qwen3",)
@@ -75,7 +75,7 @@ class Qwen3(Llama):
 
 
 class Gemma(Llama):
-    """`GemmaModel`: Llama with scaled embeddings and heads of a width of their own (Mesnard et al., 2024)."""
+    """`GemmaModel`: Llama with scaled embeddings and heads with their own width (Mesnard et al., 2024)."""
 
     name = "gemma"
     model_types = ("gemma",)

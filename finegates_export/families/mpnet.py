@@ -16,7 +16,7 @@ class MPNet(Bert):
     prefix = "mpnet"
 
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
-        """The output projection lies inside; the bias of the heads that go is left out of the sum."""
+        """The output projection lies inside; the bias of removed heads is omitted from the sum."""
         _ = index
         module = f"{path}.attention.attn"
         return AttentionMap(
@@ -32,5 +32,5 @@ class MPNet(Bert):
         )
 
     def max_length(self, config: Any) -> int:
-        """Positions start behind id 1, which the model takes for padding whatever the config says."""
+        """Positions start after id 1, which the model takes for padding regardless of the config."""
         return int(config.max_position_embeddings - 2)

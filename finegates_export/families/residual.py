@@ -1,7 +1,7 @@
 """Where a model keeps the width of its residual stream, outside the layers' gated linears.
 
-Found in the model itself and not listed by families: a norm over the hidden size is a norm of the residual stream, an
-embedding table of that width is read into it, and so on. The chain of checks would see anything that was missed.
+Found in the model itself, not listed by families: a norm over the hidden size is a norm of the residual stream, an
+embedding table of that width is read into it, and so on. The chain of checks would catch anything missed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ANSWERS = ("classifier", "out_proj", "qa_outputs", "cls_classifier", "distillation_classifier")
-"""Names of the linears whose outputs are the logits: never of the residual width, whatever their number."""
+"""Names of the linears whose outputs are logits: never the residual width, even if equal in size."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class ResidualMap:
     """The residual width outside the layers' linears, by module or parameter path."""
 
     norms: tuple[str, ...]
-    """Norms over it; the layers' own among them."""
+    """Norms over it, including the layers' own."""
     tables: tuple[str, ...]
-    """Parameters whose last axis it is: embeddings, class tokens, positions."""
+    """Parameters with it as their last axis: embeddings, class tokens, positions."""
     readers: tuple[str, ...]
     """Linears that read it."""
     writers: tuple[str, ...]
-    """Linears whose outputs it is: a width gate acts on their rows, as no norm need follow."""
+    """Linears that write it: a width gate acts on their rows, since no norm need follow."""
     convolutions: tuple[str, ...]
-    """Convolutions whose channels it is (image patches); a norm stands in front of every reader of theirs."""
+    """Convolutions that write it as channels (image patches); a norm precedes every reader of theirs."""
 
 
 def residual_map(model: nn.Module, structure: Structure) -> ResidualMap:
@@ -59,7 +59,7 @@ def residual_map(model: nn.Module, structure: Structure) -> ResidualMap:
 
 
 def _outside(model: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:
-    """Modules by path, without the layers' linears and what peft put around and into them."""
+    """Modules by path, without the layers' linears and peft's modules in and around them."""
     positions = (path for layer in structure.layers for path in layer.attention.position_linears)
     inside = (*structure.linears(), *positions)
     within = tuple(f"{path}." for path in inside)

@@ -1,4 +1,4 @@
-"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's layers, positions counted from behind the padding id."""
+"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's layers, positions counted from after the padding id."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Roberta(Bert):
     prefix = "roberta"
 
     def max_length(self, config: Any) -> int:
-        """Positions start at `pad_token_id + 1`, so that many of the table are never used."""
+        """Positions start at `pad_token_id + 1`, so that as many rows of the table are never used."""
         return int(config.max_position_embeddings - config.pad_token_id - 1)

@@ -1,6 +1,6 @@
 """The vocabulary in which a family describes a model: linears, and the units that couple them.
 
-A *unit* is what matrices share and what can be removed exactly (docs/exactness.md): a feed-forward neuron is a row of
+A *unit* is shared by matrices and can be removed exactly (docs/exactness.md): a feed-forward neuron is a row of
 `up` and a column of `down`; a V/O dim is a row of V and a column of O; a Q/K dim is a row of Q and one of K, or a pair
 of rows of each under rotary embeddings. The other side of each of these matrices reads from, or writes to, the
 residual stream.
@@ -33,11 +33,11 @@ class LinearSide:
     blocks: int = 1
     """Some families store linears fused, one block of rows each (ModernBERT's Wqkv: 3)."""
     copies: int = 1
-    """How often each head's rows are here, one behind the other: once per query head that shares the KV head."""
+    """Consecutive repeats of each head's rows: once per query head that shares the KV head."""
 
     @property
     def other(self) -> LinearSide:
-        """The opposite side of the same linear, which blocks share."""
+        """The opposite side of the same linear, shared by its blocks."""
         return LinearSide(self.linear, "column" if self.axis == "row" else "row")
 
     @property
@@ -47,7 +47,7 @@ class LinearSide:
 
     @property
     def name(self) -> str:
-        """How the side's gate vector is called in a run folder."""
+        """The name of the side's gate vector in a run folder."""
         return f"{self.linear}.{self.axis}" + (f".{self.block}" if self.blocks > 1 else "")
 
 
@@ -58,7 +58,7 @@ class UnitGroup:
     layer: int
     kind: UnitKind
     sides: tuple[LinearSide, ...]
-    """The sides that hold the units: Q and K; V and O; up, the factor where there is one, and down."""
+    """The sides that hold the units: Q and K; V and O; up, the factor if there is one, and down."""
     heads: int
     """Attention heads (KV heads where queries are grouped); 1 for the feed-forward network."""
     width: int
@@ -66,21 +66,21 @@ class UnitGroup:
     rows_per_unit: int = 1
     """2 for rotary pairs: unit u of a head is rows u and u + width of it."""
     needs_all: bool = False
-    """Whether a unit is dead only when all its sides are zero, not when any is (terms beside Q K^T read them too)."""
+    """Whether a unit is dead only if all its sides are zero, not if any is (terms beside Q K^T read them too)."""
     tied: bool = False
-    """Whether a unit goes in every head or in none (a norm over a head's dims that all of them share)."""
+    """Whether a unit is removed in all heads or in none (a norm over a head's dims, shared by all heads)."""
 
     @property
     def size(self) -> int:
-        """Units in the group."""
+        """Number of units in the group."""
         return self.heads * self.width
 
     def axes(self, side: LinearSide) -> tuple[int, int, int, int]:
-        """How the rows (or columns) of one of its sides lie: heads, copies of a head, halves of a pair, units."""
+        """The order of rows (or columns) on one of its sides: heads, copies of a head, halves of a pair, units."""
         return self.heads, side.copies, self.rows_per_unit, self.width
 
     def rows(self, side: LinearSide) -> int:
-        """Rows (or columns) that the group has on one of its sides."""
+        """Number of rows (or columns) of the group on one of its sides."""
         return self.size * self.rows_per_unit * side.copies
 
     @property
@@ -91,10 +91,10 @@ class UnitGroup:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """Where a layer's attention keeps its parts."""
+    """The parts of a layer's attention."""
 
     module: str
-    """The module that is replaced by a ragged one when the layer is shrunk."""
+    """The module that a ragged one replaces when the layer is shrunk."""
     query: LinearSide
     key: LinearSide
     value: LinearSide
@@ -107,19 +107,19 @@ class AttentionMap:
     """Query heads that share each of them."""
     kind: AttentionKind = "plain"
     scale: float | None = None
-    """What Q K^T is multiplied by; 1/sqrt(head_dim) where None."""
+    """Scale of Q K^T; None for 1/sqrt(head_dim)."""
     dropout: float = 0.0
-    """Of the attention probabilities, in training."""
+    """Dropout of the attention probabilities, in training."""
     position_linears: tuple[str, ...] = ()
     """Linears of position terms, with the same heads and dims as Q and K."""
     needs_all: bool = False
-    """See `UnitGroup`: position terms with linears of their own read Q and K too."""
+    """See `UnitGroup`: position terms with their own linears read Q and K too."""
     norms: tuple[str, ...] = ()
-    """RMSNorms over a head's dims behind Q and K, each shared by all heads: Q's, then K's."""
+    """RMSNorms over a head's dims after Q and K, each shared by all heads: Q's, then K's."""
 
     @property
     def softmax_scale(self) -> float:
-        """What Q K^T is multiplied by, whatever is left of the head."""
+        """Scale of Q K^T, regardless of what is left of the head."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
 
     @property
@@ -130,10 +130,10 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class FeedForwardMap:
-    """Where a layer's feed-forward network keeps its parts."""
+    """The parts of a layer's feed-forward network."""
 
     module: str
-    """The module that goes when no neuron is left."""
+    """The module that is replaced if no neuron is left."""
     up: LinearSide
     """Rows that are activated."""
     down: str
@@ -141,11 +141,11 @@ class FeedForwardMap:
     activation: str
     """The activation's name, as the config spells it."""
     factor: LinearSide | None = None
-    """Rows whose product with the activated ones is the neuron (gated networks)."""
+    """Rows that multiply the activated ones (gated networks)."""
 
     @property
     def down_inside(self) -> bool:
-        """Whether the module that goes holds `down` too."""
+        """Whether the replaced module holds `down` too."""
         return self.down.startswith(f"{self.module}.")
 
 
@@ -158,7 +158,7 @@ class LayerMap:
     feed_forward: FeedForwardMap
 
     def roles(self) -> dict[str, str]:
-        """The gated linears by what they do; several roles share a linear where a family stores them fused."""
+        """The gated linears by role; several roles share a linear if a family stores them fused."""
         attention, feed_forward = self.attention, self.feed_forward
         return {
             "query": attention.query.linear,
@@ -195,7 +195,7 @@ class LayerMap:
 
 @dataclass(frozen=True)
 class Structure:
-    """What gates, plan and slicing need to know about a model; weights not included."""
+    """Everything that gates, plan and slicing need to know about a model, without weights."""
 
     hidden_size: int
     layers: tuple[LayerMap, ...]
@@ -211,7 +211,7 @@ class Structure:
 
     @property
     def linear_weights(self) -> int:
-        """Elements of the layers' linear weights: the whole of which `removed` is a share."""
+        """Elements of the layers' linear weights: the total for the removed share."""
         return sum(group.unit_weights * group.size * self.hidden_size for group in self.groups())
 
 

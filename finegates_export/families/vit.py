@@ -16,7 +16,7 @@ class ViT(Family):
     prefix = "vit"
     layers = "layers"
     extra_tokens = 1
-    """Tokens in front of the patches."""
+    """Tokens before the patches."""
 
     def attention(self, config: Any, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""
@@ -44,12 +44,12 @@ class ViT(Family):
         )
 
     def input_names(self, config: Any) -> tuple[str, ...]:
-        """Pixels and nothing else: every patch is attended."""
+        """Only pixels: every patch is attended."""
         _ = config
         return ("pixel_values",)
 
     def max_length(self, config: Any) -> int:
-        """The one sequence length there is: patches and the tokens in front of them."""
+        """The only sequence length: patches and the tokens before them."""
         sides = [_pair(size) for size in (config.image_size, config.patch_size)]
         return (sides[0][0] // sides[1][0]) * (sides[0][1] // sides[1][1]) + self.extra_tokens
 

@@ -1,1 +1,1 @@
-"""Gates: their formulas, the layouts that place them, the model that carries them, the folder that keeps them."""
+"""Gates: their formulas, the layouts that place them, and the model that carries them."""

@@ -1,4 +1,4 @@
-"""LoRA through peft: attached to gated linears, saved in peft's own format, and never reloaded as zeros."""
+"""LoRA through peft: attached to gated linears, saved in peft's own format, and never silently loaded as zeros."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEFT_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class LoraSettings(Options):
-    """What a new adapter looks like."""
+    """Settings of a new adapter."""
 
     rank: int
     alpha: float
@@ -35,7 +35,7 @@ class LoraSettings(Options):
 def add_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings) -> Any:
     """Wrap the named linears with new LoRA layers; everything else is frozen by peft.
 
-    `task_type` stays unset: with it, peft would put the task head into the adapter as well.
+    `task_type` stays unset: otherwise peft would save the task head in the adapter as well.
     """
     peft = _peft()
     config = peft.LoraConfig(
@@ -58,7 +58,7 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter folder after its checks."""
+    """A checked adapter folder."""
 
     config: Any
     lora: dict[str, Any]
@@ -79,7 +79,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
     from safetensors.torch import load_file
 
     if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder} holds no adapter_config.json; a peft adapter folder is expected there")
+        raise InputError(f"{folder} holds no adapter_config.json; give a peft adapter folder")
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError(f"{folder} holds no {WEIGHTS_FILE}; save the adapter with safe_serialization=True")
     try:
@@ -107,10 +107,10 @@ def read_adapter(folder: Path) -> StoredAdapter:
 
 
 def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) -> Any:
-    """Put a stored adapter onto a model, and make sure that every tensor landed.
+    """Load a stored adapter into a model, and make sure that every tensor was used.
 
     Raises:
-        InputError: a tensor has no place in the model, or one of the model's stays at its start.
+        InputError: a tensor does not fit the model, or one of the model's keeps its initial value.
     """
     peft = _peft()
     config = stored.config
@@ -128,13 +128,13 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
         name = (missing or stray or ["any LoRA tensor"])[0]
         raise InputError(
             f"the adapter would load as zeros: {len(missing)} of the model's LoRA tensors are not in the file and "
-            f"{len(stray)} of the file's have no place (first: {name}). It was saved for other module names"
+            f"{len(stray)} of the file's do not fit (first: {name}). It was saved for other module names"
         )
     return wrapped
 
 
 class LoraWeights(NamedTuple):
-    """What LoRA adds to a linear's matrix: `scaling * b @ a`."""
+    """LoRA's addition to a linear's matrix: `scaling * b @ a`."""
 
     a: Any
     """Shape (rank, inputs)."""
@@ -149,7 +149,7 @@ def is_wrapped(module: Any) -> bool:
 
 
 def lora_weights(wrapper: Any) -> LoraWeights | None:
-    """LoRA in peft's wrapper around a linear; None where it does more than `LoraWeights` says (dropout, DoRA, ...)."""
+    """LoRA in peft's wrapper around a linear; None if it does more than `LoraWeights` (dropout, DoRA, ...)."""
     if wrapper.disable_adapters or wrapper.merged or len(wrapper.active_adapters) != 1:
         return None
     (name,) = wrapper.active_adapters

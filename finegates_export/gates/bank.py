@@ -15,9 +15,9 @@ from finegates_export.gates.layout import WIDTH_GATE, Factor, GateLayout, UnitKe
 from finegates_export.gates.products import GateProducts, Row, each_run
 
 JUST_CLOSED = 0.01
-"""How open a gate counts that is at the edge of being open; those further closed count less, down to nothing."""
+"""Openness of a gate at the edge of being open; more closed gates count less, down to 0."""
 LEAST_OPEN = 0.05
-"""A gate that was kept when the structure was settled never falls under this value, so that it stays kept."""
+"""A gate kept at settling never falls below this value, so that it stays kept."""
 
 
 class GateBank(nn.Module):
@@ -30,17 +30,17 @@ class GateBank(nn.Module):
 
     mu: Tensor
     alive: Tensor
-    """False for a gate that was closed for good when the structure was settled."""
+    """False for a gate closed for good at settling."""
     keeps_units: Tensor
-    """True for a gate on the side of a linear that holds units, False on the residual side."""
+    """True for a gate on the unit side of a linear, False on the residual side."""
     unit_weights: Tensor
-    """Weights of each unit per dim of the residual stream, in the order of the unit products."""
+    """Weights of each unit per residual dim, in the order of the unit products."""
     vector_sizes: Tensor
     """Gates of each vector, in the order of `means`."""
     side_units: Tensor
     side_residual: Tensor
     side_weights: Tensor
-    """For each side that holds units: its row of unit products, its row of residual products, its rows per unit."""
+    """For each unit side: its row of unit products, its row of residual products, its rows per unit."""
 
     def __init__(self, layout: GateLayout, structure: Structure) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class GateBank(nn.Module):
         for gate in layout.gates:
             self._spans[gate.name] = slice(start, start + gate.size)
             start += gate.size
-        # Without gates there is nothing to learn, and a distributed run would wait for a gradient that never comes.
+        # Without gates there is nothing to learn, and a distributed run would wait forever for a gradient.
         self.mu = nn.Parameter(torch.full((start,), OPEN_MU), requires_grad=start > 0)
         self.register_buffer("alive", torch.ones(start, dtype=torch.bool))
         keeps_units = torch.zeros(start, dtype=torch.bool)
@@ -74,7 +74,7 @@ class GateBank(nn.Module):
         return self.mu.numel()
 
     def values(self) -> Tensor:
-        """Evaluation gates, shape (N,): what is folded and exported."""
+        """Evaluation gates, shape (N,), as folded and exported."""
         return evaluation_gate(self.mu) * self.alive
 
     def sample(self, sigma: float, seed: int, step: int) -> Tensor:
@@ -83,22 +83,22 @@ class GateBank(nn.Module):
         return training_gate(self.mu, noise_N) * self.alive
 
     def means(self, values_N: Tensor) -> Tensor:
-        """The mean over each gate vector of something that every gate has; one number a vector."""
+        """The mean over each gate vector of a value per gate; one number per vector."""
         return self._vectors.sums(self._vectors(values_N)) / self.vector_sizes
 
     def scales(self, gates_N: Tensor) -> dict[LinearSide, Tensor]:
-        """What to multiply each gated side of a linear by, given all gates; blocks of a fused linear side by side."""
+        """What to multiply each gated side of a linear by, given all gates; blocks of a fused linear in a row."""
         return self._scales.by_key(self._scales(gates_N))
 
     def width(self, gates_N: Tensor) -> Tensor | None:
-        """The gates of the residual width, shape (R,); None where it is not gated."""
+        """The gates of the residual width, shape (R,); None if it is not gated."""
         return gates_N[self._spans[WIDTH_GATE]] if self.layout.has_width else None
 
     @torch.no_grad()
     def open_width(self) -> tuple[int, ...] | None:
-        """The dims of the residual width that evaluation leaves open; None where all are, or none is gated.
+        """The residual dims that are open in evaluation; None if all are, or without a width gate.
 
-        Where every one is closed the first stands for them, with nothing but zeros in it.
+        If all are closed, the first one is kept, holding only zeros.
         """
         width_R = self.width(self.values())
         if width_R is None or bool((width_R > 0).all()):
@@ -106,14 +106,14 @@ class GateBank(nn.Module):
         return tuple(int(dim) for dim in width_R.nonzero()[:, 0]) or (0,)
 
     def unit_products(self, gates_N: Tensor) -> dict[UnitKey, Tensor]:
-        """Per unit group the joint value of all gates that keep a unit, shape (U,)."""
+        """Per unit group, the joint value of all gates that keep a unit, shape (U,)."""
         return self._units.by_key(self._units(gates_N))
 
     def kept_share(self, gates_N: Tensor) -> Tensor:
-        """The share of the layers' linear weights that gates keep; a weight counts once, whoever closes it.
+        """The share of the layers' linear weights that gates keep; a weight counts once, whichever gate closes it.
 
-        Every matrix is cut along the side that holds units (all gates of the unit must be open) and scaled along
-        its residual side. With open probabilities in place of gates this is the expected share, differentiable.
+        Every matrix is cut along its unit side (all gates of the unit must be open) and scaled along
+        its residual side. With open probabilities instead of gates, this is the expected share, differentiable.
         """
         if not self.layout.units:
             return torch.ones((), device=self.mu.device)
@@ -132,7 +132,7 @@ class GateBank(nn.Module):
         if not self.layout.units:
             return 0.0
         gates_N = self.values()
-        # In whole numbers: a share of many weights is more than float32 counts.
+        # In integers: float32 cannot count that many weights exactly.
         kept = ((self._units(gates_N) > 0) * self.unit_weights).sum()
         width_R = self.width(gates_N)
         kept = kept * (self.structure.hidden_size if width_R is None else (width_R > 0).sum())
@@ -142,42 +142,42 @@ class GateBank(nn.Module):
     def nominal_share(self) -> float:
         """The share of weights behind a closed gate, matrix by matrix.
 
-        More than `closed_share` where gates close on residual sides: other layers need those dims, so none can be cut.
+        Exceeds `closed_share` where gates close residual sides: other layers need those dims, so none can be cut.
         """
         return max(0.0, 1.0 - float(self.kept_share((self.values() > 0).float())))
 
     @torch.no_grad()
     def unit_scores(self) -> dict[UnitKey, Tensor]:
-        """How open each unit is, shape (U,): its least open gate, not cut off at 0 or 1, so that it ranks them all.
+        """How open each unit is, shape (U,): its least open gate, not clamped to [0, 1], so that units can be ranked.
 
-        Never negative, and small for every closed gate, so that none of them outweighs an open one. Not the product: a
-        unit behind two gates (its head's and its own) would rank below an equally open one behind a single gate.
+        Never negative, and small for every closed gate, so that none outweighs an open one. Not the product: a unit
+        with two gates (its head's and its own) would rank below an equally open one with a single gate.
         """
         open_N = self.mu + 0.5
         openness_N = (open_N.clamp(min=0.0) + JUST_CLOSED * open_N.clamp(max=0.0).exp()) * self.alive
         return self.unit_least(openness_N)
 
     def unit_least(self, values_N: Tensor) -> dict[UnitKey, Tensor]:
-        """Per unit group the least of something over all gates that keep a unit, shape (U,)."""
+        """Per unit group, the least value over all gates that keep a unit, shape (U,)."""
         return self._units.by_key(self._units.least(values_N))
 
     @torch.no_grad()
     def width_scores(self) -> Tensor | None:
-        """How open each dim of the residual width is, shape (R,), not cut off on either side; None without the gate."""
+        """How open each dim of the residual width is, shape (R,), not clamped; None without the gate."""
         return self.width(torch.where(self.alive, self.mu + 0.5, CLOSED_MU))
 
     @torch.no_grad()
     def settle(self, keep: dict[UnitKey, Tensor], width: Tensor | None = None) -> None:
-        """Close for good every unit that is not kept, and lift the kept ones so that none of them dies later.
+        """Close every unit that is not kept for good, and lift the kept ones so that none of them closes later.
 
         Args:
-            keep: per unit group a boolean tensor of shape (U,).
+            keep: per unit group, a boolean tensor of shape (U,).
             width: boolean, shape (R,): which dims of a gated residual width are kept.
         """
         for key, factors in self.layout.units.items():
             kept_U = keep[key].to(self.mu.device)
             for factor in factors:
-                # A gate over several units (a head's, or one that heads share) closes when all of them go.
+                # A gate over several units (a head's, or one that heads share) closes if all of them go.
                 kept_gates = kept_U.view(-1, factor.repeat).any(dim=1)
                 if factor.times > 1:
                     kept_gates = kept_gates.view(-1, factor.times, factor.run).any(dim=1).flatten()
@@ -245,7 +245,7 @@ class GateBank(nn.Module):
         return (span.stop - span.start) // factor.joined * factor.times * factor.repeat
 
     def _count_sides(self) -> None:
-        """What a unit weighs, and for every side that holds units which unit row and which residual row it has."""
+        """Weights per unit, and for every unit side its unit row and its residual row."""
         unit_rows = {key: row for row, key in enumerate(self._units.keys)}
         residual_rows = {factors: row for row, factors in enumerate(self._residual.keys)}
         groups = {(group.layer, group.kind): group for group in self.structure.groups()} if unit_rows else {}

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPEN_MU = 0.5
-"""The smallest `mu` whose evaluation gate is exactly 1: a gate starts here, where noise gives it a gradient."""
+"""The smallest `mu` with an evaluation gate of exactly 1: gates start here, where noise gives them a gradient."""
 CLOSED_MU = -1.0
-"""The `mu` written for a gate that was closed for good; its evaluation gate is exactly 0."""
+"""The `mu` of a gate that was closed for good; its evaluation gate is exactly 0."""
 
 
 def evaluation_gate(mu_N: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def evaluation_gate(mu_N: Tensor) -> Tensor:
 
 
 def training_gate(mu_N: Tensor, noise_N: Tensor) -> Tensor:
-    """The stochastic gate of one step: clamp(mu + 0.5 + eps, 0, 1), with eps ~ N(0, sigma_noise^2) handed in."""
+    """The stochastic gate of one step: clamp(mu + 0.5 + eps, 0, 1), with eps ~ N(0, sigma_noise^2) as an argument."""
     return (mu_N + 0.5 + noise_N).clamp(0.0, 1.0)
 
 
@@ -37,7 +37,7 @@ def open_probability(mu_N: Tensor, sigma: float) -> Tensor:
 def gate_noise(size: int, sigma: float, seed: int, step: int) -> Tensor:
     """Noise for all gates of one step, on the CPU.
 
-    It depends on `seed` and `step` alone, so every process of a distributed run and every resumed run draws the same.
+    It depends only on `seed` and `step`, so every process of a distributed run and every resumed run draws the same.
 
     Args:
         size: number of gates.

@@ -1,11 +1,10 @@
-"""A linear, LoRA and gates in one node of the backward pass.
+"""A linear with LoRA and gates as one node of the backward pass.
 
     y = diag(w_r) (W0 + s W_B W_A) diag(w_c) x + w_r b
 
-Gates are multiplied into the matrices, as a rule smaller than what a batch sends through them, and afresh in the
-backward pass; from the forward pass nothing is kept but x, y and W_A x. They tell the gates' gradients too: summed
-over tokens, `x * dL/dx` is `w_c * dL/dw_c`, and `y * dL/dy` is `w_r * dL/dw_r`, so that no gradient of W0's size is
-computed for them.
+Gates are multiplied into the matrices, which are usually smaller than a batch's activations, and again in the backward
+pass; the forward pass saves only x, y and W_A x. These give the gates' gradients too: summed over tokens, `x * dL/dx`
+is `w_c * dL/dw_c`, and `y * dL/dy` is `w_r * dL/dw_r`, so that no gradient of W0's size is computed for them.
 
 Shapes: T tokens of all rows, I inputs, O outputs, R rank of LoRA.
 """
@@ -26,7 +25,7 @@ from finegates_export.gates.multiply import gate_gradient
 
 @dataclass(frozen=True)
 class LinearWeights:
-    """What a linear multiplies by and adds."""
+    """A linear's weight and bias."""
 
     weight: Tensor
     """Shape (O, I)."""
@@ -36,14 +35,14 @@ class LinearWeights:
 
 
 def weights_of(module: Any) -> LinearWeights | None:
-    """The weights of a linear or of peft's wrapper around one; None where they are not all that it does."""
+    """The weights of a linear or of peft's wrapper around one; None if it does more than apply them."""
     lora = None
     if is_wrapped(module):
         lora = lora_weights(module)
         if lora is None:
             return None
         module = module.base_layer
-    # A quantized linear's class is often made from this one, with a forward of its own.
+    # A quantized linear is often a subclass with its own forward.
     if type(module).forward is not nn.Linear.forward:
         return None
     if lora is not None and lora.a.dtype != module.weight.dtype:
@@ -52,17 +51,17 @@ def weights_of(module: Any) -> LinearWeights | None:
 
 
 def gated_linear(x: Tensor, weights: LinearWeights, column_I: Tensor | None, row_O: Tensor | None) -> Tensor:
-    """A linear under its gates, shape (..., O), in autocast's precision where that is on, else in the weight's.
+    """A linear under its gates, shape (..., O), in autocast's precision if it is on, else in the weight's.
 
     Args:
         x: shape (..., I).
         weights: the linear's, and LoRA's if it has one.
-        column_I: gates of the inputs, products of clamped gates; None leaves the inputs as they are.
+        column_I: gates of the inputs, products of clamped gates; None leaves the inputs unchanged.
         row_O: gates of the outputs, likewise.
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.weight.dtype
-    # The node below hands the gates their whole gradient, what goes through bias and LoRA included.
+    # The node below gives the gates their whole gradient, including that through bias and LoRA.
     column, row = (None if gates is None else gates.detach() for gates in (column_I, row_O))
     bias_O = None if weights.bias is None else _times(weights.bias, row).to(dtype)
     a_RI = b_RO = None
@@ -95,7 +94,7 @@ class _GatedLinear(torch.autograd.Function):
             y_TO.addmm_(x_TR, b_RO)
         ctx.dtype = dtype
         y_kept = y_TO if ctx.needs_input_grad[6] else None
-        # x before its cast, which the linears that read it share.
+        # x before its cast, shared by the linears that read it.
         ctx.save_for_backward(x_TI, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_kept)
         return y_TO
 

@@ -2,8 +2,8 @@
 
     y = w_r * ( (W0 + s W_B W_A) (w_c * x) + b )
 
-Whatever module stands at the linear's path, a plain linear or peft's wrapper around one, gets another `forward`, so
-LoRA lies inside the gates and peft's own file format is untouched. Norms are gated by hooks.
+The module at a linear's path, plain or wrapped by peft, gets a new `forward`, so LoRA lies inside the gates and peft's
+file format is unchanged. Norms are gated by hooks.
 
 Shapes: B batch, S sequence, D features.
 """
@@ -32,7 +32,7 @@ class GatedModel(nn.Module):
         layout: `matrix`, `coupled` or `none`.
         width: gate the residual width too (coupled layout).
         noise_sigma: standard deviation of the gate noise in training.
-        seed: where the noise starts.
+        seed: seed of the noise.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class GatedModel(nn.Module):
         """Run the model under its gates.
 
         Args:
-            step: the optimizer step; given in training it draws that step's noise, without it gates are evaluated.
-            inputs: what the model's own forward takes.
+            step: the optimizer step, which draws its noise in training; without it, evaluation gates are used.
+            inputs: inputs of the model's own forward.
         """
         noisy = self.training and step is not None and self.noise_sigma > 0
         gates_N = self.gates.sample(self.noise_sigma, self.seed, step or 0) if noisy else self.gates.values()
         self._scales = self.gates.scales(gates_N)
         self._width = self.gates.width(gates_N)
         if self._width is not None:
-            # The noise moves the gate, not the statistics: they are those of the model that is exported.
+            # Noise moves the gate, not the statistics, which are those of the exported model.
             evaluated = self.gates.width(self.gates.values())
             self._open = evaluated > 0 if evaluated is not None else None
         return self.model(**inputs)
 
     def detach_gates(self) -> nn.Module:
-        """Take the gates off and hand the inner model back; the gates' values stay readable."""
+        """Remove the gates and return the inner model; the gates' values stay readable."""
         for handle in self._handles:
             handle.remove()
         for linear in self._gated:

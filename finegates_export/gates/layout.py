@@ -1,11 +1,11 @@
 """Which gates exist, on which linears they act, and which units they keep.
 
-Two layouts and the empty one, for every family alike:
+Two layouts and an empty one, the same for every family:
 
-- **matrix** (the paper): a row gate and a column gate on every gated linear; a linear stored fused has one column gate
-  and a row gate for each of its blocks;
+- **matrix** (the paper): a row gate and a column gate on every gated linear; a fused linear has one column gate and a
+  row gate for each of its blocks;
 - **coupled**: one gate per unit that two matrices share, so that a closed gate removes a row of one and a column of
-  the other: feed-forward neurons, V/O dims, Q/K dims (or rotary pairs), whole heads, and by option the residual width;
+  the other: feed-forward neurons, V/O dims, Q/K dims (or rotary pairs), whole heads, and optionally the residual width;
 - **none**: no gates, for the unpruned model.
 """
 
@@ -35,37 +35,37 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class Factor:
-    """A gate vector as it enters a product."""
+    """A gate vector as a factor of a product."""
 
     gate: str
     repeat: int = 1
-    """Each element stands for so many in a row: a head's gate for its dims."""
+    """Repeats of each element: a head's gate for its dims."""
     run: int = 0
-    """How many gates make a run: those of a head's dims (or rotary pairs), where the next two count runs."""
+    """Gates per run: a head's dims (or rotary pairs), if the next two count runs."""
     joined: int = 1
-    """So many runs, one behind the other, enter as one that is open while any of them is: a unit's rows as the unit."""
+    """Consecutive runs joined into one that is open while any of them is: a unit's rows as the unit."""
     times: int = 1
-    """Each run enters so many times, one behind the other: a unit's gate for each of its rows."""
+    """Consecutive repeats of each run: a unit's gate for each of its rows."""
 
 
 @dataclass(frozen=True)
 class GateLayout:
-    """The gate vectors of a model and what they do."""
+    """The gate vectors of a model and their effect."""
 
     name: LayoutName
     gates: tuple[GateSpec, ...]
     scales: dict[LinearSide, tuple[Factor, ...]]
-    """What each gated side of a linear is multiplied by: the product of these factors."""
+    """Factors whose product multiplies each gated side of a linear."""
     units: dict[UnitKey, tuple[Factor, ...]]
-    """What must be open for a unit to stay: all of these factors."""
+    """Factors that must all be open for a unit to stay."""
     any_keeps: frozenset[UnitKey] = field(default_factory=frozenset)
-    """Units that stay while any of their factors is open."""
+    """Groups whose units stay while any of their factors is open."""
     norms: tuple[str, ...] = ()
     """Norms that the width gate acts on."""
 
     @property
     def size(self) -> int:
-        """Gate parameters in all."""
+        """Total number of gates."""
         return sum(gate.size for gate in self.gates)
 
     @property
@@ -80,7 +80,7 @@ def build_layout(name: str, structure: Structure, residual: ResidualMap | None =
     Args:
         name: matrix, coupled or none.
         structure: the model's linears and units.
-        residual: where the residual width is, to gate it too; coupled layout alone.
+        residual: where the residual width is, to gate it too; only for the coupled layout.
 
     Raises:
         UnsupportedError: an unknown layout name, or a width gate in another layout than coupled.
@@ -138,10 +138,10 @@ def _coupled(structure: Structure, residual: ResidualMap | None) -> GateLayout:
 
 
 def _acting_sides(group: UnitGroup) -> tuple[LinearSide, ...]:
-    """A coupled gate acts once: on Q's rows (K's where queries share a KV head), on O's columns, on down's columns.
+    """A coupled gate acts once: on Q's rows (K's if queries share a KV head), on O's columns, on down's columns.
 
-    On Q's and K's where something reads both. A norm behind Q and K is such a reader: it takes back what a gate does to
-    all of a head's dims alike, but not what it does to one of them, and what is folded in front of it is exact.
+    It acts on both Q's and K's rows if something reads both, such as a norm after Q and K: that undoes a gate on all
+    dims of a head, but not on a single dim, and folding before it is exact.
     """
     if group.kind == "qk":
         return group.sides if group.needs_all else group.sides[-1:] if group.sides[0].copies > 1 else group.sides[:1]
@@ -149,7 +149,7 @@ def _acting_sides(group: UnitGroup) -> tuple[LinearSide, ...]:
 
 
 def _unit_of_rows(group: UnitGroup, side: LinearSide) -> Factor:
-    """A side's row gates as they keep units: a unit is there while any of its rows is."""
+    """A side's row gates as they keep units: a unit stays while any of its rows does."""
     joined = side.copies * group.rows_per_unit * (group.heads if group.tied else 1)
     if joined == 1:
         return Factor(side.name)
@@ -157,10 +157,10 @@ def _unit_of_rows(group: UnitGroup, side: LinearSide) -> Factor:
 
 
 def _spread(gate: str, group: UnitGroup, times: int) -> Factor:
-    """A coupled gate, each head's run of units so many times."""
+    """A coupled gate, with each head's run of units repeated."""
     return Factor(gate, run=group.width, times=times) if times > 1 else Factor(gate)
 
 
 def residual_factors(layout: GateLayout, side: LinearSide) -> tuple[Factor, ...]:
-    """The gates on the residual side of a unit's linear; empty where the layout leaves that side open."""
+    """The gates on the residual side of a unit's linear; empty if the layout does not gate that side."""
     return (Factor(WIDTH_GATE),) if layout.has_width else layout.scales.get(side.other, ())

@@ -1,9 +1,8 @@
-"""A tensor times its gates, with the backward pass that remembers least.
+"""A tensor times its gates, with the backward pass that saves the least.
 
 The gradient of a product needs both factors. Saving the ungated tensor would keep a copy of nearly every activation
-that nothing else reads. What comes out is read, and mostly saved, by whatever stands behind the gate; divided by the
-gate it is what went in. Where a gate is 0 that cannot be told, and need not be: the clamp that closed it hands no
-gradient on.
+that nothing else reads. The output is read, and mostly saved, by the next operation; divided by the gate it is the
+input. Where a gate is 0 the input is unknown, but not needed: the clamp that closed the gate passes no gradient.
 
 Shapes: D gates; any number of leading axes.
 """
@@ -47,7 +46,7 @@ class _Product(torch.autograd.Function):
 
 
 def gate_gradient(y: Tensor, gradient: Tensor, gates_D: Tensor) -> Tensor:
-    """The gradient of gates, shape (D,), from anything that they were multiplied into and its gradient, (..., D)."""
+    """The gradient of gates, shape (D,), from a tensor that they were multiplied into and its gradient, (..., D)."""
     # The sum itself runs in float32; asking for it as the result takes twice as long.
     total_D = (y * gradient).flatten(end_dim=-2).sum(0).to(gates_D.dtype)
     return torch.where(gates_D > 0, total_D / gates_D, 0.0)

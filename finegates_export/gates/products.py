@@ -1,9 +1,9 @@
-"""Products of gates, all of a model's at once.
+"""All products of a model's gates at once.
 
-Which gates a product multiplies is looked up once, when the model is made. A step then costs one gather and one
-multiplication per factor, however many layers there are.
+The gates of each product are looked up once, when the model is made. A step then costs one gather and one
+multiplication per factor, for any number of layers.
 
-Shapes: N gates, P elements of all rows, F factors of the row that has the most, R rows.
+Shapes: N gates, P elements of all rows, F factors of the row with the most, R rows.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Join = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One vector of products: parts of equal size, one behind the other."""
+    """One vector of products: consecutive parts of equal size."""
 
     parts: tuple[tuple[Factor, ...], ...]
-    """What each part multiplies; a part without factors is ones."""
+    """The factors of each part; a part without factors is ones."""
     size: int
     """Elements of a part."""
     any_keeps: bool = False
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def length(self) -> int:
-        """Elements in all."""
+        """Total number of elements."""
         return len(self.parts) * self.size
 
 
@@ -45,20 +45,20 @@ class GateProducts(nn.Module, Generic[Key]):
 
     Args:
         rows: the rows by key.
-        spans: where each gate vector lies in the flat one.
+        spans: the place of each gate vector in the flat one.
         gates: length of the flat one, N.
     """
 
     index: Tensor
-    """Which gate each factor is, shape (F * P,); behind the N gates follow the two constants, then the joined ones."""
+    """The gate of each factor, shape (F * P,); after the N gates come the two constants, then the joined gates."""
     joined: Tensor
-    """Gates that enter joined, shape (most of them that are one, joined ones); the shorter ones end with zeros."""
+    """Members of joined gates, shape (most members, joined gates); shorter ones are padded with zeros."""
     any_keeps: Tensor
-    """True for the elements of rows that any factor keeps, shape (P,)."""
+    """True for elements kept by any factor, shape (P,)."""
 
     def __init__(self, rows: Mapping[Key, Row], spans: Mapping[str, slice], gates: int) -> None:
         super().__init__()
-        # Rows of one length lie together, so that a sum over each of them is one operation per length.
+        # Rows of one length are adjacent, so that summing each is one operation per length.
         self.keys = sorted(rows, key=lambda key: rows[key].length)
         self.lengths = [rows[key].length for key in self.keys]
         index = _Index(spans, gates)
@@ -81,13 +81,13 @@ class GateProducts(nn.Module, Generic[Key]):
         self.register_buffer("any_keeps", torch.cat([torch.empty(0, dtype=torch.bool), *kept]), persistent=False)
 
     def forward(self, gates_N: Tensor) -> Tensor:
-        """The products, shape (P,): of gates as they are, of open probabilities the probability that a unit is open."""
+        """The products, shape (P,); of open probabilities, the probability that a unit is open."""
         entering = self._entering(gates_N, 1.0, either)
         product_P = reduce(torch.mul, entering)
         return torch.where(self.any_keeps, either(torch.stack(entering)), product_P) if self._any else product_P
 
     def least(self, openness_N: Tensor) -> Tensor:
-        """The least factor in place of the product, and the greatest in place of "any"; shape (P,)."""
+        """The least factor instead of the product, and the greatest instead of "any"; shape (P,)."""
         entering = self._entering(openness_N, torch.inf, _most)
         least_P = reduce(torch.minimum, entering)
         return torch.where(self.any_keeps, _most(torch.stack(entering)), least_P) if self._any else least_P
@@ -113,7 +113,7 @@ class GateProducts(nn.Module, Generic[Key]):
 
 
 class _Index:
-    """Positions in the flat vector and behind it."""
+    """Positions in and after the flat vector."""
 
     def __init__(self, spans: Mapping[str, slice], gates: int) -> None:
         self._spans = spans
@@ -123,7 +123,7 @@ class _Index:
         self._joined: list[Tensor] = []
 
     def of(self, factor: Factor) -> Tensor:
-        """Where each element of a factor is found."""
+        """The position of each element of a factor."""
         span = self._spans[factor.gate]
         own = torch.arange(span.start, span.stop)
         if factor.joined > 1:
@@ -131,7 +131,7 @@ class _Index:
         return each_run(own, factor.run, factor.times).repeat_interleave(factor.repeat)
 
     def joined(self) -> Tensor:
-        """The gates of all joined ones that were asked for, shape (most of them that are one, joined ones)."""
+        """The members of all joined gates, shape (most members, joined gates)."""
         most = max(map(len, self._joined), default=0)
         padded = [nn.functional.pad(gates, (0, 0, 0, most - len(gates)), value=self.zero) for gates in self._joined]
         return torch.cat([torch.empty(most, 0, dtype=torch.int64), *padded], 1)
@@ -146,12 +146,12 @@ class _Index:
 
 
 def each_run(gates: Tensor, width: int, times: int) -> Tensor:
-    """Each run of gates so many times, one behind the other: from one per unit of a head to one per row."""
+    """Repeat each run of gates: from one per unit of a head to one per row."""
     return gates if times == 1 else gates.view(-1, 1, width).expand(-1, times, -1).reshape(-1)
 
 
 def either(gates: Tensor) -> Tensor:
-    """Open while any is; of open probabilities the probability of that."""
+    """Open while any is open; for open probabilities, the probability of that."""
     return 1.0 - reduce(torch.mul, (1.0 - gates).unbind())
 
 

@@ -1,4 +1,4 @@
-"""The width gate's norm: statistics over the dims that stay, so that the others can go.
+"""The width gate's norm: statistics over the open dims, so that the others can be removed.
 
 Closing a dim of the residual stream changes what LayerNorm divides by; with the statistics taken over the open dims,
 in training as in evaluation, the narrower model's ordinary LayerNorm computes the same.
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 
 def norm_over_open_dims(x_BSD: Tensor, norm: Any, open_D: Tensor) -> Tensor:
-    """LayerNorm over the open dims; closed dims come out as the norm's bias, for the gate to close.
+    """LayerNorm over the open dims; closed dims are left at the norm's bias, for the gate to close.
 
     Args:
         x_BSD: the norm's input; any number of leading axes.
         norm: an `nn.LayerNorm`, for its affine parameters and eps.
-        open_D: which dims count.
+        open_D: the dims that count.
     """
     kept_D = open_D.to(x_BSD.dtype)
     count = kept_D.sum().clamp(min=1.0)
@@ -32,11 +32,11 @@ def norm_over_open_dims(x_BSD: Tensor, norm: Any, open_D: Tensor) -> Tensor:
 
 
 class OpenDimsNorm(nn.Module):
-    """A folded norm of a model whose width was gated: the affine parameters hold the gate.
+    """A folded norm of a model with gated width: the affine parameters include the gate.
 
     Args:
         norm: an `nn.LayerNorm`, gate folded in.
-        open_D: which dims its statistics run over.
+        open_D: the dims that its statistics use.
     """
 
     open_D: Tensor  # noqa: N815  # a shape suffix

@@ -1,4 +1,4 @@
-"""How wide a decoder's cache is: of the unpruned model, and of a shrunk one."""
+"""The cache layout of an unpruned and of a shrunk decoder."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     W = diag(w_r) (W0 + s W_B W_A) diag(w_c)        b = w_r * b
 
 LoRA is merged first, by peft's own `merge` (right for rsLoRA, rank patterns, LoRA biases and DoRA too), then gated.
-Evaluation gates are fractional: they are folded as they are, not rounded.
+Evaluation gates may be fractional: they are folded without rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finegates_export.gates.width import OpenDimsNorm
 
 @torch.no_grad()
 def fold(gated: GatedModel) -> nn.Module:
-    """Fold a gated model into a plain one, in place: the gated model is used up.
+    """Fold a gated model into a plain one, in place; the gated model is consumed.
 
     Returns:
         The transformers model; its linears are plain again and hold the folded weights.
@@ -54,7 +54,7 @@ def fold(gated: GatedModel) -> nn.Module:
 
 
 def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
-    """The width gate into a norm's affine parameters; a norm with closed dims counts the open ones alone."""
+    """Fold the width gate into a norm's affine parameters; a norm with closed dims uses only the open ones."""
     norm: Any = model.get_submodule(path)
     _multiply(norm.weight, width_R)
     if norm.bias is not None:
@@ -66,5 +66,5 @@ def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
 
 
 def _multiply(parameter: torch.Tensor, scale: torch.Tensor) -> None:
-    """Into new memory: the old may belong to a base that other runs are folded onto (families/shared_base.py)."""
+    """Into new memory: the old may belong to a base shared with other runs (families/shared_base.py)."""
     parameter.data = parameter * scale

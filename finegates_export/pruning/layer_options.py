@@ -1,8 +1,8 @@
-"""What one layer can be: every (heads, Q/K width, V width) and every feed-forward width, with its value and its cost.
+"""The options of one layer: every (heads, Q/K width, V width) and every feed-forward width, with value and cost.
 
-Values are summed scores of the units that stay. Costs are whatever the budget is counted in: weights, milliseconds.
+Values are summed scores of kept units. Costs are in the budget's unit: weights or milliseconds.
 
-A unit whose score is negative was closed for good: no option has it.
+A unit with a negative score was closed for good: no option has it.
 
 Shapes: h heads, d units per head, n numbers of heads from 1, q and v allowed widths.
 """
@@ -24,19 +24,19 @@ Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 TIE = 1e-9
-"""Of an attention's value: gains that differ by less differ by rounding."""
+"""Share of an attention's value: smaller differences in gain are rounding."""
 WHOLE_HEADS = 2**31
-"""A multiple that no head has: a head stays as wide as it is, or goes."""
+"""A multiple that no head has: a head keeps its width or is removed."""
 
 
 class Costs(Protocol):
-    """What a layer's sublayers cost at given widths; arrays broadcast against each other."""
+    """The cost of a layer's sublayers at given widths; arrays broadcast against each other."""
 
     def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
-        """Cost of an attention with so many heads, Q/K dims and V/O dims a head."""
+        """Cost of an attention with this many heads, Q/K dims and V/O dims per head."""
 
     def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
-        """Cost of a feed-forward network with so many neurons; 0 at 0."""
+        """Cost of a feed-forward network with this many neurons; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Choice:
 
 
 class LayerOptions:
-    """The options of one layer, as tables that make choosing at a price a few array operations.
+    """The options of one layer, as tables that allow choosing at a price with a few array operations.
 
     Args:
         structure: the model's units.
         index: the layer.
-        scores: per unit group how much each unit is worth, shape (units,).
+        scores: value of each unit per unit group, shape (units,).
         widths: the widths to choose among.
-        costs: what they cost.
+        costs: their costs.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class LayerOptions:
         return Choice(int(n) + 1, int(self.qk_widths[q]), int(self.vo_widths[v]), ffn)
 
     def dearest_tie(self, choice: Choice, price: float, rest: float) -> Choice:
-        """Of the options that gain as much as the chosen one: that whose heads cost most, and fit.
+        """Of the options with equal gain, the one with the most expensive heads that fit.
 
         Args:
-            choice: what was chosen.
-            price: at this price.
-            rest: what another option may cost more.
+            choice: the chosen option.
+            price: the price.
+            rest: how much more another option may cost.
         """
         gain_nqv = self._head_value_nqv - price * self._head_cost_nqv
         least = max(0.0, float(gain_nqv.max())) - TIE * float(self._head_value_nqv.max(initial=0.0))
@@ -134,7 +134,7 @@ class LayerOptions:
         return Choice(int(n) + 1, int(self.qk_widths[q]), int(self.vo_widths[v]), choice.ffn)
 
     def cost(self, choice: Choice) -> float:
-        """What the option costs."""
+        """The cost of an option."""
         return self._attention_cost(choice.heads, choice.qk, choice.vo) + self._neurons_cost(choice.ffn)
 
     def masks(self, choice: Choice) -> dict[UnitKey, Mask]:
@@ -157,12 +157,12 @@ class LayerOptions:
         return int(self.ffn_widths[at + 1]), value, cost
 
     def narrower_network(self, choice: Choice, saving: float) -> int | None:
-        """The widest feed-forward network that saves at least so much; None where none does."""
+        """The widest feed-forward network that saves at least this much; None if there is none."""
         fits = self.ffn_widths[self._ffn_cost <= self._neurons_cost(choice.ffn) - saving]
         return int(fits[-1]) if fits.size else None
 
     def wider_heads(self, choice: Choice) -> list[tuple[float, str, int]]:
-        """What the next wider Q/K or V/O width of the heads that stay adds to the cost: cost, field, width."""
+        """The extra cost of the next wider Q/K or V/O width of the kept heads: cost, field, width."""
         steps = []
         for kind, widths in (("qk", self.qk_widths), ("vo", self.vo_widths)):
             wider = widths[widths > getattr(choice, kind)]
@@ -176,7 +176,7 @@ class LayerOptions:
 
     @property
     def neuron_cost(self) -> float:
-        """What the first step of the feed-forward width costs."""
+        """The cost of the first step of the feed-forward width."""
         return float(self._ffn_cost[1] - self._ffn_cost[0])
 
     def _attention_cost(self, heads: int, qk: int, vo: int) -> float:
@@ -195,13 +195,13 @@ class LayerOptions:
         return np.where(widths[None, :] > self._most(kind)[:, None], -np.inf, values)
 
     def _most(self, kind: str) -> Sizes:
-        """How wide the n best heads can still be, shape (n,): as wide as the narrowest of them."""
+        """Possible widths of the n best heads, shape (n,): that of the narrowest of them."""
         scores_hd = self._qk_hd if kind == "qk" else self._vo_hd
         return np.minimum.accumulate((scores_hd >= 0).sum(1)[self._head_order])
 
 
 def _of_heads(scores: Scores, group: UnitGroup) -> Scores:
-    """Scores by head; units that go in every head or in none are worth their mean, closed for good where all are."""
+    """Scores by head; units shared by all heads get their mean, closed for good if all are."""
     scores_hd = scores.reshape(group.heads, group.width)
     if not group.tied:
         return scores_hd

@@ -1,4 +1,4 @@
-"""How much weight each unit carries: the ranking of those who prune by magnitude."""
+"""The magnitude of each unit's weights: the ranking of magnitude pruning."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from finegates_export.pruning.planner import rows_of_side
 
 
 def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
-    """Per unit group the L2 norm of each unit's rows and columns together, shape (units,).
+    """Per unit group, the L2 norm of each unit's rows and columns together, shape (units,).
 
     Args:
-        model: a plain model; adapters count where they are merged into the weights.
+        model: a plain model; adapters count only if merged into the weights.
         structure: where its linears are.
     """
     scores: dict[UnitKey, Scores] = {}

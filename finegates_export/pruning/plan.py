@@ -1,6 +1,6 @@
-"""What goes, what stays, and why. Slicing decides nothing: every decision is in the plan, which `planner` makes.
+"""What is removed, what is kept, and why. Slicing decides nothing: every decision is in the plan made by `planner`.
 
-Heads of one layer are padded to the widest of them with dead dims, which stay as zeros.
+Heads of one layer are padded to the widest of them with dead dims, kept as zeros.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class AttentionPlan:
     heads: Dims
     """Kept heads, by their old numbers; empty: the sublayer is a constant."""
     qk: tuple[Dims, ...]
-    """Per kept head its kept Q/K dims, by their old numbers within the head; equally many each.
+    """Per kept head, its kept Q/K dims by their old numbers within the head; the same number for each.
 
     Under rotary embeddings the first halves of the kept pairs come first, then their second halves.
     """
     vo: tuple[Dims, ...]
     """The same for V/O dims."""
     constants: Dims
-    """Removed V/O dims whose V row is a bias alone, by their rows in V: what O makes of them goes into its bias."""
+    """Removed V/O dims whose V row is only a bias, by their rows in V; O's product with it is folded into O's bias."""
     padding: int
-    """Dead Q/K and V/O dims that stay as zeros so that the heads are equally wide."""
+    """Dead Q/K and V/O dims kept as zeros so that heads have equal widths."""
     why: str
     group: int = 1
-    """Query heads that share each head: what is said of a head's dims holds in every one of them."""
+    """Query heads that share each head: a head's dims apply to each of them."""
 
     @property
     def qk_width(self) -> int:
@@ -48,7 +48,7 @@ class AttentionPlan:
         return len(self.vo[0]) if self.vo else 0
 
     def rows(self, dims: tuple[Dims, ...], copies: int = 1) -> list[int]:
-        """Positions in the linear of the kept dims, head-major; each head's so many times, as in Q and O."""
+        """Positions of the kept dims in the linear, head-major, with each head's repeated as in Q and O."""
         return [
             (head * copies + copy) * self.width_before + dim
             for head, kept in zip(self.heads, dims, strict=True)
@@ -57,7 +57,7 @@ class AttentionPlan:
         ]
 
     def columns(self, values: Dims) -> list[list[int]]:
-        """For each query head of a group the columns of O that read these rows of V."""
+        """For each query head of a group, the columns of O that read these rows of V."""
         heads = [divmod(row, self.width_before) for row in values]
         return [
             [(head * self.group + copy) * self.width_before + dim for head, dim in heads] for copy in range(self.group)
@@ -72,7 +72,7 @@ class FeedForwardPlan:
     neurons: Dims
     """Kept neurons; empty: the sublayer is a constant."""
     constants: Dims
-    """Removed neurons that output a constant, act(their bias): what down makes of it is folded into its bias."""
+    """Removed neurons with constant output act(bias); down's product with it is folded into down's bias."""
     padding: int
     why: str
     matrices: int = 2
@@ -88,7 +88,7 @@ class LayerPlan:
     feed_forward: FeedForwardPlan
 
     def kept_weights(self, width: int) -> int:
-        """Linear weights that stay, at so many dims of the residual stream."""
+        """Kept linear weights, given this many residual dims."""
         attention, feed_forward = self.attention, self.feed_forward
         dims = len(attention.heads) * (attention.qk_width + attention.vo_width)
         return width * ((1 + attention.group) * dims + feed_forward.matrices * len(feed_forward.neurons))
@@ -96,23 +96,23 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class ResidualPlan:
-    """What becomes of the closed dims on the residual side of one linear."""
+    """The treatment of closed dims on the residual side of one linear."""
 
     linear: str
     side: Literal["reads", "writes"]
     width: int
     """Dims of the residual stream."""
     dims: Dims
-    """Those of them that the linear really reads or writes, by their numbers in the shrunk model."""
+    """The dims that the linear really reads or writes, by their numbers in the shrunk model."""
     units: int
     """Rows or columns on the other side of the shrunk linear."""
     gathered: bool
-    """Whether the matrix gets smaller by a gather; otherwise the closed dims stay in it as zeros."""
+    """Whether a gather makes the matrix smaller; otherwise the closed dims stay in it as zeros."""
     why: str
 
     @property
     def saved_weights(self) -> int:
-        """Elements that the gather takes out of the matrix; a write keeps one zero column to spread from."""
+        """Elements that the gather removes from the matrix; a write keeps one zero column to scatter from."""
         if not self.gathered:
             return 0
         return self.units * (self.width - len(self.dims) - (self.side == "writes"))
@@ -127,29 +127,29 @@ class ShrinkPlan:
     linear_weights: int
     """Elements of the layers' linear weights in the base."""
     width: Dims | None = None
-    """Dims of the residual stream that stay, by their old numbers; None where all do."""
+    """Kept dims of the residual stream, by their old numbers; None if all are."""
     residual: tuple[ResidualPlan, ...] = ()
     """Linears with closed dims on their residual side (matrix layout)."""
 
     @property
     def residual_width(self) -> int:
-        """Dims of the residual stream that stay."""
+        """Number of kept dims of the residual stream."""
         return self.hidden_size if self.width is None else len(self.width)
 
     @property
     def kept_weights(self) -> int:
-        """Elements of the layers' linear weights that stay, padding included."""
+        """Kept elements of the layers' linear weights, padding included."""
         layers = sum(layer.kept_weights(self.residual_width) for layer in self.layers)
         return layers - sum(side.saved_weights for side in self.residual)
 
     @property
     def removed(self) -> float:
-        """1 - kept / base: the share that training aims at and that reports quote."""
+        """The removed share, 1 - kept / base: the aim of training and the figure in reports."""
         return 1.0 - self.kept_weights / self.linear_weights
 
     @property
     def padding_weights(self) -> int:
-        """Elements that are kept though dead, so that widths fit."""
+        """Dead elements that are kept so that widths fit."""
         units = sum(
             (1 + layer.attention.group) * layer.attention.padding
             + layer.feed_forward.matrices * layer.feed_forward.padding
@@ -168,11 +168,11 @@ class ShrinkPlan:
         return sum(bool(layer.feed_forward.neurons) for layer in self.layers)
 
     def kept_flops(self, batch: int, sequence: int) -> float:
-        """Share of the unpruned layers' floating-point operations that stays: linears, Q K^T and A V."""
+        """Kept share of the unpruned layers' floating-point operations: linears, Q K^T and A V."""
         return self._flops(batch, sequence, kept=True) / self._flops(batch, sequence, kept=False)
 
     def flops(self, batch: int, sequence: int) -> int:
-        """Floating-point operations of the layers as they stay."""
+        """Floating-point operations of the kept layers."""
         return self._flops(batch, sequence, kept=True)
 
     def _flops(self, batch: int, sequence: int, *, kept: bool) -> int:
@@ -196,7 +196,7 @@ class ShrinkPlan:
         """Rebuild from `to_json`.
 
         Raises:
-            InputError: something is missing or not understood.
+            InputError: something is missing or invalid.
         """
         try:
             layers = tuple(

@@ -1,6 +1,6 @@
-"""From folded weights to a plan: what is dead, which widths the target likes, what a gather is worth.
+"""From folded weights to a plan: what is dead, which widths the target prefers, what a gather gains.
 
-"Dead" is judged on the folded float32 weights, so it does not matter who made them zero (docs/exactness.md has the
+"Dead" is judged on the folded float32 weights, so it does not matter what made them zero (docs/exactness.md has the
 rules).
 
 Shapes: h heads, d dims (or rotary pairs) of a head, D residual width.
@@ -27,19 +27,19 @@ ATTENTION_UNITS = {"qk": "Q/K", "vo": "V/O"}
 
 
 def make_plan(model: nn.Module, structure: Structure, widths: Widths) -> ShrinkPlan:
-    """Read the folded weights and decide what goes.
+    """Read the folded weights and decide what to remove.
 
     Args:
         model: the folded model.
         structure: where its linears are.
-        widths: the widths the target likes; dead dims are kept to reach them.
+        widths: the widths that the target prefers; dead dims are kept to reach them.
     """
     layers = tuple(_plan_layer(model, layer, widths) for layer in structure.layers)
     return ShrinkPlan(structure.hidden_size, layers, structure.linear_weights, _open_width(model))
 
 
 def _open_width(model: nn.Module) -> Dims | None:
-    """The dims that the folded norms count, where a width gate closed any."""
+    """The dims that the folded norms use, if a width gate closed any."""
     for module in model.modules():
         if isinstance(module, OpenDimsNorm):
             return tuple(int(dim) for dim in module.open_D.nonzero()[:, 0]) or (0,)
@@ -64,7 +64,7 @@ def _plan_attention(
     qk_live_hd = ~qk_dead.reshape(qk.heads, qk.width)
     vo_live_hd = ~vo_dead.reshape(vo.heads, vo.width)
     heads = tuple(int(head) for head in np.flatnonzero(vo_live_hd.any(1)))
-    if qk.tied:  # what any head that stays needs, they all keep
+    if qk.tied:  # all heads keep what any kept head needs
         needed = np.logical_or.reduce(qk_live_hd[list(heads)])
         qk_live_hd = np.broadcast_to(needed, qk_live_hd.shape)
         qk_why = [] if needed.all() else [f"{int((~needed).sum())} Q/K pairs: 0 in Q and K of every head that stays"]
@@ -86,7 +86,7 @@ def _plan_attention(
 
 
 def _lone_query_heads(model: nn.Module, vo: UnitGroup, heads: Dims) -> list[str]:
-    """Why query heads that nothing reads stay: groups of query heads must stay equal."""
+    """Why query heads without readers stay: groups of query heads must stay equal."""
     output = vo.sides[-1]
     silent_hc = np.logical_and.reduce(_zero(model, output).reshape(vo.axes(output)), (2, 3))
     count = int(silent_hc[list(heads)].sum())
@@ -124,7 +124,7 @@ def _plan_feed_forward(model: nn.Module, layer: LayerMap, ffn: UnitGroup, widths
 
 
 def activation_at(name: str, inputs: Tensor) -> Tensor:
-    """An activation by transformers' name."""
+    """An activation by its name in transformers."""
     from transformers.activations import ACT2FN
 
     outputs: Tensor = ACT2FN[name](inputs)
@@ -132,7 +132,7 @@ def activation_at(name: str, inputs: Tensor) -> Tensor:
 
 
 def rows_of_side(model: nn.Module, side: LinearSide) -> tuple[Tensor, Tensor | None]:
-    """The rows of a side, its block alone, and their biases."""
+    """The rows of a side (only its block) and their biases."""
     linear: Any = model.get_submodule(side.linear)
     size = linear.weight.shape[0] // side.blocks
     chosen = slice(side.block * size, (side.block + 1) * size)
@@ -140,7 +140,7 @@ def rows_of_side(model: nn.Module, side: LinearSide) -> tuple[Tensor, Tensor | N
 
 
 def _dead(model: nn.Module, group: UnitGroup, constant: Mask | None = None) -> tuple[Mask, list[str]]:
-    """Which units of an attention group are dead, and on which side how many were found first."""
+    """The dead units of an attention group, and how many were first found on which side."""
     found: list[tuple[LinearSide, Mask]] = []
     for side in group.sides:
         zero = _zero(model, side)
@@ -182,14 +182,14 @@ def _zero(model: nn.Module, side: LinearSide) -> Mask:
 
 
 def _constant(model: nn.Module, side: LinearSide) -> Mask:
-    """Rows without weights: whatever comes in, their bias goes out."""
+    """Rows without weights: they output their bias for any input."""
     with torch.no_grad():
         zero = (rows_of_side(model, side)[0] == 0).all(dim=1)
     return np.asarray(zero.cpu().numpy(), bool)
 
 
 def _equal_width(live_hd: Mask, heads: Dims, options: npt.NDArray[np.int64]) -> tuple[Dims, ...]:
-    """Per kept head its dims: all live ones, and dead ones up to the width of the widest head, at least one."""
+    """Per kept head, its dims: all live ones, and dead ones up to the width of the widest head, at least one."""
     if not heads:
         return ()
     width = _round_up(max(1, int(live_hd[list(heads)].sum(1).max())), options)
@@ -197,7 +197,7 @@ def _equal_width(live_hd: Mask, heads: Dims, options: npt.NDArray[np.int64]) -> 
 
 
 def _fill(live: Mask, width: int) -> Dims:
-    """All live positions and the first dead ones, `width` in all, ascending."""
+    """All live positions and the first dead ones, `width` in total, ascending."""
     chosen = list(np.flatnonzero(live))
     chosen += list(np.flatnonzero(~live)[: width - len(chosen)])
     return tuple(sorted(int(i) for i in chosen))

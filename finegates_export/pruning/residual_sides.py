@@ -1,8 +1,8 @@
-"""Closed dims on the residual side of linears: found in the shrunk model, and judged by what they really cost.
+"""Closed dims on the residual side of linears: found in the shrunk model, and judged by measured cost.
 
-In the matrix layout a linear may read or write fewer dims of the residual stream than there are. The matrix can carry
-them as zeros, or get smaller behind (or in front of) a gather, which costs time of its own. Which is faster is measured
-on the machine, with the widths in question, never assumed.
+In the matrix layout a linear may read or write only some dims of the residual stream. The matrix can keep the others as
+zeros, or get smaller with a gather before (or after) it, which costs time itself. Which is faster is measured on the
+machine at the widths in question, never assumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from finegates_export.families.structure import LayerMap, Structure
 from finegates_export.pruning.plan import Dims, ResidualPlan
 
 TOGETHER = ("query", "key", "value")
-"""Linears that read the same tensor and are one product where nothing is gathered: they are judged as one."""
+"""Linears that read the same tensor and form one product without gathers: they are judged together."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class ResidualUse:
 
 
 class Judge(Protocol):
-    """Says whether gathers pay for linears that belong together, and why."""
+    """Decides whether gathers pay for linears that belong together, and why."""
 
     def __call__(self, uses: Sequence[ResidualUse]) -> tuple[bool, str]:
-        """True to gather, and the reason as users read it."""
+        """True to gather, and the reason for users."""
 
 
 def residual_plans(model: nn.Module, structure: Structure, judge: Judge) -> tuple[ResidualPlan, ...]:
-    """What becomes of the closed dims of every linear that has any.
+    """The treatment of closed dims of every linear that has any.
 
     Args:
         model: the shrunk model.
         structure: where its linears are.
-        judge: decides.
+        judge: makes the decision.
     """
     plans = []
     for layer in structure.layers:
@@ -60,21 +60,21 @@ def residual_plans(model: nn.Module, structure: Structure, judge: Judge) -> tupl
 
 
 def always(uses: Sequence[ResidualUse]) -> tuple[bool, str]:
-    """The judge of those who want gathers wherever they make a matrix smaller."""
+    """The judge that always gathers if it makes a matrix smaller."""
     smaller = all(use.width - len(use.dims) > (use.side == "writes") for use in uses)
     return smaller, "gathered (asked for)" if smaller else "zeros stay: a gather would make nothing smaller"
 
 
 def never(uses: Sequence[ResidualUse]) -> tuple[bool, str]:
-    """The judge of those who want no gathers."""
+    """The judge that never gathers."""
     _ = uses
     return False, "zeros stay in the matrix (no gathers asked for)"
 
 
 def _uses(model: nn.Module, layer: LayerMap) -> Iterator[list[ResidualUse]]:
-    """Linears with closed dims, those that belong together in one list."""
+    """Linears with closed dims, grouped by those that belong together."""
     roles = layer.roles()
-    # DeBERTa's position terms read the same matrices with other inputs: they stay whole.
+    # DeBERTa's position terms use the same matrices with other inputs, so they are not cut.
     together = () if layer.attention.kind == "disentangled" else TOGETHER
     shared = [use for path in dict.fromkeys(roles[role] for role in together) if (use := _use(model, path, "reads"))]
     if shared:
@@ -91,7 +91,7 @@ def _uses(model: nn.Module, layer: LayerMap) -> Iterator[list[ResidualUse]]:
 def _use(model: nn.Module, path: str, side: Any, *, activated: bool = False) -> ResidualUse | None:
     try:
         linear = model.get_submodule(path)
-    except AttributeError:  # went with its parent
+    except AttributeError:  # removed with its parent
         return None
     if not isinstance(linear, nn.Linear):
         return None

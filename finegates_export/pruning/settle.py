@@ -1,8 +1,8 @@
-"""From how open each unit is to which units stay: widths a layer can really have, within an exact budget.
+"""From each unit's openness to the kept units: possible widths for each layer, within an exact budget.
 
-Heads of one layer must end with equal Q/K widths and equal V widths, or each is padded to the widest. So units are not
-cut by a threshold: every width that a layer can have is an option with a value (the summed scores of what it keeps) and
-a cost (weights, or milliseconds), and a Lagrange multiplier picks the options of greatest value within the budget.
+Heads of one layer need equal Q/K widths and equal V widths, or each is padded to the widest. So units are not cut by a
+threshold: every possible width of a layer is an option with a value (the summed scores of kept units) and a cost
+(weights or milliseconds), and a Lagrange multiplier picks the options of greatest value within the budget.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from finegates_export.pruning.widths import Widths
 
 BISECTIONS = 100
 HIGHEST_PRICE = 2.0**100
-"""No option but the empty one is worth that much for each unit of cost."""
+"""A price per unit of cost at which only the empty option is worth choosing."""
 ROUNDING = 1e-6
-"""Weights that a budget may be off by because shares are floating-point numbers."""
+"""Tolerance of a budget in weights, since shares are floating-point numbers."""
 LEAST_WORTH = 1e-6
-"""Of the highest score, where there is one; the score of a unit that has none."""
+"""Share of the highest score that replaces a score of 0."""
 
 
 def settle(
@@ -35,17 +35,17 @@ def settle(
     *,
     residual_width: int | None = None,
 ) -> dict[UnitKey, Mask]:
-    """Decide which units stay so that `removed` of the layers' linear weights goes.
+    """Decide which units stay so that `removed` of the layers' linear weights is removed.
 
     Args:
-        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
+        scores: value of each unit per unit group, shape (units,); negative if closed for good.
         structure: the model's units.
-        removed: share of the layers' linear weights that must go, 0 to 1.
+        removed: share of the layers' linear weights to remove, 0 to 1.
         widths: the widths to choose among.
-        residual_width: dims of the residual stream that stay, where a width gate closed some.
+        residual_width: kept dims of the residual stream, if a width gate closed some.
 
     Returns:
-        Per unit group a mask of shape (units,): True stays.
+        Per unit group, a mask of shape (units,): True stays.
 
     Raises:
         InputError: `removed` lies outside 0..1 or a score is not finite.
@@ -63,11 +63,11 @@ def settle_within(
     """Decide which units stay so that the layers cost no more than a budget; see `settle`.
 
     Args:
-        scores: per unit group how much each unit is worth, shape (units,); negative for one closed for good.
+        scores: value of each unit per unit group, shape (units,); negative if closed for good.
         structure: the model's units.
         widths: the widths to choose among.
-        costs: what they cost.
-        budget: what all layers may cost together.
+        costs: their costs.
+        budget: the maximum total cost of all layers.
 
     Raises:
         InputError: a score is not finite, or the budget is negative.
@@ -76,8 +76,8 @@ def settle_within(
         if not np.isfinite(values).all():
             raise InputError(f"scores of layer {key[0]} ({key[1]}) are not finite; the gates cannot be ranked")
     if budget < 0:
-        raise InputError(f"a budget of {budget:g} cannot be met: layers without a single unit cost nothing, not less")
-    # Units of no worth at all must still be worth more than nothing, or a small share could not be met.
+        raise InputError(f"a budget of {budget:g} cannot be met: even layers without any unit cost nothing, not less")
+    # Worthless units still need a positive value, or a small share could not be met.
     highest = max((float(values.max(initial=0.0)) for values in scores.values()), default=0.0)
     floor = LEAST_WORTH * (highest or 1.0)
     scores = {key: np.where(values < 0, values, np.maximum(values, floor)) for key, values in scores.items()}
@@ -92,13 +92,13 @@ def settle_within(
 
 
 def settle_width(scores: Scores, removed: float) -> Mask:
-    """Decide which dims of a gated residual width stay: those that are open, and no fewer than the budget needs.
+    """Decide which dims of a gated residual width stay: the open ones, and no fewer than the budget needs.
 
-    A dim of the width takes weights from every linear, so the width alone must not remove more than is asked.
+    A dim of the width takes weights from every linear, so the width alone must not remove more than requested.
 
     Args:
-        scores: how open each dim is, shape (residual width,); closed at 0 and below.
-        removed: share of the layers' linear weights that must go.
+        scores: openness of each dim, shape (residual width,); closed at 0 and below.
+        removed: share of the layers' linear weights to remove.
     """
     least = max(1, math.ceil((1.0 - removed) * len(scores)))
     stays = scores > 0
@@ -119,7 +119,7 @@ def _choose(layers: list[LayerOptions], budget: float) -> list[Choice]:
         else:
             high = price
     choices = [layer.choose(high) for layer in layers]
-    # Units of one worth, as those of gates that are all open, would all go at that price, heads that fit among them.
+    # Units of equal value, such as those with fully open gates, would all go at that price, even heads that fit.
     rest = budget - _cost(layers, choices)
     for number, layer in enumerate(layers):
         taken_back = layer.dearest_tie(choices[number], high, rest)
@@ -133,7 +133,7 @@ def _cost(layers: list[LayerOptions], choices: list[Choice]) -> float:
 
 
 def _spend_rest(layers: list[LayerOptions], choices: list[Choice], budget: float) -> None:
-    """Reopen the best closed neurons with what the chosen options left of the budget."""
+    """Reopen the best closed neurons with the rest of the budget."""
     rest = budget - _cost(layers, choices)
     while True:
         steps = []
@@ -150,9 +150,9 @@ def _spend_rest(layers: list[LayerOptions], choices: list[Choice], budget: float
 
 
 def _trade_neurons_for_a_dim(layers: list[LayerOptions], choices: list[Choice], budget: float) -> None:
-    """Where every neuron is open and some budget is left: widen the heads of a layer, and pay the rest with neurons.
+    """If every neuron is open and some budget is left, widen the heads of a layer and pay for the rest with neurons.
 
-    A dim more in all heads of a layer costs more than a neuron; in a small model that is a visible share.
+    One more dim in all heads of a layer costs more than a neuron; in a small model that is a visible share.
     """
     rest = budget - _cost(layers, choices)
     pairs = list(zip(layers, choices, strict=True))

@@ -18,7 +18,7 @@ from finegates_export.pruning.shrink_width import narrow
 
 @torch.no_grad()
 def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Module:
-    """Cut a folded model down to its plan, in place: layer by layer the old weights are let go.
+    """Cut a folded model down to its plan, in place; old weights are freed layer by layer.
 
     Args:
         model: the folded model.

@@ -1,4 +1,4 @@
-"""Closed dims of the residual width out of a whole model: the part of slicing that no single layer owns."""
+"""Removes closed dims of the residual width from a whole model: slicing that no single layer owns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from finegates_export.pruning.ragged.linear import slice_linear
 
 @torch.no_grad()
 def narrow(model: nn.Module, structure: Structure, dims: Dims) -> None:
-    """Keep the chosen dims of the residual stream wherever it passes, in place; norms become ordinary ones again.
+    """Keep only the chosen dims of the residual stream everywhere, in place; norms become ordinary ones again.
 
     Args:
         model: a folded model, before its layers are cut.
         structure: where its linears are.
-        dims: what stays, by old numbers.
+        dims: the kept dims, by old numbers.
     """
     index = torch.tensor(dims)
     for path, module in [*model.named_modules()]:
@@ -39,7 +39,7 @@ def narrow(model: nn.Module, structure: Structure, dims: Dims) -> None:
             linear: Any = model.get_submodule(side.linear)
             if side.axis == "column":
                 _keep_rows(linear, index)
-            elif linear.weight.shape[1] != len(dims):  # a fused linear comes once per block
+            elif linear.weight.shape[1] != len(dims):  # a fused linear appears once per block
                 _keep_columns(model, side.linear, dims)
 
 
@@ -58,7 +58,7 @@ def _narrow_norms_and_tables(model: nn.Module, where: ResidualMap, index: Tensor
 
 
 def _keep_rows(module: Any, index: Tensor) -> None:
-    """Of a linear's or a convolution's outputs."""
+    """Cut a linear's or a convolution's outputs."""
     module.weight = _parameter(module.weight[index])
     module.bias = None if module.bias is None else _parameter(module.bias[index])
     setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(index))

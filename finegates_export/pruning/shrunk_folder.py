@@ -1,8 +1,8 @@
 """The shrunk torch model as a folder: saved, loaded for further fine-tuning, and exported again.
 
-model.safetensors      the weights as they are left
+model.safetensors      the remaining weights
 config.json            the base's config; the layers' own widths are in shrunk.json
-shrunk.json            what the run was, the plan that says every width, sha256 of the other files
+shrunk.json            the run, the plan with every width, sha256 of the other files
 samples.safetensors    the run's tokenized evaluation rows, for the chain of checks (optional)
 tokenizer files
 """
@@ -34,28 +34,28 @@ SCHEMA_VERSION = 1
 SHRUNK_JSON = "shrunk.json"
 WEIGHTS_FILE = "model.safetensors"
 ATTRIBUTE = "finegates"
-"""Where a loaded model carries its `ShrunkInfo`."""
+"""The attribute of a loaded model that holds its `ShrunkInfo`."""
 
 
 @dataclass(frozen=True)
 class ShrunkInfo:
-    """What a shrunk model cannot say of itself."""
+    """Facts about a shrunk model that it does not contain itself."""
 
     run: RunInfo
     plan: ShrinkPlan
     unpruned_parameters: int
-    """Parameters of the model before it was cut."""
+    """Parameters of the model before shrinking."""
     companions: Path
-    """The folder whose tokenizer and samples go with the model when it is saved."""
+    """The folder whose tokenizer and samples are saved with the model."""
 
 
 def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False) -> None:
-    """Save a shrunk model, as `load_torch` gave it or after more fine-tuning.
+    """Save a shrunk model from `load_torch`, before or after more fine-tuning.
 
     Args:
-        model: carries its `ShrunkInfo`; LoRA on it must have been merged.
-        folder: where to.
-        overwrite: replace what is there.
+        model: with its `ShrunkInfo`; LoRA must be merged.
+        folder: the destination.
+        overwrite: replace an existing folder.
 
     Raises:
         InputError: not a shrunk model, or it still carries an adapter.
@@ -63,7 +63,7 @@ def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False)
     """
     info = getattr(model, ATTRIBUTE, None)
     if not isinstance(info, ShrunkInfo):
-        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes what load_torch returned")
+        raise InputError(f"{type(model).__name__} is not a shrunk model; save_torch takes a model from load_torch")
     adapters = [name for name, _ in model.named_parameters() if "lora_" in name]
     if adapters:
         raise InputError(f"the model still carries an adapter ({adapters[0]}); merge it first: merge_and_unload()")
@@ -97,10 +97,10 @@ def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
 def load_torch(folder: str | Path) -> nn.Module:
     """Load a shrunk model: a working `nn.Module` in float32, every parameter trainable, in evaluation mode.
 
-    Linears keep the paths they had before they were cut, so LoRA's `target_modules` are the base's.
+    Linears keep their paths, so LoRA's `target_modules` are those of the base.
 
     Args:
-        folder: what `finegates-export --torch` (the folder `torch/` of a bundle) or `save_torch` wrote.
+        folder: written by `finegates-export --torch` (`torch/` in a bundle) or `save_torch`.
 
     Raises:
         RunFolderError: missing, damaged, or of a newer schema.
@@ -117,7 +117,7 @@ def load_torch(folder: str | Path) -> nn.Module:
     info = read_shrunk(folder)
     config = read_config(folder)
     family = family_of(config.model_type)
-    with torch.random.fork_rng():  # the weights drawn here are thrown away
+    with torch.random.fork_rng():  # the random weights made here are discarded
         model = _empty_model(config, family, info.run)
     shrink(model, family.structure(config), info.plan)
     try:
@@ -153,13 +153,13 @@ def read_shrunk(folder: Path) -> ShrunkInfo:
     """
     path = folder / SHRUNK_JSON
     if not path.is_file():
-        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes a folder that has one")
+        raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes such a folder")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema_version"] != SCHEMA_VERSION:
             raise RunFolderError(
-                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; update "
-                "finegates-export"
+                f"{path} has schema version {values['schema_version']}, but this version reads {SCHEMA_VERSION}; "
+                "update finegates-export"
             )
         info = ShrunkInfo(
             RunInfo.from_json(values["run"]),
@@ -177,7 +177,7 @@ def read_shrunk(folder: Path) -> ShrunkInfo:
 
 
 def run_of(folder: Path) -> Run:
-    """A shrunk model as a run without gates, for what an export asks of a run.
+    """A shrunk model as a run without gates, as an export needs it.
 
     Raises:
         RunFolderError: see `read_shrunk`.
@@ -207,7 +207,7 @@ def _empty_model(config: Any, family: Family, run: RunInfo) -> nn.Module:
 
 
 def _tied(model: nn.Module) -> dict[str, str]:
-    """Parameters that are another one (an LM head that is the embeddings), and which."""
+    """Tied parameters (an LM head tied to the embeddings), and what they are tied to."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     every = model.named_parameters(remove_duplicate=False)
     return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}

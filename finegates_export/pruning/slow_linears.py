@@ -1,7 +1,6 @@
-"""Linears that int8 would slow down: found in the shrunk model, judged by what they really cost on the machine.
+"""Linears that int8 would slow down: found in the shrunk model, judged by measured cost.
 
-Dynamic int8 measures and rounds what a linear reads before it multiplies. Where the matrix is narrow that takes longer
-than the product saves.
+Dynamic int8 quantizes a linear's input at run time. For a narrow matrix that takes longer than the product saves.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from finegates_export.pruning.plan import ResidualPlan
 
 @dataclass(frozen=True)
 class FloatLinear:
-    """A linear that stays in float."""
+    """A linear kept in float."""
 
     linear: str
     why: str
@@ -26,30 +25,30 @@ class FloatLinear:
 
 @dataclass(frozen=True)
 class LinearSize:
-    """The matrix of one linear, or of several that read one tensor, which is then rounded once for all of them."""
+    """The matrix of one linear, or of several that read one tensor, which is then quantized once for all."""
 
     inputs: int
     outputs: int
     read_from: int | None = None
-    """A gather in front takes the inputs out of so many dims."""
+    """A gather before it takes the inputs from this many dims."""
     write_to: int | None = None
-    """A gather behind spreads the outputs over so many dims."""
+    """A gather after it scatters the outputs over this many dims."""
 
 
 Judge = Callable[[LinearSize], str | None]
-"""Says why a linear stays in float, None where int8 is not slower."""
+"""Says why a linear stays in float; None if int8 is not slower."""
 
 
 def slow_linears(
     model: nn.Module, structure: Structure, sides: Sequence[ResidualPlan], judge: Judge
 ) -> tuple[FloatLinear, ...]:
-    """The linears that are better left in float, in the order of the layers.
+    """The linears that are faster in float, in the order of the layers.
 
     Args:
         model: the shrunk model.
         structure: where its linears are.
-        sides: what the plan says of the linears' residual sides.
-        judge: decides.
+        sides: the plan's decisions on residual sides.
+        judge: makes the decision.
     """
     gathered = {(side.linear, side.side): side for side in sides if side.gathered}
     found = []
@@ -93,7 +92,7 @@ def _gathered_size(shape: tuple[int, ...], gathered: dict[Any, ResidualPlan], pa
 
 
 def _shape(model: nn.Module, path: str) -> tuple[int, ...]:
-    """Outputs and inputs; empty where the linear went with its parent."""
+    """Outputs and inputs; empty if the linear was removed with its parent."""
     try:
         linear = model.get_submodule(path)
     except AttributeError:

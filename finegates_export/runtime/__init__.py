@@ -1,4 +1,4 @@
-"""Inference on a bundle with onnxruntime and tokenizers alone; nothing here imports torch or transformers."""
+"""Inference on a bundle with only onnxruntime and tokenizers; nothing here imports torch or transformers."""
 
 from __future__ import annotations
 

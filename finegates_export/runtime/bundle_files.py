@@ -1,4 +1,4 @@
-"""A bundle's files as the runtime and the servers find them: checked, and by the names that the exporter gave them."""
+"""A bundle's files as the runtime and the servers read them: checked, under the exporter's names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from finegates_export.errors import InputError
 BUNDLE_JSON = "bundle.json"
 TOKENIZER_JSON = "tokenizer.json"
 EXPORT_MARKS = (BUNDLE_JSON, f"*/1/{BUNDLE_JSON}")
-"""By these files a folder is known for an earlier export: a bundle, or the bundle's record in a model repository."""
+"""Files that identify an earlier export: a bundle, or the bundle's record in a model repository."""
 FIELDS = ("files", "graphs", "labels", "max_length", "target", "task")
-"""What every `bundle.json` says that is read here or by those who ask."""
+"""Fields that every `bundle.json` must have."""
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
@@ -28,14 +28,14 @@ def read_bundle(folder: Path) -> dict[str, Any]:
         return _checked(folder)
     except OSError as error:
         told = f"{error.filename or folder} cannot be read: {error.strerror or error}"
-        raise InputError(f"{told}; give this user the right to, or copy the bundle again") from error
+        raise InputError(f"{told}; grant read access, or copy the bundle again") from error
 
 
 def _checked(folder: Path) -> dict[str, Any]:
     """See `read_bundle`."""
     path = folder / BUNDLE_JSON
     if not path.is_file():
-        raise InputError(f"{folder} is not a bundle: it holds no {BUNDLE_JSON}")
+        raise InputError(f"{folder} is not a bundle: it lacks {BUNDLE_JSON}")
     try:
         info: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(info["files"])
@@ -43,7 +43,7 @@ def _checked(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({error}); export again") from error
     lacking = [field for field in FIELDS if field not in info]
     if lacking:
-        raise InputError(f"{path} is damaged (it says nothing of {', '.join(lacking)}); export again")
+        raise InputError(f"{path} is damaged (it lacks {', '.join(lacking)}); export again")
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise InputError(f"bundle {folder} is incomplete: {name} is missing; copy it whole or export again")
@@ -61,16 +61,16 @@ def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
         form: which of its graphs.
 
     Raises:
-        InputError: the bundle holds no such graph.
+        InputError: the bundle lacks that graph.
     """
     graphs = [name for name in info["graphs"] if Path(name).name == GRAPH_FILES[form]]
     if not graphs:
-        raise InputError(f"{folder} holds no {form} graph; export it with --quantize {form}")
+        raise InputError(f"{folder} has no {form} graph; export it with --quantize {form}")
     return folder / graphs[0]
 
 
 def pad_token(folder: Path) -> str:
-    """The token that shorter texts are filled up with."""
+    """The token that pads shorter texts."""
     path = folder / "tokenizer_config.json"
     if not path.is_file():
         return "[PAD]"
@@ -79,7 +79,7 @@ def pad_token(folder: Path) -> str:
 
 
 def pad_id(tokenizer: Any, folder: Path) -> int:
-    """The id of that token; 0 where the vocabulary has no such token.
+    """The id of the padding token; 0 if the vocabulary lacks it.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.

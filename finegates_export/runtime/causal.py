@@ -1,7 +1,7 @@
-"""The graph of a decoder, with the keys and values of what it has read: they stay where onnxruntime keeps them.
+"""A decoder's graph with its key-value cache, which stays in onnxruntime's memory.
 
-Shapes: B rows, S tokens of a call, T tokens read so far, V tokens of the vocabulary; keys and values of a layer are
-(B, heads of keys and values, T, width).
+Shapes: B rows, S tokens per call, T tokens read so far, V tokens of the vocabulary; a layer's keys and values are
+(B, key-value heads, T, width).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from finegates_export.common.tasks import LOGITS
 
 Array = npt.NDArray[Any]
 READ_TOGETHER = 1024
-"""Tokens of all rows that a call reads at most, so that its logits stay within some hundred megabytes."""
+"""Maximum tokens per call, over all rows, so that logits stay within a few hundred megabytes."""
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
-"""Where providers keep their tensors, if not in the processor's memory."""
+"""Where providers keep their tensors, if not in CPU memory."""
 
 
 class CausalGraph:
-    """What all calls share; nothing in it changes.
+    """The part that all calls share; immutable.
 
     Args:
         session: an onnxruntime session.
@@ -32,18 +32,18 @@ class CausalGraph:
     def __init__(self, session: Any) -> None:
         self.session = session
         self.layout = CacheLayout.of_inputs({value.name: value.shape for value in session.get_inputs()})
-        """Which layers keep something of what they read."""
+        """The layers that have a cache."""
         self.device = DEVICES.get(session.get_providers()[0], "cpu")
 
     def read(self, rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Cache, Array]:
         """Read prompts.
 
         Args:
-            rows: token ids, one at least of each prompt.
-            pad_id: what shorter prompts are filled up with, on the left.
+            rows: token ids, at least one per prompt.
+            pad_id: the token that pads shorter prompts, on the left.
 
         Returns:
-            what continues them, and the logits of the token that follows each, shape (B, V).
+            the state to continue from, and the logits of the next token of each prompt, shape (B, V).
         """
         longest = max(len(row) for row in rows)
         padded = [
@@ -58,11 +58,11 @@ class CausalGraph:
 
 
 class Cache:
-    """What a graph has read of some rows. Belongs to one call of the generator.
+    """The cache of some rows. Belongs to one call of the generator.
 
     Args:
         graph: the graph.
-        rows: how many.
+        rows: number of rows.
     """
 
     def __init__(self, graph: CausalGraph, rows: int) -> None:
@@ -75,10 +75,10 @@ class Cache:
 
         Args:
             ids_BS: token ids.
-            mask_BS: 1 for a token, 0 for a filler.
+            mask_BS: 1 for a token, 0 for padding.
 
         Returns:
-            logits of the token that follows the last one, shape (B, V).
+            logits of the next token, shape (B, V).
         """
         graph, length = self._graph, ids_BS.shape[1]
         self._mask_BT = np.concatenate([self._mask_BT, mask_BS], 1)
@@ -94,13 +94,13 @@ class Cache:
             binding.bind_output(name, graph.device)
         graph.session.run_with_iobinding(binding)
         logits, *self._past = binding.get_outputs()
-        return np.array(logits.numpy()[:, -1])  # a copy: the rest of the logits is let go
+        return np.array(logits.numpy()[:, -1])  # a copy, so that the other logits can be freed
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows, and the fillers that no row needs any more.
+        """Keep only these rows, and drop padding that no row needs any more.
 
         Args:
-            rows: by their present number.
+            rows: their current numbers.
         """
         self._mask_BT = self._mask_BT[list(rows)]
         first = int(self._mask_BT.argmax(1).min())

@@ -1,4 +1,4 @@
-"""Chats as the text that a model was trained to continue: the tokenizer's own template, in jinja2's sandbox."""
+"""Chats as the text that the model was trained to continue: the tokenizer's template, in jinja2's sandbox."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from finegates_export.errors import InputError, missing_extra
 
 TEMPLATE_FILE = "chat_template.jinja"
-"""Where transformers 5 writes it; version 4 has it in `tokenizer_config.json`."""
+"""Where transformers 5 writes the template; version 4 puts it in `tokenizer_config.json`."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 DEFAULT = "default"
-"""The template that is meant where a tokenizer has several."""
+"""The template to use if a tokenizer has several."""
 MESSAGE = ("role", "content")
 
 
@@ -21,8 +21,8 @@ class ChatTemplate:
     """A bundle's template, if it has one.
 
     Args:
-        source: the template; None where the tokenizer has none.
-        tokens: what it may write by name, such as `bos_token`.
+        source: the template; None if the tokenizer has none.
+        tokens: special tokens that it may use by name, such as `bos_token`.
     """
 
     def __init__(self, source: str | None, tokens: Mapping[str, str]) -> None:
@@ -41,22 +41,22 @@ class ChatTemplate:
         return cls(source, {name: value for name, value in tokens.items() if isinstance(value, str)})
 
     def render(self, messages: Sequence[Any], number: int) -> str:
-        """A chat as text, up to where the model is to answer. All special tokens are in it.
+        """A chat as text, up to the model's answer, including all special tokens.
 
         Args:
             messages: mappings with a role and a content.
-            number: of the prompt, for messages of errors.
+            number: the prompt's number, for error messages.
 
         Raises:
-            InputError: not a chat, no template, or one that does not take this chat.
+            InputError: not a chat, no template, or a template that refuses this chat.
             MissingExtraError: jinja2 is not installed.
         """
         chat = [_message(message, number) for message in messages]
         if not chat:
-            raise InputError(f"prompt {number}: a chat has one message at least, got none")
+            raise InputError(f"prompt {number}: a chat needs at least one message, got none")
         if self._source is None:
             raise InputError(
-                f"prompt {number} is a chat, and the tokenizer of this bundle has no chat template; give a text, or "
+                f"prompt {number} is a chat, but this bundle's tokenizer lacks a chat template; give a text, or "
                 f"export a base whose tokenizer has one ({TEMPLATE_FILE})"
             )
         environment = _sandbox()
@@ -64,8 +64,8 @@ class ChatTemplate:
             text = environment.from_string(self._source).render(
                 messages=chat, add_generation_prompt=True, tools=None, documents=None, **self._tokens
             )
-        except Exception as error:  # a template fails as any program does: a field that is null, a number for a text
-            raise InputError(f"prompt {number}: the chat template does not take this chat: {error}") from error
+        except Exception as error:  # a template can fail like any program: a null field, a number instead of a text
+            raise InputError(f"prompt {number}: the chat template refuses this chat: {error}") from error
         return str(text)
 
 
@@ -73,12 +73,12 @@ def _message(message: Any, number: int) -> dict[str, str]:
     known = isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in MESSAGE)
     if not known:
         told = sorted(map(str, message)) if isinstance(message, Mapping) else type(message).__name__
-        raise InputError(f"prompt {number}: a message is a mapping with the texts role and content, got {told}")
+        raise InputError(f"prompt {number}: a message must be a mapping with the strings role and content, got {told}")
     return dict(message)
 
 
 def _sandbox() -> Any:
-    """What transformers renders templates in.
+    """The environment that transformers renders templates in.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -91,7 +91,7 @@ def _sandbox() -> Any:
         raise missing_extra("jinja2", "chat") from error
 
     class Marked(jinja2.ext.Extension):
-        """`{% generation %}` marks what a model learns to write; to a reader of the text it says nothing."""
+        """`{% generation %}` marks what a model learns to write; rendering ignores it."""
 
         tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 

@@ -1,4 +1,4 @@
-"""A text that is being written: its prompt, the tokens chosen so far, and why it ended.
+"""A text being generated: its prompt, the tokens chosen so far, and why it ended.
 
 Shapes: V tokens of the vocabulary.
 """
@@ -20,11 +20,11 @@ class Draft:
     """One prompt and what follows it.
 
     Args:
-        number: of the prompt; its draws depend on it.
+        number: the prompt's number; random draws depend on it.
         prompt: token ids.
         tokenizer: a `tokenizers.Tokenizer`.
-        limits: of the model.
-        options: how it is continued.
+        limits: the model's limits.
+        options: how to continue it.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Draft:
         self._tokens: list[int] = []
         self._pieces: list[str] = []
         self.finish_reason: FinishReason | None = None
-        """None while it is being written."""
+        """None while it is being generated."""
 
     def take(self, logits_V: npt.NDArray[Any]) -> int:
-        """Choose the next token, and see whether it is the last.
+        """Choose the next token and check whether it is the last.
 
         Args:
-            logits_V: of the next token.
+            logits_V: logits of the next token.
         """
         token = choose(logits_V, self._options, self._draws)
         self._tokens.append(token)
@@ -62,15 +62,15 @@ class Draft:
 
     @property
     def pieces(self) -> int:
-        """How many pieces of text there are; some are empty."""
+        """Number of text pieces; some are empty."""
         return len(self._pieces)
 
     def since(self, piece: int) -> str:
-        """The text from a piece on."""
+        """The text from a given piece on."""
         return "".join(self._pieces[piece:])
 
     def result(self) -> Generation:
-        """What was written, once it has ended."""
+        """The result, once the text has ended."""
         if self.finish_reason is None:
-            raise RuntimeError("a text was asked for before its end")
+            raise RuntimeError("the text is not finished yet")
         return Generation(self.since(0), tuple(self._tokens), self.finish_reason, len(self.prompt), len(self._tokens))

@@ -1,4 +1,4 @@
-"""What a generator is told, and what it answers."""
+"""Options and results of text generation."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import Literal
 from finegates_export.common.options import Options, check
 
 FinishReason = Literal["stop", "length", "context"]
-"""Why a text ends: the model ended it or a stop string came; it has as many tokens as were asked for; the model has no
-position left."""
+"""Why a text ended: an end token or stop string; the maximum of new tokens; no position left in the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Options):
-    """How texts are continued."""
+    """How to continue texts."""
 
     max_new_tokens: int = 128
-    """Tokens that are written at most."""
+    """Maximum number of new tokens."""
     temperature: float = 0.0
-    """What logits are divided by before a token is drawn; 0: the likeliest token is taken (greedy)."""
+    """Divides the logits before a token is drawn; 0 takes the most likely token (greedy)."""
     top_k: int | None = None
-    """Draw among so many of the likeliest tokens; None: among all."""
+    """Draw among this many most likely tokens; None for all."""
     top_p: float = 1.0
-    """Draw among the likeliest tokens whose probabilities sum to this, the one that crosses it included."""
+    """Draw among the most likely tokens whose probabilities sum to this, including the one that crosses it."""
     seed: int = 0
-    """Of the draws; a prompt's draws depend on it and on the prompt's place in the list, on nothing else."""
+    """Seed of the draws; a prompt's draws depend only on it and on the prompt's place in the list."""
     stop: tuple[str, ...] = ()
-    """A text ends before the first of these that it would hold."""
+    """A text ends before the first of these strings."""
 
     def __post_init__(self) -> None:
         count, kept = self.max_new_tokens, self.top_k
@@ -37,12 +36,12 @@ class GenerationOptions(Options):
         check(kept is None or (_whole(kept) and kept > 0), "top_k", f"must be a positive whole number, got {kept}")
         mass = isinstance(self.top_p, (int, float)) and 0 < self.top_p <= 1
         check(mass, "top_p", f"must be above 0 and at most 1, got {self.top_p}")
-        check(_whole(self.seed) and self.seed >= 0, "seed", f"must be a whole number from 0 on, got {self.seed}")
+        check(_whole(self.seed) and self.seed >= 0, "seed", f"must be a non-negative whole number, got {self.seed}")
         texts = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
-        check(texts, "stop", f"must be a tuple of texts, none of them empty, got {self.stop!r}")
+        check(texts, "stop", f"must be a tuple of non-empty strings, got {self.stop!r}")
         draws = self.temperature > 0
-        check(draws or kept is None, "top_k", "changes nothing at temperature 0; give a temperature")
-        check(draws or self.top_p == 1, "top_p", "changes nothing at temperature 0; give a temperature")
+        check(draws or kept is None, "top_k", "has no effect at temperature 0; set a temperature")
+        check(draws or self.top_p == 1, "top_p", "has no effect at temperature 0; set a temperature")
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ class Generation:
     """The continuation of one prompt."""
 
     text: str
-    """What was written; neither the prompt nor a stop string is in it."""
+    """The new text, without the prompt and without a stop string."""
     token_ids: tuple[int, ...]
-    """Every token that was chosen, an end-of-text token included."""
+    """Every chosen token, including an end-of-text token."""
     finish_reason: FinishReason
     prompt_tokens: int
     new_tokens: int
-    """How many `token_ids` has."""
+    """Length of `token_ids`."""
 
 
 def _whole(value: object) -> bool:

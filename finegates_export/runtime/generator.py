@@ -1,4 +1,4 @@
-"""A bundle as something that writes: prompts or chats in, their continuations out."""
+"""Text generation from a bundle: prompts or chats in, continuations out."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class TextGenerator:
     Args:
         session: an onnxruntime session.
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
-        template: of its chats.
-        limits: of the model.
-        pad_id: what shorter prompts are filled up with.
+        template: its chat template.
+        limits: the model's limits.
+        pad_id: the token that pads shorter prompts.
     """
 
     task = "text-generation"
@@ -41,26 +41,26 @@ class TextGenerator:
         self._tokenizer, self._template = tokenizer, template
         self._pad_id = pad_id
         self.graph = CausalGraph(session)
-        """What reads and continues token ids."""
+        """The graph that reads and continues token ids."""
         self.limits = limits
         """Where texts end."""
         self.providers: list[str] = session.get_providers()
-        """The providers onnxruntime really uses."""
+        """The providers that onnxruntime really uses."""
 
     def generate(
         self, prompts: Iterable[Prompt], options: GenerationOptions = DEFAULTS, *, batch_size: int = 8
     ) -> list[Generation]:
-        """Continue every prompt; the answers are in the order of the prompts.
+        """Continue every prompt; results come in the order of the prompts.
 
-        A prompt gets the same text in any company, but for what the rounding of another batch changes.
+        A prompt gets the same text in any batch, except where rounding differs between batches.
 
         Args:
-            prompts: texts, or chats as lists of messages `{"role": ..., "content": ...}`, mixed as you like.
-            options: how they are continued.
-            batch_size: prompts that are continued together; those of like length are.
+            prompts: texts, or chats as lists of messages `{"role": ..., "content": ...}`, in any mix.
+            options: how to continue them.
+            batch_size: maximum prompts per batch; prompts of similar length are batched together.
 
         Raises:
-            InputError: something that is no prompt, or one that is longer than the model reads.
+            InputError: an input that is not a prompt, or a prompt longer than the model can read.
             MissingExtraError: a chat, and jinja2 is not installed.
         """
         check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
@@ -71,30 +71,30 @@ class TextGenerator:
         return [draft.result() for draft in drafts]
 
     def stream(self, prompt: Prompt, options: GenerationOptions = DEFAULTS) -> TextStream:
-        """Continue one prompt, and tell the text while it is written.
+        """Continue one prompt and yield the text while it is being generated.
 
         Returns:
-            an iterator of pieces of text; together they are the text that `generate` returns for this prompt alone,
-            and its `result` is that `Generation` once they have come.
+            an iterator over pieces of text. Joined, they are the text that `generate` returns for this prompt alone;
+            afterwards its `result` is that `Generation`.
 
         Raises:
-            InputError: something that is no prompt, or one that is longer than the model reads.
+            InputError: an input that is not a prompt, or a prompt longer than the model can read.
             MissingExtraError: a chat, and jinja2 is not installed.
         """
         draft = self._draft(prompt, 0, options)
         return TextStream(draft, self._write([draft]))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The token ids of a prompt, as the model is given them.
+        """The token ids of a prompt, as passed to the model.
 
         Raises:
-            InputError: something that is no prompt.
+            InputError: an input that is not a prompt.
             MissingExtraError: a chat, and jinja2 is not installed.
         """
         return self._encode(prompt, 0)
 
     def predict(self, inputs: Any, **how: Any) -> NoReturn:
-        """A bundle for text generation predicts nothing.
+        """Not available for text generation.
 
         Raises:
             InputError: always.
@@ -105,10 +105,10 @@ class TextGenerator:
     def _draft(self, prompt: Any, number: int, options: GenerationOptions) -> Draft:
         tokens = self._encode(prompt, number)
         if not tokens:
-            raise InputError(f"prompt {number} has no token, and a model continues one at least; give it a text")
+            raise InputError(f"prompt {number} has no tokens, but generation needs at least one; give some text")
         if len(tokens) > self.limits.positions:
             raise InputError(
-                f"prompt {number} has {len(tokens)} tokens, and the model reads {self.limits.positions}; shorten it"
+                f"prompt {number} has {len(tokens)} tokens, but the model reads {self.limits.positions}; shorten it"
             )
         return Draft(number, tokens, self._tokenizer, self.limits, options)
 
@@ -116,13 +116,13 @@ class TextGenerator:
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(encodable(prompt, number)).ids)
         if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
-            raise InputError(f"prompt {number}: takes a text or a list of messages, got {type(prompt).__name__}")
+            raise InputError(f"prompt {number} must be a text or a list of messages, got {type(prompt).__name__}")
         text = encodable(self._template.render(prompt, number), number)
-        # The template writes the special tokens, the first one too.
+        # The template writes all special tokens, including the first.
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _write(self, drafts: list[Draft]) -> Iterator[None]:
-        """Continue drafts to their ends, a token of each at a time; those that have ended leave the batch."""
+        """Finish all drafts, one token each at a time; finished drafts leave the batch."""
         cache, logits_BV = self.graph.read([draft.prompt for draft in drafts], self._pad_id)
         while True:
             tokens = [draft.take(row_V) for draft, row_V in zip(drafts, logits_BV, strict=True)]
@@ -138,11 +138,11 @@ class TextGenerator:
 
 
 class TextStream:
-    """The pieces of a text, while it is written.
+    """The pieces of a text while it is being generated.
 
     Args:
-        draft: what is written.
-        steps: writes a token of it at each step.
+        draft: the text.
+        steps: adds a token at each step.
     """
 
     def __init__(self, draft: Draft, steps: Iterator[None]) -> None:
@@ -160,7 +160,7 @@ class TextStream:
 
     @property
     def result(self) -> Generation | None:
-        """The whole of it; None before its end."""
+        """The complete result; None before the end."""
         return self._draft.result() if self._draft.finish_reason else None
 
 
@@ -172,5 +172,5 @@ def _listed(prompts: Any) -> list[Any]:
     check_no_table(prompts, "generate")
     listed = list(prompts)
     if any(isinstance(prompt, Mapping) for prompt in listed):
-        raise InputError("generate takes a list of prompts, and a chat is one: generate([messages])")
+        raise InputError("generate takes a list of prompts, and a chat is one prompt: generate([messages])")
     return listed

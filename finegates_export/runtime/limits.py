@@ -1,4 +1,4 @@
-"""Where texts end: the tokens that end them, and the positions that a model has."""
+"""Where texts end: end tokens, and the model's number of positions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from finegates_export.errors import InputError
 
 CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
-"""How configs call the number of positions."""
+"""Names for the number of positions in configs."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a bundle's model."""
+    """Limits of a bundle's model."""
 
     positions: int
-    """Tokens that it reads at most, those of the prompt included."""
+    """Maximum tokens, including the prompt."""
     ends: tuple[int, ...]
-    """Tokens that end a text; empty where nothing says one."""
+    """Tokens that end a text; may be empty."""
 
     @classmethod
     def of(cls, folder: Path, info: dict[str, Any], tokenizer: Any) -> Limits:
-        """Read from the files of a bundle: `generation_config.json` goes before `config.json`, then the tokenizer's.
+        """Read from the files of a bundle: first `generation_config.json`, then `config.json`, then the tokenizer's.
 
         Args:
             folder: the bundle.
@@ -33,13 +33,13 @@ class Limits:
             tokenizer: a `tokenizers.Tokenizer`.
 
         Raises:
-            InputError: no file says how many positions there are.
+            InputError: no file says how many positions the model has.
         """
         config, generation, tokens = (_read(folder / name) for name in (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG))
         counts = [info.get("positions"), *(config.get(name) for name in POSITIONS)]
         known = next((count for count in counts if isinstance(count, int) and count > 0), None)
         if known is None:
-            raise InputError(f"{folder / CONFIG} says no {' or '.join(POSITIONS)}, so no length is safe; export again")
+            raise InputError(f"{folder / CONFIG} lacks {' and '.join(POSITIONS)}, so no length is safe; export again")
         said = [generation.get("eos_token_id"), config.get("eos_token_id"), _end_token(tokens, tokenizer)]
         return cls(known, next((_ids(end) for end in said if end is not None), ()))
 

@@ -1,4 +1,4 @@
-"""A bundle's folder as something that predicts or writes."""
+"""Loading a bundle for prediction or text generation."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def load(
     Args:
         bundle: the folder that `finegates-export --out FOLDER/` wrote.
         form: which of its graphs: `float`, `int8` or `int4`.
-        buckets: the lengths that texts are padded to, for a server that wants few shapes: a number whose multiples they
-            are, or the lengths themselves. The longest that the model reads is always one. None: each call is as long
-            as its longest text. Images have one size anyway; a text that is generated has none.
-        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider.
-        threads: processor threads; onnxruntime's choice where None.
-        spinning: whether threads that wait for work keep their core busy.
-        arena: whether memory of a call is kept for the next one.
+        buckets: the lengths that texts are padded to, for a server that needs few shapes: a list, or a number to use
+            multiples of. The model's maximum is always included. None pads to the longest text of each call. Images
+            have one size anyway; text generation takes no buckets.
+        provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or another provider's onnxruntime name.
+        threads: CPU threads; None for onnxruntime's choice.
+        spinning: whether idle threads spin, which keeps their core busy.
+        arena: whether to keep a call's memory for the next call.
 
     Returns:
-        a `TextGenerator` for the task text-generation, a `Predictor` for every other one.
+        a `TextGenerator` for the task text-generation, otherwise a `Predictor`.
 
     Raises:
         ValueError: no such form, or impossible buckets or threads.
         InputError: not a bundle, a bundle without that form, a file of it is missing or was changed, the tokenizer
-            does not belong to the graph, or onnxruntime does not read the graph.
+            does not match the graph, or onnxruntime cannot read the graph.
         MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: a task that this version does not know, or a provider that is not there.
+        UnsupportedError: an unknown task, or a missing provider.
     """
     check(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
     options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
@@ -64,7 +64,7 @@ def load(
     info = read_bundle(folder)
     graph = graph_in(folder, info, form)
     task = task_of(info["task"])
-    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} has none: its texts grow")
+    check(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} takes none: texts grow")
     session = open_session(graph, options)
     if task.generates:
         return _generator(folder, info, session)
@@ -76,12 +76,12 @@ def load(
 
 
 def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
-    """Buckets as they were given, an array's numbers as Python's."""
+    """The given buckets, with numpy numbers as Python numbers."""
     if buckets is None:
         return None
     given = np.asarray(buckets)
     whole = given.dtype.kind in "iu" or not given.size
-    check(whole and given.ndim <= 1, "buckets", f"must be a whole number or a list of them, got {buckets!r}")
+    check(whole and given.ndim <= 1, "buckets", f"must be a whole number or a list of whole numbers, got {buckets!r}")
     return tuple(given.tolist()) if given.ndim else int(given)
 
 
@@ -109,10 +109,10 @@ def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:
 
 
 def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
-    """Fail where the tokenizer gives ids that the graph has no embedding for; bundles of old do not say how many."""
+    """Fail if the tokenizer has ids without an embedding in the graph; old bundles do not say how many there are."""
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if known is not None and largest >= known:
         raise InputError(
-            f"the tokenizer of {folder} gives ids up to {largest}, and the graph has embeddings for {known}: they do "
-            "not belong together; take the tokenizer of the run, or export again"
+            f"the tokenizer of {folder} has ids up to {largest}, but the graph has {known} embeddings: they do "
+            "not belong together; use the tokenizer of the run, or export again"
         )

@@ -1,4 +1,4 @@
-"""What a predictor answers, by task."""
+"""What a predictor returns, by task."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The answer for one text that may have any number of labels."""
+    """The answer for one text with any number of labels."""
 
     labels: tuple[str, ...]
-    """Those of a probability above one half."""
+    """The labels with probability above one half."""
     scores: dict[str, float]
     """Probability of every label."""
 
@@ -39,25 +39,25 @@ class Word:
     score: float
     """The label's probability at the word's first token."""
     start: int
-    """Where the word starts, in characters of the text; 0 where the text was given as a list of words."""
+    """Start of the word, in characters of the text; 0 if the text was given as a list of words."""
     end: int
-    """Where it ends."""
+    """Its end, in characters of the text."""
     number: int
-    """Which word of the text it is, from 0; of a list, which of the words given. Those of which the tokenizer makes no
-    token, and those behind the longest length that the model reads, have no answer."""
+    """The word's number in the text or the given list, from 0. Words without a token, or beyond the model's
+    maximum length, have no answer."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question, as it stands in the text."""
+    """The answer to a question, as a span of the text."""
 
     text: str
     score: float
-    """Probability of its first token times that of its last."""
+    """Probability of its first token times that of its last token."""
     start: int
-    """Where it starts, in characters of the text."""
+    """Its start, in characters of the text."""
     end: int
-    """Where it ends."""
+    """Its end, in characters of the text."""
 
 
 Result = Prediction | LabelSet | tuple[Word, ...] | Answer | npt.NDArray[Any]

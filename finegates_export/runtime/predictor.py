@@ -1,4 +1,4 @@
-"""A bundle as something that predicts: texts or images in, answers out.
+"""Prediction from a bundle: texts or images in, answers out.
 
 Shapes: B rows, C labels.
 """
@@ -30,24 +30,24 @@ class Predictor:
         session: an onnxruntime session.
         reader: makes the graph's inputs.
         decoder: reads its outputs.
-        buckets: the lengths that its calls have.
+        buckets: the sequence lengths of its calls.
     """
 
     def __init__(self, session: Any, reader: Reader, decoder: Decoder, buckets: Buckets) -> None:
         self._session, self._reader, self._decoder, self._buckets = session, reader, decoder, buckets
         self._outputs = [value.name for value in session.get_outputs()]
         self.task = decoder.task.name
-        """What was trained."""
+        """The task that the model was trained for."""
         self.labels = decoder.labels
         """Label names in the order of the logits; empty for tasks without."""
         self.providers: list[str] = session.get_providers()
-        """The providers onnxruntime really uses."""
+        """The providers that onnxruntime really uses."""
 
     def logits(self, texts: Iterable[Any]) -> npt.NDArray[np.float32]:
-        """Raw outputs of tasks with a label or score per row, shape (B, C); one call of the model.
+        """Raw outputs, shape (B, C), for tasks with a label or score per row; one call of the model.
 
         Raises:
-            InputError: the graph has no logits, or an input is not what it reads.
+            InputError: the graph has no logits, or an input is not what the task reads.
         """
         if LOGITS not in self._outputs:
             raise InputError(f"a graph for {self.task} has no logits; it returns {', '.join(self._outputs)}")
@@ -60,21 +60,21 @@ class Predictor:
     def predict(
         self, inputs: Iterable[Any], *, batch_size: int = 32, sort: bool = True, call_tokens: int | None = None
     ) -> list[Any]:
-        """An answer for every input, in the order of the inputs.
+        """One answer per input, in the order of the inputs.
 
         Args:
-            inputs: texts; pairs of texts where the model was trained on pairs; pairs (question, text) for question
+            inputs: texts; pairs of texts if the model was trained on pairs; pairs (question, text) for question
                 answering; texts or lists of words for token classification; for images float arrays of shape
-                (channels, height, width), as the base's image processor makes them.
-            batch_size: rows a call of the model at most; a long text that is asked about takes several.
-            sort: put rows of like length into one call: fewer tokens are padded, never more. False: as they come.
-            call_tokens: sorted rows take more calls of fewer rows where each saves more padding than so many tokens;
-                None: as few calls as there can be.
+                (channels, height, width), as made by the base's image processor.
+            batch_size: maximum rows per call of the model; a long text in question answering takes several rows.
+            sort: group rows of similar length into one call, which never pads more; False keeps the given order.
+            call_tokens: split sorted rows into more calls if each saves more padding than this many tokens; None makes
+                as few calls as possible.
 
         Returns:
             A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
-            tuple of `Word` for token classification (fewer than the words given where some have no token or are cut
-            off: each has its `number`), an `Answer` for question answering, a vector for an embedding, a matrix with a
+            tuple of `Word` for token classification (fewer than the given words if some have no token or are truncated:
+            each has its `number`), an `Answer` for question answering, a vector for an embedding, a matrix with a
             row for every token for feature extraction.
 
         Raises:
@@ -97,18 +97,20 @@ class Predictor:
         return results
 
     def generate(self, prompts: Any, *how: Any, **more: Any) -> NoReturn:
-        """A bundle for another task than text generation writes nothing.
+        """Only available for text generation.
 
         Raises:
             InputError: always.
         """
         _ = prompts, how, more
-        raise InputError(f"a bundle for {self.task} writes no texts; call predict, or load one for text-generation")
+        raise InputError(
+            f"a bundle for {self.task} generates no text; call predict, or load a bundle for text-generation"
+        )
 
     stream = generate
 
     def _run(self, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
-        longest = max(1, *(row.length for row in rows))  # a text may have no token at all, a graph reads one at least
+        longest = max(1, *(row.length for row in rows))  # a text may have no token, but a graph needs at least one
         feed = self._reader.feed(rows, self._buckets.padded(longest))
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
@@ -117,7 +119,7 @@ def _listed(inputs: Any) -> list[Any]:
     """Inputs as a list.
 
     Raises:
-        InputError: there is one where a list belongs, or something that is no list at all.
+        InputError: a single input instead of a list, or something that is not a list.
     """
     if isinstance(inputs, (str, bytes)):
         raise InputError("predict takes a list of texts; wrap a single one: predict([text])")

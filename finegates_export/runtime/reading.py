@@ -1,4 +1,4 @@
-"""From texts or images to a graph's inputs, with `tokenizers` alone.
+"""From texts or images to a graph's inputs, with only `tokenizers`.
 
 Shapes: B rows, S tokens.
 """
@@ -18,19 +18,19 @@ from finegates_export.runtime.texts import Text, read_text, shortened
 
 Array = npt.NDArray[Any]
 CONTEXT = 1
-"""The second of the two texts that a question's tokens are numbered by."""
+"""The sequence number of the text in a pair of question and text."""
 FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
-"""Where an encoding holds an input, if not under its name."""
+"""The attribute of an encoding that holds an input, if its name differs."""
 MASK = "attention_mask"
 ONE_ANSWER: tuple[Unit, ...] = ("row", "label", "score")
-"""Units of which a text without a token has one too."""
+"""Units for which even a text without tokens has an answer."""
 WINDOW_SHARE = 4
-"""Windows of a text that is too long overlap by this part of their room."""
+"""Windows of a long text overlap by this share of their length."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A question and a part of its text; the fields are those of a tokenizer's encoding that are read later."""
+    """A question and a part of its text, with the fields of a tokenizer's encoding that are used later."""
 
     ids: list[int]
     type_ids: list[int]
@@ -44,13 +44,13 @@ class Row:
     """One row of a call of the model."""
 
     owner: int
-    """The input that it belongs to, by number: a long text that is asked about takes several rows."""
+    """Number of the input it belongs to; a long text in question answering takes several rows."""
     given: Any
-    """That input."""
+    """The input itself."""
     tokens: Any
-    """An encoding, not padded; for images the pixels."""
+    """An encoding without padding; for images, the pixels."""
     length: int
-    """Tokens; 0 for images, which all have one size."""
+    """Number of tokens; 0 for images, which all have one size."""
 
 
 class TextReader:
@@ -60,7 +60,7 @@ class TextReader:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
         names: the graph's inputs.
         unit: the task's unit of prediction.
-        max_length: tokens of a row at most.
+        max_length: maximum tokens per row.
         pad_id: id of the padding token.
     """
 
@@ -69,7 +69,7 @@ class TextReader:
         tokenizer.no_padding()
         self._max_length = max_length
         if unit == "span":
-            tokenizer.no_truncation()  # its own windows end the process where a question leaves little room
+            tokenizer.no_truncation()  # the tokenizer's own windows abort the process if a question leaves little room
         else:
             tokenizer.enable_truncation(max_length)
 
@@ -78,7 +78,7 @@ class TextReader:
 
         Args:
             texts: what to read.
-            before: inputs in front of these, for the words in which one of these is refused.
+            before: number of inputs before these, for error messages.
 
         Raises:
             InputError: not what the task reads.
@@ -94,7 +94,7 @@ class TextReader:
         """The inputs of a call.
 
         Args:
-            rows: what it reads.
+            rows: the rows to read.
             length: tokens to pad every row to.
         """
         fillers = {"input_ids": self._pad_id, MASK: 0, "token_type_ids": 0}
@@ -102,7 +102,7 @@ class TextReader:
 
     def _values(self, row: Row, name: str) -> list[int]:
         if name == MASK and not row.length and self._unit in ONE_ANSWER:
-            return [1]  # where nothing is attended, all padding is, and its length is the company's
+            return [1]  # without any attended token all padding is attended, and its length depends on the batch
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
@@ -110,17 +110,17 @@ class TextReader:
         texts = [read_text(item, number, self._unit) for number, item in enumerate(given, before)]
         words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
-            raise InputError("texts and lists of words are mixed; give all texts in one form")
+            raise InputError("texts and lists of words are mixed; use one form for all inputs")
         if self._unit in ("token", "span"):
             return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
-        return list(self._tokenizer.encode_batch_fast(texts))  # without the places of tokens, which nobody reads here
+        return list(self._tokenizer.encode_batch_fast(texts))  # without token offsets, which are not used here
 
 
 class ImageReader:
     """Takes pixels as the base's image processor makes them.
 
     Args:
-        shape: channels, height and width that the graph asks for.
+        shape: channels, height and width that the graph expects.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -131,16 +131,16 @@ class ImageReader:
 
         Args:
             images: what to read.
-            before: images in front of these, for the words in which one of these is refused.
+            before: number of images before these, for error messages.
 
         Raises:
-            InputError: no array of numbers, or an image of another shape.
+            InputError: not an array of numbers, or an image of another shape.
         """
         arrays = [self._array(image, number) for number, image in enumerate(images, before)]
         return [Row(owner, array, array, 0) for owner, array in enumerate(arrays)]
 
     def feed(self, rows: Sequence[Row], length: int) -> dict[str, Array]:
-        """The images of a call, stacked; they have no `length`."""
+        """The stacked images of a call; `length` does not apply."""
         _ = length
         return {PIXELS: np.stack([row.tokens for row in rows])}
 
@@ -148,24 +148,24 @@ class ImageReader:
         takes = f"the model takes {self._shape} (channels, height, width); prepare it with the bundle's image processor"
         try:
             array = np.asarray(image, np.float32)
-        except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, of a tensor with a gradient
+        except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, for a tensor with a gradient
             found = f"{type(image).__name__} {shortened(repr(image))}"
-            raise InputError(f"input {number}: an image is an array of floats, got {found}; {takes}") from error
+            raise InputError(f"input {number}: an image must be an array of floats, got {found}; {takes}") from error
         if array.shape != self._shape:
-            raise InputError(f"input {number}: an image has the shape {array.shape}, {takes}")
+            raise InputError(f"input {number}: the image has shape {array.shape}, but {takes}")
         return array
 
 
 def windows_of(encoding: Any, max_length: int, number: int = 0) -> list[Window]:
-    """A question and its text as rows of at most `max_length` tokens: the whole question, and the text part by part.
+    """A question and its text as rows of at most `max_length` tokens: the whole question with each part of the text.
 
     Args:
-        encoding: both, not cut.
-        max_length: tokens of a row at most.
-        number: which of the inputs it is.
+        encoding: question and text, not truncated.
+        max_length: maximum tokens per row.
+        number: the number of the input.
 
     Raises:
-        InputError: the question leaves no room for its text.
+        InputError: the question leaves no room for the text.
     """
     own = [token for token, sequence in enumerate(encoding.sequence_ids) if sequence == CONTEXT]
     first, end = (own[0], own[-1] + 1) if own else (len(encoding.ids), len(encoding.ids))
@@ -173,8 +173,8 @@ def windows_of(encoding: Any, max_length: int, number: int = 0) -> list[Window]:
     room = max_length - around
     if room < 1:
         raise InputError(
-            f"input {number}: the question and its marks take {around} tokens of {max_length} and leave no room for a "
-            "text; ask a shorter one"
+            f"input {number}: the question and special tokens take {around} of {max_length} tokens and leave no room "
+            "for a text; ask a shorter question"
         )
     step = room - room // WINDOW_SHARE
     starts = range(first, max(first + 1, end - (room - step)), step)

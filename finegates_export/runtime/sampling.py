@@ -1,6 +1,6 @@
 """Choosing the next token from its logits.
 
-Shapes: V tokens of the vocabulary, K tokens that are drawn among.
+Shapes: V tokens of the vocabulary, K tokens to draw among.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from finegates_export.runtime.generation import GenerationOptions
 
 Array = npt.NDArray[Any]
 SORTED_AT_FIRST = 64
-"""Tokens that are sorted before it is known whether their mass is enough; most distributions need no more."""
+"""Number of tokens sorted at first; most distributions need no more for their mass."""
 GROWTH = 8
-"""So many times more are sorted where it is not."""
+"""Factor by which that number grows if their mass is too small."""
 
 
 def choose(logits_V: Array, options: GenerationOptions, generator: np.random.Generator) -> int:
-    """One token.
+    """Choose one token.
 
     Args:
-        logits_V: of the next token.
-        options: greedy, or how it is drawn.
-        generator: asked for one number where the token is drawn, for none where it is not.
+        logits_V: logits of the next token.
+        options: greedy, or how to draw.
+        generator: used for one number if a token is drawn, for none if greedy.
     """
     if options.temperature == 0:
         return int(logits_V.argmax())
@@ -36,16 +36,16 @@ def choose(logits_V: Array, options: GenerationOptions, generator: np.random.Gen
 
 
 def distribution(logits_V: Array, options: GenerationOptions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The tokens that are drawn among, the likeliest first, and their probabilities.
+    """The tokens to draw among, most likely first, and their probabilities.
 
-    Temperature comes first, then `top_k`, then `top_p`, as in transformers. In float64: with the many tokens of a
-    vocabulary the sum of a float32 softmax is off by more than its small probabilities.
+    Temperature comes first, then `top_k`, then `top_p`, as in transformers. In float64: over a whole
+    vocabulary, the rounding error of a float32 softmax exceeds its small probabilities.
 
     Args:
-        logits_V: of the next token.
+        logits_V: logits of the next token.
         options: with a temperature above 0.
     """
-    behind_V = logits_V.astype(np.float64) - logits_V.max()  # first: the likeliest of all stays finite
+    behind_V = logits_V.astype(np.float64) - logits_V.max()  # first, so that the most likely token stays finite
     with np.errstate(over="ignore"):
         weights_V = np.exp(behind_V / options.temperature)
     size = len(weights_V)
@@ -59,7 +59,7 @@ def distribution(logits_V: Array, options: GenerationOptions) -> tuple[npt.NDArr
 
 
 def _holding(weights_V: Array, mass: float, count: int) -> npt.NDArray[np.int64]:
-    """The likeliest tokens of `count` whose weights sum to `mass`, the one that crosses it included."""
+    """The most likely of `count` tokens whose weights sum to `mass`, including the one that crosses it."""
     sorted_now = min(SORTED_AT_FIRST, count)
     while True:
         tokens = _likeliest(weights_V, sorted_now)
@@ -70,7 +70,7 @@ def _holding(weights_V: Array, mass: float, count: int) -> npt.NDArray[np.int64]
 
 
 def _likeliest(weights_V: Array, count: int) -> npt.NDArray[np.int64]:
-    """So many tokens, the likeliest first, of equals the one with the smaller id."""
+    """This many tokens, most likely first; ties go to the smaller id."""
     if count < len(weights_V):
         least = np.partition(weights_V, len(weights_V) - count)[len(weights_V) - count]
         above = np.flatnonzero(weights_V > least)

@@ -1,4 +1,4 @@
-"""An onnxruntime session for a bundle's graph: on the provider that was asked for, or none."""
+"""An onnxruntime session for a bundle's graph: on the requested provider, or none."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-"""onnxruntime's names of the providers that have a short one here."""
+"""Short names of providers, and onnxruntime's names."""
 CPU = PROVIDERS["cpu"]
 BEHIND = {PROVIDERS["tensorrt"]: (PROVIDERS["cuda"], CPU), CPU: ()}
-"""What takes the operators that a provider has not; the processor for all others."""
+"""Providers that run the operators which a provider lacks; for all others, the CPU."""
 UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions(Options):
-    """What onnxruntime is told."""
+    """Options of an onnxruntime session."""
 
     provider: str = "cpu"
-    """What runs the graph: `cpu`, `cuda`, `tensorrt`, or onnxruntime's own name of another provider."""
+    """What runs the graph: `cpu`, `cuda`, `tensorrt`, or another provider's onnxruntime name."""
     threads: int | None = None
-    """Processor threads; None: onnxruntime's choice, one a core."""
+    """CPU threads; None for onnxruntime's choice, one per core."""
     spinning: bool = True
-    """Whether threads that wait for work keep their core busy: faster for one model alone, wasteful beside others."""
+    """Whether idle threads spin: faster for one model alone, wasteful next to others."""
     arena: bool = True
-    """Whether memory of a call is kept for the next: faster, and never less memory than the largest call took."""
+    """Whether to keep a call's memory for the next call: faster, but memory stays at that of the largest call."""
 
     def __post_init__(self) -> None:
         whole = self.threads is None or (isinstance(self.threads, int) and self.threads > 0)
         check(whole, "threads", f"must be positive, got {self.threads}")
         named = isinstance(self.provider, str) and bool(self.provider)
-        told = f"must be one of {', '.join(PROVIDERS)}, or onnxruntime's name of one, got {self.provider!r}"
+        told = f"must be one of {', '.join(PROVIDERS)}, or another provider's onnxruntime name, got {self.provider!r}"
         check(named, "provider", told)
 
 
 def open_session(
     graph: Path, options: SessionOptions | None = None, *, optimize: bool = True, rest: bool = False
 ) -> Any:
-    """Load a graph: the one way to an onnxruntime session.
+    """Load a graph; every onnxruntime session is opened here.
 
     Args:
         graph: the file.
-        options: where and how it runs.
+        options: where and how to run it.
         optimize: False runs the graph as it is written.
-        rest: threads sleep between runs; else they spin on for a while, into the turn of another session.
+        rest: let threads sleep between runs; otherwise they spin for a while, into another session's turn.
 
     Raises:
-        InputError: onnxruntime does not read the graph.
+        InputError: onnxruntime cannot read the graph.
         MissingExtraError: onnxruntime is not installed.
-        UnsupportedError: the provider is not there, or does not start.
+        UnsupportedError: the provider is missing or does not start.
     """
     try:
         import onnxruntime
@@ -73,20 +73,20 @@ def open_session(
         settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(graph, settings, providers=providers)
-    except Exception as error:  # onnxruntime's errors have no root but this one
+    except Exception as error:  # onnxruntime's errors have no narrower common root
         raise _not_read(graph, error, onnxruntime.__version__) from error
     _check_started(session, providers[0])
     return session
 
 
 def chosen_providers(provider: str) -> list[str]:
-    """Names, as onnxruntime has them, of a provider and of those that take what it leaves.
+    """The onnxruntime names of a provider and of its fallbacks.
 
     Args:
         provider: as in `SessionOptions`.
 
     Raises:
-        UnsupportedError: this onnxruntime does not have it.
+        UnsupportedError: this onnxruntime lacks it.
     """
     import onnxruntime
 
@@ -94,38 +94,38 @@ def chosen_providers(provider: str) -> list[str]:
     offered = onnxruntime.get_available_providers()
     if wanted not in offered:
         extra = " Run: pip install 'finegates-export[gpu]'" if wanted in PROVIDERS.values() else ""
-        raise UnsupportedError(f"provider: this onnxruntime has no {wanted}, it has {', '.join(offered)}.{extra}")
+        raise UnsupportedError(f"provider: this onnxruntime lacks {wanted}; it has {', '.join(offered)}.{extra}")
     return [wanted, *(name for name in BEHIND.get(wanted, (CPU,)) if name in offered)]
 
 
 def _check_started(session: Any, wanted: str) -> None:
-    """Make sure that a session runs where it was told to.
+    """Make sure that a session runs on the requested provider.
 
-    A provider that does not start is logged and left out, and the graph would run on the processor.
+    onnxruntime only logs a provider that does not start, and would run the graph on the CPU.
 
     Raises:
-        UnsupportedError: it runs elsewhere.
+        UnsupportedError: it runs on another provider.
     """
     if wanted not in session.get_providers():
         raise UnsupportedError(
-            f"provider: {wanted} does not start on this machine, onnxruntime would run on "
-            f"{', '.join(session.get_providers())}; see what it logged, or take provider='cpu'"
+            f"provider: {wanted} did not start on this machine, and onnxruntime would fall back to "
+            f"{', '.join(session.get_providers())}; see its log, or use provider='cpu'"
         )
 
 
 def _not_read(graph: Path, error: Exception, version: str) -> InputError:
-    """The error for a graph that onnxruntime does not open.
+    """The error for a graph that onnxruntime cannot open.
 
     Args:
         graph: the file.
-        error: what onnxruntime says.
+        error: onnxruntime's own.
         version: onnxruntime's.
     """
     unknown = UNKNOWN_OPERATOR.search(str(error))
     if unknown:
         domain = unknown["domain"] or "ai.onnx"
         return InputError(
-            f"{graph} has the operator {unknown['operator']} of {domain}, which onnxruntime {version} does not know; "
-            "a newer onnxruntime may, or export the run again"
+            f"{graph} has the operator {unknown['operator']} of {domain}, which onnxruntime {version} does not "
+            "support; update onnxruntime, or export the run again"
         )
-    return InputError(f"onnxruntime {version} does not read {graph}: {' '.join(str(error).split())}; export again")
+    return InputError(f"onnxruntime {version} cannot read {graph}: {' '.join(str(error).split())}; export again")

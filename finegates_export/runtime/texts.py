@@ -1,4 +1,4 @@
-"""What is taken as a text, and the words for what is not."""
+"""What counts as a text, and the errors for what does not."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TAKES: dict[str, str] = {
     "span": "question answering takes pairs (question, text)",
     "token": "token classification takes a text or a list of words",
 }
-"""What tasks read that do not read a text or a pair."""
+"""What tasks read instead of a text or a pair."""
 QUOTED = 60
-"""Characters of a wrong input that a message repeats at most."""
+"""Maximum characters of a wrong input in a message."""
 
 
 def read_text(item: Any, number: int, unit: Unit) -> Text:
-    """One input as the tokenizer takes it.
+    """One input in the form the tokenizer takes.
 
     Raises:
-        InputError: not what the task reads; the message says which input.
+        InputError: not what the task reads; the message names the input.
     """
     if unit != "span" and isinstance(item, str):
         return encodable(item, number)
@@ -40,38 +40,38 @@ def read_text(item: Any, number: int, unit: Unit) -> Text:
 
 
 def encodable(text: str, number: int) -> str:
-    """A text, if it is Unicode.
+    """Check that a text is valid Unicode.
 
     Args:
-        text: what was given.
-        number: which of the inputs.
+        text: the input.
+        number: the input's number.
 
     Raises:
-        InputError: half of a surrogate pair is in it.
+        InputError: it contains half a surrogate pair.
     """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        told = f"input {number} is no Unicode text: half of a surrogate pair at character {error.start}"
+        told = f"input {number} is not valid Unicode: half a surrogate pair at character {error.start}"
         raise InputError(f"{told}; decode it with errors='replace'") from error
     return str(text)
 
 
 def shortened(text: str) -> str:
-    """A wrong input as a message repeats it, on one line."""
+    """A wrong input for a message, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= QUOTED else f"{line[:QUOTED]}..."
 
 
 def check_no_table(inputs: Any, verb: str) -> None:
-    """Fail on a data frame, which would be read as the names of its columns.
+    """Refuse a data frame, which would be read as its column names.
 
     Args:
-        inputs: what was given.
-        verb: to whom.
+        inputs: the argument.
+        verb: the method's name.
 
     Raises:
-        InputError: it is one.
+        InputError: it is a data frame.
     """
     if hasattr(inputs, "columns"):
         raise InputError(f"{verb} takes a list, got {type(inputs).__name__}; pass one of its columns: table['text']")

@@ -1,4 +1,4 @@
-"""Tokens into text while they come: never half a character, never a part of a stop string."""
+"""Streaming tokens as text: never half a character, never part of a stop string."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer writes for bytes that are no character yet."""
+"""What a tokenizer writes for bytes that do not form a character yet."""
 CONTEXT = 8
-"""Tokens of the prompt that the first new one is read with: some tokenizers drop the space in front of a first word."""
+"""Prompt tokens decoded with the first new one: some tokenizers drop the space before a first word."""
 CHARACTER = 4
-"""Bytes of a character at most; tokenizers write one that they do not know as a token for each."""
+"""Maximum bytes per character; tokenizers write an unknown character as one token per byte."""
 
 
 class TextWriter:
@@ -18,7 +18,7 @@ class TextWriter:
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`.
-        prompt: the ids that are continued.
+        prompt: the ids to continue.
         stop: texts that end it.
     """
 
@@ -29,16 +29,16 @@ class TextWriter:
         self._told = len(self._decoded(self._window))
         self._held = ""
         self.stopped = False
-        """Whether a stop string has come; what followed it was dropped."""
+        """Whether a stop string was found; everything after it was dropped."""
 
     def write(self, token: int) -> str:
-        """What can be said now that this token is known; often nothing."""
+        """The text that this token completes; often none."""
         self._window.append(token)
         text = self._decoded(self._window)
         return "" if text.endswith(UNFINISHED) else self._say(text)
 
     def finish(self) -> str:
-        """What was held back, at the end of the tokens."""
+        """The text held back until the end."""
         if self.stopped:
             return ""
         text = self._say(self._decoded(self._window))
@@ -48,7 +48,7 @@ class TextWriter:
     def _say(self, text: str) -> str:
         fresh = text[self._told :]
         if fresh:
-            # The last piece is the context of the next: a token alone may read otherwise than behind another.
+            # The last piece is the context of the next: a token may decode differently on its own.
             self._window = self._window[self._known :]
             self._known = len(self._window)
             self._told = len(self._decoded(self._window))
@@ -64,9 +64,9 @@ class TextWriter:
         return text[: len(text) - begun]
 
     def _end_of(self, prompt: Sequence[int]) -> list[int]:
-        """The last tokens of a prompt, from the start of a character on.
+        """The last tokens of a prompt, starting at a character boundary.
 
-        From its middle on, some tokenizers read none of the bytes that follow, those of the first new tokens included.
+        From the middle of a character, some tokenizers drop all following bytes, including those of new tokens.
         """
         windows = [list(prompt[-size:]) for size in range(CONTEXT, CONTEXT + CHARACTER)]
         return next((one for one in windows if not self._decoded(one).startswith(UNFINISHED)), windows[0])
@@ -76,5 +76,5 @@ class TextWriter:
 
 
 def _begun(text: str, stop: str) -> int:
-    """Characters at the end of a text that a stop string begins with."""
+    """Length of the end of a text that is the start of a stop string."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,1 +1,1 @@
-"""What an export reads: a base, a run folder, a saved shrunk model; base and gates assembled."""
+"""Inputs of an export: a base, a run folder, a saved shrunk model; base and gates assembled."""

@@ -17,7 +17,7 @@ from finegates_export.sources.run_folder import Run, RunInfo
 
 @dataclass
 class Assembled:
-    """A gated model in evaluation mode, and what describes it."""
+    """A gated model in evaluation mode, with its description."""
 
     gated: GatedModel
     family: Family
@@ -26,11 +26,11 @@ class Assembled:
 
 
 def base_of(run: Run, override: str | None = None) -> BaseModel:
-    """The base a run was trained on, proven by its hashes.
+    """The base a run was trained on, verified by its hashes.
 
     Args:
         run: the run.
-        override: where the base lies now, if not where the run was trained.
+        override: where the base is now, if it has moved since training.
 
     Raises:
         InputError: the base cannot be found.
@@ -42,11 +42,11 @@ def base_of(run: Run, override: str | None = None) -> BaseModel:
 
 
 def find_base_of(info: RunInfo, override: str | None = None) -> BaseModel:
-    """The base a run names, unproven.
+    """The base a run names, unverified.
 
     Args:
         info: the run's record.
-        override: where the base lies now, if not where the run was trained.
+        override: where the base is now, if it has moved since training.
 
     Raises:
         InputError: the base cannot be found.
@@ -69,7 +69,7 @@ def check_base(run: Run, base: BaseModel) -> None:
         names = sorted(name for name in set(hashes) | set(expected) if hashes.get(name) != expected.get(name))
         raise RunFolderError(
             f"{base.id} is not the base this run was trained on: {len(names)} of {len(expected)} tensors differ "
-            f"(first: {names[0]}). Pass the right one with --base"
+            f"(first: {names[0]}). Pass the right base with --base"
         )
 
 
@@ -85,7 +85,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     config = base.config()
     family = base.family()
     if family.name != run.info.family:
-        raise RunFolderError(f"the run was made for family {run.info.family!r}, {base.id} is {family.name!r}")
+        raise RunFolderError(f"the run was trained for family {run.info.family!r}, {base.id} is {family.name!r}")
     model = base.load(run.info.task, run.info.labels, run.info.pooled_by())
     load_head(model, run.head)
     structure = family.structure(config)
@@ -99,22 +99,23 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
 
 
 def load_head(model: Any, head: dict[str, Any]) -> None:
-    """Put copies of head and bias tensors into a plain model, by name.
+    """Copy head and bias tensors into a plain model, by name.
 
     Raises:
-        InputError: a tensor has no place, another shape, or values that are not finite.
+        InputError: a tensor does not exist in the model, has another shape, or values that are not finite.
     """
     import torch
 
     parameters = dict(model.named_parameters())
     for name, tensor in head.items():
         if name not in parameters:
-            raise InputError(f"head tensor {name} has no place in the base model")
+            raise InputError(f"head tensor {name} does not exist in the base model")
         if parameters[name].shape != tensor.shape:
             raise InputError(
-                f"head tensor {name} has shape {tuple(tensor.shape)}, the model's is {tuple(parameters[name].shape)}"
+                f"head tensor {name} has shape {tuple(tensor.shape)}, "
+                f"but the model needs {tuple(parameters[name].shape)}"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"head tensor {name} holds NaN or infinite values; restore the run folder or train again")
-        # Into new memory: the old may belong to a base that other runs share.
+        # Into new memory: the old may belong to a base shared with other runs.
         parameters[name].data = tensor.detach().to(parameters[name], copy=True)

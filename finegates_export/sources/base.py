@@ -1,6 +1,6 @@
 """The base model: found in a folder or on the hub, hashed, and loaded from safetensors in float32.
 
-Everything is done on a folder: a hub id is first brought into the local cache. Weights in pickle are refused, and
+Everything works on a folder: a hub id is first downloaded into the local cache. Weights in pickle are refused, and
 `trust_remote_code` stays off.
 """
 
@@ -27,9 +27,9 @@ HUB_FILES = [
     "README.md",
 ]  # fmt: skip
 FLOATS_WHEN_LOADED = "fp8"
-"""The quantization of which transformers makes floats again where it loads a model for the processor."""
+"""The quantization that transformers converts back to floats when it loads a model on the CPU."""
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONVERT = "Convert it once where you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
+CONVERT = "Convert it once if you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class BaseModel:
             return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.id}: no usable config.json ({_first_line(error)})") from error
-        except StrictDataclassError as error:  # its first line alone names a field and not what is wrong with it
+        except StrictDataclassError as error:  # the first line alone names a field but not what is wrong with it
             raise InputError(f"{self.id}: no usable config.json ({' '.join(str(error).split())})") from error
 
     def family(self) -> Family:
-        """The family that serves this base; see `family_of`.
+        """The family of this base; see `family_of`.
 
         Raises:
-            UnsupportedError: none does, or not with this config.
+            UnsupportedError: there is none, or it does not support this config.
         """
         config = self.config()
         family = family_of(config.model_type)
@@ -72,13 +72,13 @@ class BaseModel:
         return family
 
     def weight_files(self) -> list[Path]:
-        """The safetensors files that hold the weights: those that transformers reads.
+        """The safetensors files with the weights, as transformers reads them.
 
         Raises:
             InputError: there are none, or only pickled ones.
         """
         single, index = self.folder / SINGLE_FILE, self.folder / INDEX
-        # A model that was saved over one in several files leaves their index behind; transformers looks at it last.
+        # Saving over a sharded model leaves its index behind; transformers looks at it last.
         files = [single] if single.is_file() or not index.is_file() else _shards(index)
         missing = [file.name for file in files if not file.is_file()]
         if not missing:
@@ -91,7 +91,7 @@ class BaseModel:
         if self.revision is not None and missing == [SINGLE_FILE]:
             raise InputError(
                 f"{self.id} has no {SINGLE_FILE} on the hub, and weights in pickle (.bin), which can run code when "
-                f"loaded, are not fetched. {CONVERT}"
+                f"loaded, are not downloaded. {CONVERT}"
             )
         raise InputError(f"{self.id}: weights not found, {missing[0]} is missing in {self.folder}")
 
@@ -106,13 +106,13 @@ class BaseModel:
     def load(self, task: str, labels: tuple[str, ...], pooling: Pooling | None = None) -> Any:
         """The model for the task, in float32 and in evaluation mode.
 
-        The base's own head is kept where it fits; otherwise transformers draws a new one. Tasks without a head get an
+        The base's own head is kept if it fits; otherwise transformers creates a new one. Tasks without a head get an
         `EncoderModel`.
 
         Args:
             task: a name of `TASKS`.
             labels: label names in the order of the head's outputs; empty for tasks without.
-            pooling: how an embedding is made of the hidden state.
+            pooling: how to pool the hidden state into an embedding.
 
         Raises:
             InputError: the weights cannot be read, or do not fit config.json.
@@ -127,7 +127,7 @@ class BaseModel:
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         except KeyError as error:  # of an activation, a kind of layer or of position
-            raise InputError(f"{self.id}: config.json names {error}, which transformers does not know") from error
+            raise InputError(f"{self.id}: config.json names {error}, which transformers does not support") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
         family.make_linears(model)
@@ -138,7 +138,7 @@ class BaseModel:
         return model.eval()
 
     def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The model of a class of transformers with this base's weights, and transformers' account of the loading.
+        """A model with this base's weights, and transformers' report on the loading.
 
         Args:
             loader: of `loader_of`.
@@ -161,13 +161,13 @@ class BaseModel:
             output_loading_info=True,
             **settings,
         )
-        # Loaded tensors are views of the mapped file: one that is kept would keep all of it resident.
+        # Loaded tensors are views of the mapped file: keeping one would keep all of it resident.
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
         return model, loading
 
     def check_task(self, task: str) -> None:
-        """Refuse a task that this base has no head for, without loading anything.
+        """Refuse a task for which this base has no head, without loading anything.
 
         Raises:
             UnsupportedError: transformers has no such head for this architecture; the message lists those it has.
@@ -175,10 +175,10 @@ class BaseModel:
         loader_of(self.id, task_of(task), self.config(), self.family())
 
     def tokenizer(self, **settings: Any) -> Any:
-        """The base's tokenizer; one without a padding token pads with its end token, as generators are used to.
+        """The base's tokenizer; without a padding token, it pads with its end token, as is usual for decoders.
 
         Args:
-            settings: what to change in it.
+            settings: changes to make.
 
         Raises:
             InputError: there is none.
@@ -194,7 +194,7 @@ class BaseModel:
         return tokenizer
 
     def _causal_settings(self, task: Task) -> dict[str, Any]:
-        """What a decoder's config has to say: a cache where text is generated, and which token is padding."""
+        """Settings of a decoder's config: the cache for generation, and the padding token."""
         settings: dict[str, Any] = {} if task.unit == "next" else {"use_cache": False}
         if task.unit in ("row", "label", "score"):
             settings["pad_token_id"] = self.tokenizer().pad_token_id
@@ -206,9 +206,9 @@ class BaseModel:
         return settings
 
     def preprocessor(self, task: str) -> Any:
-        """What makes a model's input for the task: the image processor, or the tokenizer.
+        """The image processor or tokenizer that makes a model's input for the task.
 
-        Tokenizers that split at spaces are told that words come one by one where the task has labels for words.
+        Tokenizers that split at spaces are set to take words one by one if the task labels words.
 
         Raises:
             InputError: there is none.
@@ -265,13 +265,13 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         path = Path(snapshot_download(id_or_folder, revision=revision, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
-            f"{id_or_folder} is neither a folder nor a model that the hub gave ({_first_line(error)})"
+            f"{id_or_folder} is neither a folder nor a model that the hub returned ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
 
 
 def _quantized(config: Any) -> str | None:
-    """Why a base whose weights are stored quantized is refused: gates and LoRA are folded into floats."""
+    """Why a base with quantized weights is refused: gates and LoRA are folded into floats."""
     settings = getattr(config, "quantization_config", None)
     if not settings:
         return None
@@ -279,13 +279,13 @@ def _quantized(config: Any) -> str | None:
     if method == FLOATS_WHEN_LOADED:
         return None
     return (
-        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); take the base that was "
-        "quantized, and let the export quantize (--quantize)"
+        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); use the "
+        "unquantized base, and let the export quantize (--quantize)"
     )
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names, each once.
+    """The files that an index names, without duplicates.
 
     Raises:
         InputError: it is damaged.
@@ -299,7 +299,7 @@ def _shards(index: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Silence the report on the newly drawn head: a new head is what was asked for."""
+    """Silence the report on the new head, which is intended."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

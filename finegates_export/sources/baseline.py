@@ -1,4 +1,4 @@
-"""The unpruned model beside a run: whether two runs can be compared at all."""
+"""The unpruned model for a run: whether two runs can be compared."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def read_baseline(run: Run, folder: Path) -> Run:
     """A run with layout none, on the same base and for the same labels: the unpruned model.
 
     Args:
-        run: what it is compared with.
-        folder: where it is.
+        run: the run to compare with.
+        folder: its folder.
 
     Raises:
         InputError: it has gates, or another base, task or labels.
@@ -30,12 +30,12 @@ def read_baseline(run: Run, folder: Path) -> Run:
 
 
 def check_same_model(run: Run, other: Run, name: str) -> None:
-    """Refuse two runs that are not of one model.
+    """Refuse two runs of different models.
 
     Args:
         run: one of them.
         other: the other.
-        name: what the message calls the other.
+        name: the other's name in the message.
 
     Raises:
         InputError: another base, task or other labels.
@@ -61,7 +61,7 @@ def check_same_base(run: Run, other: Run, name: str) -> None:
 
 
 def check_same_answers(run: Run, other: Run, name: str) -> None:
-    """Refuse two runs that were not trained for the same answers; the arguments are those of `check_same_model`.
+    """Refuse two runs trained for different answers; the arguments are those of `check_same_model`.
 
     Raises:
         InputError: another task or other labels.

@@ -1,6 +1,6 @@
-"""A model without a head: the encoder under the name that task models give it, and its sentence embedding.
+"""A model without a head: the encoder under its name in task models, and its sentence embedding.
 
-The paths of all weights are those of the family's task models, so gates, adapters and plans need not know.
+The paths of all weights are those of the family's task models, so gates, adapters and plans work unchanged.
 
 Shapes: B rows, S tokens, D hidden size.
 """
@@ -17,7 +17,7 @@ from finegates_export.common.pooling import SMALLEST_NORM, Pooling
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an `EncoderModel` returns."""
+    """The output of an `EncoderModel`."""
 
     last_hidden_state: Tensor
     """Shape (B, S, D)."""
@@ -26,12 +26,12 @@ class EncoderOutput:
 
 
 class EncoderModel(nn.Module):
-    """An encoder held under `prefix`, with or without a pooling behind it.
+    """An encoder under `prefix`, with or without pooling after it.
 
     Args:
         encoder: a base model of transformers, without a pooler.
         prefix: the attribute to hold it under.
-        pooling: how the sentence embedding is made; None for the hidden state alone.
+        pooling: how to make the sentence embedding; None for only the hidden state.
     """
 
     def __init__(self, encoder: nn.Module, prefix: str, pooling: Pooling | None) -> None:

@@ -1,4 +1,4 @@
-"""Which class of transformers loads a base for a task, and what that class is told of the head."""
+"""The transformers class that loads a base for a task, and the head's settings."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
     def served(one: Task) -> bool:
         images = family.input_names(config) == (PIXELS,)
         if one.generates and not family.causal:
-            return False  # transformers gives encoders a head that writes, too, and each token would see the next
+            return False  # transformers has generation heads for encoders too, but each token would see the next
         known = getattr(transformers, one.auto_class)._model_mapping
         if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
             return False
         classes = known[type(config)]
         chosen = classes[0] if isinstance(classes, tuple) else classes
-        # Llama's question answering holds the model under another name than its other heads do.
+        # Llama's question answering names the inner model differently from its other heads.
         return not one.has_head or (one.images == images and chosen.base_model_prefix == family.prefix)
 
     if not served(task):
@@ -45,7 +45,7 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
 
 
 def head_settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str, Any]:
-    """What transformers has to know of a task's head, as arguments of `from_pretrained`.
+    """A task's head settings, as arguments of `from_pretrained`.
 
     Args:
         task: the task.

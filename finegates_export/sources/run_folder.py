@@ -2,12 +2,12 @@
 
 run.json              what was trained, on which base (a hash per tensor), how well, by which command
 gates.safetensors     `mu` of every gate vector (absent in the layout `none`)
-adapter/              LoRA in peft's own format, where LoRA was on
-head.safetensors      task head and trained biases: their one home
+adapter/              LoRA in peft's own format, if it was trained
+head.safetensors      task head and trained biases
 samples.safetensors   tokenized evaluation rows with labels, for the chain of checks (optional)
 tokenizer files
-base/NAME/            the whole model, where the base itself was trained (full fine-tuning)
-levels/0.40/ ...      every settled level of a walk, in the same form
+base/NAME/            the whole model, if the base itself was trained (full fine-tuning)
+levels/0.40/ ...      every settled level of a walk, in the same format
 """
 
 from __future__ import annotations
@@ -60,28 +60,28 @@ class RunInfo(Options):
     trained_parameters: dict[str, int]
     """Trained parameters by kind: gates, lora, head, biases."""
     data: dict[str, Any]
-    """Where the rows came from: enough for `finegates-bench` to read the evaluation rows again."""
+    """The source of the rows, for `finegates-bench` to read the evaluation rows again."""
     options: dict[str, Any]
     """The training options, all of them."""
     command: str
     steps: int
     nominal: float | None = None
-    """Share of the weights behind a closed gate, matrix by matrix: what the gates alone would say is removed."""
+    """Share of the weights behind a closed gate, matrix by matrix: the nominal removed share."""
     licence: str | None = None
     """The base's licence, as its model card states it."""
     pooling: str | None = None
-    """How an embedding is made of the last hidden state: mean or cls; None for other tasks."""
+    """How embeddings pool the last hidden state, mean or cls; None for other tasks."""
     normalize: bool = False
-    """Whether embeddings are brought to length 1."""
+    """Whether embeddings are scaled to length 1."""
     own_base: bool = False
     """Whether the base itself was trained: it lies in the run folder, and `base_id` is its path there."""
     less_is_better: bool = False
-    """Whether the least value of `metric` is the best, as of a perplexity."""
+    """Whether lower values of `metric` are better, as for perplexity."""
     settled: dict[str, Any] = field(default_factory=dict)
-    """What was measured when the structure was settled: of a speed-up, what was asked for and what was reached."""
+    """Measurements at settling: for a speed-up, the requested and the reached one."""
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of every other file of the folder, levels apart."""
+    """SHA-256 of every other file in the folder, except levels."""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -96,11 +96,11 @@ class RunInfo(Options):
 
     @property
     def base_name(self) -> str:
-        """What the base is called: its id on the hub, or its folder's own name."""
+        """The base's name: its hub id, or its folder's name."""
         return self.base_id if self.base_revision else Path(self.base_id).name
 
     def pooled_by(self) -> Pooling | None:
-        """How embeddings are made; None for other tasks."""
+        """The pooling of embeddings; None for other tasks."""
         return None if self.pooling is None else Pooling(self.pooling, self.normalize)
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class RunInfo(Options):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that was read and checked."""
+    """A run folder, read and checked."""
 
     folder: Path
     info: RunInfo
@@ -121,15 +121,15 @@ class Run:
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter's folder, where the run trained one."""
+        """The adapter's folder, if the run trained one."""
         path = self.folder / ADAPTER_FOLDER
         return path if path.is_dir() else None
 
     def levels(self) -> list[Path]:
-        """The run's settled levels, ascending; the run itself where it walked none."""
+        """The run's settled levels, ascending; the run itself if it has none."""
         place = self.folder / LEVELS_FOLDER
         inside = place.iterdir() if place.is_dir() else ()
-        # File managers and notebooks leave hidden files and folders of their own.
+        # File managers and notebooks leave hidden files and folders.
         folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
         return sorted(folders, key=lambda path: float(path.name.removesuffix("x"))) or [self.folder]
 
@@ -138,7 +138,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder whole and check it against its own record.
 
     Raises:
-        InputError: an embedding that does not say how tokens are pooled.
+        InputError: an embedding that does not say how to pool tokens.
         RunFolderError: missing, empty, damaged, or of a newer schema.
     """
     from safetensors import SafetensorError
@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
     info = read_info(folder)
     if info.task == "embedding" and info.pooling is None:
         raise InputError(
-            f"{folder} is an embedding and does not say how its tokens are pooled; train again with --pooling "
+            f"{folder} is an embedding, but does not say how to pool its tokens; train again with --pooling "
             f"{' or --pooling '.join(POOLINGS)}"
         )
     for name, digest in info.files.items():
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> Run:
         try:
             tensors[name] = load_file(folder / name) if (folder / name).is_file() else {}
         except SafetensorError as error:
-            raise RunFolderError(f"{folder / name} is not a whole safetensors file ({error})") from error
+            raise RunFolderError(f"{folder / name} is not a complete safetensors file ({error})") from error
     return Run(folder, info, tensors[GATES_FILE], tensors[HEAD_FILE], tensors[SAMPLES_FILE] or None)
 
 
@@ -186,7 +186,7 @@ def write_run(
 
 
 def read_info(folder: Path) -> RunInfo:
-    """The content of a run folder's `run.json`; its other files are not looked at.
+    """The content of a run folder's `run.json`; its other files are not checked.
 
     Raises:
         RunFolderError: missing, damaged, or of a newer schema.
@@ -203,7 +203,7 @@ def read_info(folder: Path) -> RunInfo:
         raise RunFolderError(f"{path} is damaged ({error}); restore the run folder or train again") from error
     if version != SCHEMA_VERSION:
         raise RunFolderError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {version}, but this version reads {SCHEMA_VERSION}; "
             + ("update finegates-export" if version > SCHEMA_VERSION else "train again with this version")
         )
     try:

@@ -1,9 +1,9 @@
-"""A base that many runs share: read and hashed once, its tensors held in memory by every model that is made on it.
+"""A base that many runs share: read and hashed once, its tensors shared in memory by every model made from it.
 
-Each model has a structure of its own, whose parameters are views of the shared tensors. What an export changes it
-writes into new memory (fold.py, gates/assemble.py), so memory holds one base and what the export in work has made. Were
-a shared tensor written to all the same, every later run would be folded onto another base, and its chain would not
-see it, because its reference would be wrong as well: a checksum of all tensors is compared before each model is made.
+Each model has its own modules, whose parameters are views of the shared tensors. An export writes its changes into new
+memory (pruning/fold.py, assemble.py), so memory holds one base and the results of the current export. If a shared
+tensor were changed anyway, every later run would be folded onto another base, and its chain would not notice, because
+its reference would be wrong as well: a checksum of all tensors is compared before each model is made.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What was read, by name."""
+    """The stored tensors and their hashes, by name."""
 
     tensors: dict[str, Tensor]
-    """Floating ones in float32."""
+    """Floating-point tensors in float32."""
     hashes: dict[str, str]
     """SHA-256 of the bytes as stored."""
     checksums: dict[str, int]
-    """Of the tensors as they are held."""
+    """Checksums of the tensors in memory."""
 
 
 @dataclass(frozen=True)
 class SharedBase(BaseModel):
-    """A base model whose files are read once, when they are first needed; otherwise what it is derived from.
+    """A base model whose files are read once, when first needed; otherwise like its parent class.
 
-    It takes the place of a `BaseModel` wherever one is asked for. A caller that trains parameters of a model made on it
-    gives them memory of their own first. The tensors stay in memory for as long as the object does.
+    It works wherever a `BaseModel` does. A caller that trains parameters of a model made from it must copy them first.
+    The tensors stay in memory as long as the object does.
     """
 
     @classmethod
@@ -64,10 +64,10 @@ class SharedBase(BaseModel):
         return dict(self._stored.hashes)
 
     def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """See `BaseModel.build`; the model's parameters are views of the shared tensors wherever the names fit.
+        """See `BaseModel.build`; the model's parameters are views of the shared tensors wherever names match.
 
         Raises:
-            InputError: a weight file is truncated, or a shared tensor was written to.
+            InputError: a weight file is truncated, or a shared tensor was changed.
         """
         import torch
         from transformers import AutoConfig
@@ -107,8 +107,8 @@ class SharedBase(BaseModel):
         for name, tensor in stored.tensors.items():
             if _checksum(tensor) != stored.checksums[name]:
                 raise InputError(
-                    f"{self.id}: tensor {name} was written to in memory by what used this shared base before; share it "
-                    "anew, and give what is trained on it memory of its own"
+                    f"{self.id}: tensor {name} was changed in memory by an earlier user of this shared base; share "
+                    "the base again, and train only on copies of its tensors"
                 )
 
 

@@ -1,4 +1,4 @@
-"""The weights of a base on disk: safetensors headers, hashes, and whether config.json tells the truth about them."""
+"""The weights of a base on disk: safetensors headers, hashes, and whether config.json matches them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
-"""torch's names of the safetensors types that it has."""
+"""The safetensors types that torch supports, and torch's names."""
 LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 """A layer in a tensor's name; GPT-2 calls its layers `h`."""
 
@@ -46,7 +46,7 @@ def read_header(file: Path) -> tuple[dict[str, Any], int]:
     start = LENGTH_FIELD + length
     end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if end > size:
-        raise InputError(f"{file} is truncated: its header asks for {end} bytes, it has {size}; download it again")
+        raise InputError(f"{file} is truncated: its header asks for {end} bytes, but it has {size}; download it again")
     return header, start
 
 
@@ -67,10 +67,10 @@ def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
-    """Name, tensor as stored, and SHA-256 of its bytes, for every tensor: each is read once, into memory of its own.
+    """Name, tensor as stored, and SHA-256 of its bytes, for every tensor: each is read once, into its own memory.
 
     Raises:
-        InputError: the file is truncated, not safetensors, or holds a type that torch has not.
+        InputError: the file is truncated, not safetensors, or has a type that torch does not support.
     """
     import torch
 
@@ -80,45 +80,45 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
             first, last = entry["data_offsets"]
             if entry["dtype"] not in DTYPES:
                 raise InputError(
-                    f"{file}: tensor {name} is of type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
+                    f"{file}: tensor {name} has type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
                 )
             stored = torch.empty(last - first, dtype=torch.uint8)
             content: Any = stored.numpy()  # numpy's arrays are buffers; its types do not say so
             handle.seek(start + first)
             if handle.readinto(content) != last - first:
-                raise InputError(f"{file} was cut while it was read; download it again")
+                raise InputError(f"{file} was truncated while it was being read; download it again")
             digest = hashlib.sha256(content).hexdigest()
             yield name, stored.view(getattr(torch, DTYPES[entry["dtype"]])).reshape(entry["shape"]), digest
 
 
 def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str, ...], layers: int) -> None:
-    """Refuse a base whose config.json and weights disagree: transformers would draw what does not fit anew.
+    """Refuse a base whose config.json and weights disagree: transformers would reinitialize what does not fit.
 
     Args:
         base_id: the base as messages call it.
-        loading: transformers' account of the loading: missing, mismatched and unexpected keys.
-        model: what was loaded.
+        loading: transformers' report on the loading: missing, mismatched and unexpected keys.
+        model: the loaded model.
         head: paths of the modules that may be new.
-        layers: how many layers config.json says there are.
+        layers: number of layers in config.json.
 
     Raises:
         InputError: a tensor outside the head is missing or has another shape, or the weights hold more layers, or more
-            of a linear or norm in them.
+            tensors of a linear or norm in a layer.
     """
     heads = tuple(f"{path}." for path in head)
     remedy = "Restore the base's own config.json"
     for name, stored, wanted in sorted(loading["mismatched_keys"], key=lambda entry: str(entry[0])):
         if not name.startswith(heads):
             raise InputError(
-                f"{base_id}: config.json and weights disagree: tensor {name} has shape {tuple(stored)}, config.json "
-                f"asks for {tuple(wanted)}. {remedy}"
+                f"{base_id}: config.json and weights disagree: tensor {name} has shape {tuple(stored)}, "
+                f"but config.json asks for {tuple(wanted)}. {remedy}"
             )
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for name in sorted(loading["missing_keys"]):
         if not name.startswith(heads) and name in shapes:
             raise InputError(
                 f"{base_id}: config.json and weights disagree: config.json asks for a tensor {name} of shape "
-                f"{shapes[name]}, the weights hold none. {remedy}"
+                f"{shapes[name]}, but the weights lack it. {remedy}"
             )
     filled = {_in_layer(name).rpartition(".")[0] for name in shapes}
     for name in sorted(loading["unexpected_keys"]):
@@ -127,18 +127,18 @@ def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str
             continue
         if int(number.group(1)) >= layers:
             raise InputError(
-                f"{base_id}: config.json and weights disagree: the weights hold {name}, config.json says there are "
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, but config.json asks for "
                 f"{layers} layers. {remedy}"
             )
-        # Not all that a layer holds besides is lost: some bases store masks, which the model makes itself.
+        # Other extra tensors are harmless: some bases store masks, which the model makes itself.
         if _in_layer(name).rpartition(".")[0] in filled:
             raise InputError(
-                f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json leaves out. "
+                f"{base_id}: config.json and weights disagree: the weights hold {name}, which config.json omits. "
                 f"{remedy}"
             )
 
 
 def _in_layer(name: str) -> str:
-    """A tensor's name from its layer's number on, which is the same with every head; without one, as it is."""
+    """A tensor's name from its layer's number on, which is the same with every head; unchanged without a number."""
     number = LAYER_NUMBER.search(name)
     return name[number.start(1) :] if number else name

@@ -1,4 +1,4 @@
-"""Which inputs a run is verified on, by its task."""
+"""The inputs that a run is verified on, by task."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def inputs_for(run: Run, family: Family, config: Any, seed: int = 0) -> list[Bat
     """The batches of a verification.
 
     Args:
-        run: what is verified.
+        run: the run to verify.
         family: its family.
         config: its base's config.
-        seed: of what is random.
+        seed: seed of random inputs.
     """
     task = task_of(run.info.task)
     if task.generates:

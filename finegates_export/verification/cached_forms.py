@@ -1,4 +1,4 @@
-"""How each form of a decoder is called: torch modules and onnxruntime sessions, both with a cache of arrays."""
+"""The forms of a decoder as functions: torch modules and onnxruntime sessions, both with a cache of arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finegates_export.verification.steps import CachedForm
 
 
 def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout) -> CachedForm:
-    """A torch model, gated or plain; it reads rows at once.
+    """A torch model, gated or plain; it reads rows in one call.
 
     Args:
         model: see `WithCache`.
@@ -36,7 +36,7 @@ def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout)
 
 
 def cached_onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True) -> CachedForm:
-    """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. As it is written, it reads rows at once."""
+    """An ONNX file in onnxruntime on the CPU; see `forms.onnx_form`. Unoptimized, it reads rows in one call."""
     session = open_session(path, SessionOptions(threads=threads), optimize=optimize)
     given = {value.name: value.shape for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]

@@ -1,8 +1,8 @@
 """Every form of the model against the gated one, on the same inputs, output by output.
 
-float32 links are held to a difference of 1e-4 of the scale of the reference; quantized ones to equal predictions and
-to the metric. The scale of an output is the largest absolute value the reference has over all inputs. Outputs with a
-value for every token count at attended tokens alone, others at rows with an attended token.
+float32 links may differ by 1e-4 of the reference's scale; quantized ones are checked for equal predictions and for the
+metric. The scale of an output is the largest absolute value the reference has over all inputs. Outputs with a
+value per token count only at attended tokens, others only at rows with an attended token.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from finegates_export.verification.steps import CachedForm, same_choices
 from finegates_export.verification.stored import Stored
 
 Forward = Callable[[dict[str, Array]], Outputs]
-"""From inputs to outputs by name; the last hidden state is among them unless the form has none."""
+"""Maps inputs to outputs by name, including the last hidden state unless the form has none."""
 
 
 @dataclass(frozen=True)
 class Tolerances(Options):
-    """What a link may differ by."""
+    """How far a link may differ."""
 
     float32: float = 1e-4
     """Largest difference of a float32 link, relative to the scale."""
     agreement: float = 0.99
-    """Share of equal predictions that a quantized link keeps at least."""
+    """Least share of equal predictions for a quantized link."""
     metric_points: float = 1.0
-    """Points (hundredths) of the metric that a quantized link loses at most."""
+    """Most points (hundredths) of the metric that a quantized link may lose."""
 
     def __post_init__(self) -> None:
         check(self.float32 > 0, "float32", f"must be positive, got {self.float32}")
@@ -50,19 +50,19 @@ class Link:
     absolute: float
     """Largest absolute difference of the task's outputs."""
     relative: float
-    """Largest difference of the task's outputs, each over its own scale."""
+    """Largest difference of the task's outputs, each relative to its own scale."""
     hidden_relative: float | None
-    """Largest difference of the last hidden state over its scale; None where the form does not return it."""
+    """Largest difference of the last hidden state over its scale; None if the form does not return it."""
     agreement: float | None
-    """Share of equal predictions; the correlation with the gated model's scores for regression, the mean cosine
-    similarity for embeddings and features."""
+    """Share of equal predictions; for regression, the correlation with the gated model's scores; for embeddings and
+    features, the mean cosine similarity."""
     metric: float | None
-    """On the labelled rows, see `Judge.metric`; None without labels."""
+    """The metric on labelled rows, see `Judge.metric`; None without labels."""
     metric_lost: float | None
     exact: bool
-    """Whether the link is held to the float32 tolerance."""
+    """Whether the float32 tolerance applies to the link."""
     greedy: float | None = None
-    """Share of the tokens which the gated model wrote that are the form's choice too, token by token; ties count."""
+    """Share of the gated model's generated tokens that the form chooses too, token by token; ties count."""
 
 
 @dataclass
@@ -72,9 +72,9 @@ class Chain:
     Args:
         task: a name of `TASKS`.
         batches: the inputs of every link.
-        tolerances: what links may differ by.
+        tolerances: how far links may differ.
         outputs: what every form must return; default: the task's outputs.
-        pooling: how an embedding is made of the last hidden state.
+        pooling: how to pool the last hidden state into an embedding.
     """
 
     task: str
@@ -94,16 +94,16 @@ class Chain:
 
     @property
     def rows(self) -> int:
-        """Rows that every link ran on."""
+        """Number of rows that every link ran on."""
         return sum(batch.rows for batch in self.batches)
 
     @property
     def real_rows(self) -> int:
-        """Rows of them that are the run's own."""
+        """Number of them that are the run's own."""
         return sum(batch.rows for batch in self.batches if batch.real)
 
     def set_reference(self, forward: Forward) -> None:
-        """Run the gated model; everything else is compared with this.
+        """Run the gated model, the reference for everything else.
 
         Raises:
             ChainError: an output or the last hidden state is missing, or values are not finite.
@@ -116,7 +116,7 @@ class Chain:
             for name, array in outputs.items():
                 counted = self._counted(name, array, batch)
                 if not np.isfinite(counted).all():
-                    raise ChainError("the gated model itself gives NaN or infinite values; train again")
+                    raise ChainError("the gated model itself returns NaN or infinite values; train again")
                 smallest = self._scale.get(name, float(np.finfo(np.float32).tiny))
                 self._scale[name] = max(smallest, float(np.abs(counted).max(initial=0.0)))
             self._reference.append(outputs)
@@ -126,7 +126,7 @@ class Chain:
         """Run one form and compare it.
 
         Raises:
-            ChainError: it differs by more than the tolerance; nothing is exported then.
+            ChainError: it differs by more than the tolerance; then nothing is exported.
         """
         predicted: list[Outputs] = []
         absolute: dict[str, float] = {}
@@ -169,7 +169,7 @@ class Chain:
         )
 
     def drop(self, prefix: str) -> None:
-        """Forget the links whose name starts with `prefix`: that form was given up for another."""
+        """Forget the links whose name starts with `prefix`: that form was replaced by another."""
         self.links = [link for link in self.links if not link.name.startswith(prefix)]
 
     def _check(self, link: Link) -> None:
@@ -177,14 +177,14 @@ class Chain:
         worst = max(link.relative, link.hidden_relative or 0.0)
         if not np.isfinite([link.relative, link.hidden_relative or 0.0]).all():
             raise ChainError(
-                f"{link.name} gives NaN or infinite values; nothing was written. Please report it with the run"
+                f"{link.name} returns NaN or infinite values; nothing was written. Please report it with the run"
             )
         if link.exact:
             if worst > tolerances.float32:
                 raise ChainError(
                     f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than "
                     f"{tolerances.float32:.0e}; nothing was written. A model that was closed until its metric broke "
-                    "down magnifies rounding: train it anew, and close less. A random row may do so, rarely: another "
+                    "down magnifies rounding: train it again, and close less. Rarely, a random row does so: another "
                     "--seed draws others. Anything else is our defect, please report it with the run"
                 )
             if link.greedy is not None and link.greedy < 1:
@@ -209,13 +209,13 @@ class Chain:
         missing = [output for output in self.outputs if output not in found]
         if missing:
             raise ChainError(
-                f"{name} does not give the output {missing[0]}; nothing was written. This is a defect, please "
+                f"{name} does not return the output {missing[0]}; nothing was written. This is a defect, please "
                 "report it with the run"
             )
         for output, array in found.items():
             if array.shape != expected[output].shape:
                 raise ChainError(
-                    f"{name} gives {output} of shape {array.shape}, the gated model of shape "
+                    f"{name} returns {output} of shape {array.shape}, the gated model of shape "
                     f"{expected[output].shape}; nothing was written. This is a defect, please report it with the "
                     "run"
                 )
@@ -228,12 +228,12 @@ class Chain:
         return array[mask] if output in self._judge.task.per_token else array[mask.any(1)]
 
     def _difference(self, output: str, found: Outputs, expected: Outputs, batch: Batch) -> float:
-        """The largest one; NaN where anything is NaN."""
+        """The largest value; NaN if any value is NaN."""
         one, other = (self._counted(output, side[output], batch) for side in (found, expected))
         return float(np.abs(one - other).max(initial=0.0))
 
     def _judged(self) -> list[int]:
-        """Batches whose predictions count: the run's own rows where there are any, else the random ones."""
+        """Batches whose predictions count: the run's own rows if there are any, else the random ones."""
         real = [i for i, batch in enumerate(self.batches) if batch.real]
         return real or list(range(len(self.batches)))
 

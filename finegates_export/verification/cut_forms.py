@@ -1,4 +1,4 @@
-"""The whole vocabulary's model as one with a smaller vocabulary sees it."""
+"""The model with the whole vocabulary, seen through a smaller one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finegates_export.verification.steps import CachedForm
 
 
 def seen_by(cut: VocabularyCut, form: CachedForm) -> CachedForm:
-    """A form of the model with the whole vocabulary, called with new ids; of its logits those that stay count."""
+    """A form of the model with the whole vocabulary, called with new ids; returns only the kept tokens' logits."""
 
     def run(inputs: dict[str, Array]) -> Outputs:
         outputs = form.run({**inputs, IDS: cut.kept[inputs[IDS]]})

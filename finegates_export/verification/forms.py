@@ -1,4 +1,4 @@
-"""How each form of the model is called: torch modules and onnxruntime sessions alike, as functions on arrays."""
+"""Each form of the model, torch module or onnxruntime session, as a function on arrays."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def torch_form(
         model: called with named inputs, returns an object with `outputs` as attributes.
         encoder: the module in it whose first output is the last hidden state.
         names: the inputs, in order.
-        outputs: what to return, beside the last hidden state.
-        dims: of vectors in the residual width those that a width gate left; the others are 0.
+        outputs: outputs to return, besides the last hidden state.
+        dims: residual dims that a width gate kept; the others are set to 0.
     """
     whole = WithHiddenState(model, encoder, names, outputs)
 
@@ -51,7 +51,7 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, 
 
     Args:
         path: the file.
-        threads: processor threads; onnxruntime's choice where None.
+        threads: CPU threads; None for onnxruntime's choice.
         optimize: False runs the graph as it is written.
         provider: what runs it; see `SessionOptions`.
     """

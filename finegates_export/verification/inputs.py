@@ -1,4 +1,4 @@
-"""What every link of the chain runs on: the run's own rows where it kept some, and random ones.
+"""The inputs of every link: the run's own rows if it kept any, and random ones.
 
 Random text has awkward lengths; random images are normal noise.
 
@@ -25,7 +25,7 @@ REAL_BATCH = 16
 RANDOM_BATCH = 2
 ODD_LENGTH = 13
 LONGEST = 512
-"""Random rows of a model that takes more are no longer than this, unless the run's own rows are."""
+"""Maximum length of random rows, unless the run's own rows are longer."""
 MASK = "attention_mask"
 LABELS = "labels"
 
@@ -37,33 +37,33 @@ class Batch:
     inputs: dict[str, Array]
     """Arrays by input name: int64 of shape (B, S), or pixels as float32."""
     labels: Array | None = None
-    """Labels of real rows, in the form of the task: one a row, a vector a row, one a token, or one for two rows."""
+    """Labels of real rows, in the task's format: one per row, a vector per row, one per token, or one per two rows."""
     real: bool = False
-    """Whether the rows are the run's own."""
+    """Whether these are the run's own rows."""
     steps: tuple[int, ...] = ()
-    """New tokens of each call, where forms with a cache read the rows piece by piece; empty: all at once."""
+    """New tokens per call for forms with a cache that read rows piece by piece; empty means all in one call."""
     written: int = 0
-    """Tokens at the rows' ends that the gated model wrote itself, always the likeliest."""
+    """Tokens at the rows' ends that the gated model generated, always the most likely."""
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(next(iter(self.inputs.values())))
 
     @property
     def attended(self) -> npt.NDArray[np.bool_] | None:
-        """Which tokens count, shape (B, S); None for images, of which everything counts."""
+        """Which tokens count, shape (B, S); None for images, where everything counts."""
         mask = self.inputs.get(MASK)
         return None if mask is None else mask.astype(bool)
 
 
 def longest_sequence(family: Family, config: Any, max_length: int) -> int:
-    """The length of the longest random rows: what the model takes, within reason.
+    """The length of the longest random rows: the model's maximum, within limits.
 
     Args:
         family: the model's family.
         config: its config.
-        max_length: what the run cut its rows to.
+        max_length: the run's maximum tokens per row.
     """
     return min(family.max_length(config), max(LONGEST, max_length))
 
@@ -74,12 +74,12 @@ def make_inputs(
     """The batches of a verification.
 
     Args:
-        samples: the run's rows as tensors, text right-padded, with `labels` if they have some; None where it kept none.
-        task: what the labels are.
+        samples: the run's rows as tensors, text right-padded, with `labels` if they have some; None if it kept none.
+        task: the labels' task.
         config: the model's config: how many ids there are, or how large images are.
         names: the model's inputs.
-        longest: the longest random row.
-        seed: of what is random.
+        longest: length of the longest random row.
+        seed: seed of random inputs.
 
     Returns:
         Real rows first, text sorted by length; then random ones: lengths 1, odd and longest, partly padded.
@@ -118,7 +118,7 @@ def _random(generator: np.random.Generator, names: tuple[str, ...], config: Any,
     inputs["input_ids"] = generator.integers(0, config.vocab_size, (RANDOM_BATCH, length))
     inputs[MASK] = np.ones((RANDOM_BATCH, length), np.int64)
     inputs[MASK][1, max(1, length * 2 // 3) :] = 0
-    # A decoder's head tells a row's last token by the padding token's id, not by the mask.
+    # A decoder's head finds a row's last token by the padding token's id, not by the mask.
     inputs["input_ids"][inputs[MASK] == 0] = getattr(config, "pad_token_id", None) or 0
     return Batch(inputs)
 

@@ -1,6 +1,6 @@
-"""What decoders are checked on: texts of mixed lengths, padded on the left, logits counted.
+"""The inputs that decoders are checked on: texts of mixed lengths, padded on the left, logits counted.
 
-Logits run over a whole vocabulary at every token, so it is tokens that cost time and memory, and they are few.
+Every token has logits over a whole vocabulary, so the number of tokens is kept small to save time and memory.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LONGEST = 128
-"""Tokens of the longest random row."""
+"""Length of the longest random row."""
 LONGEST_REAL = 256
 REAL_TOKENS = 1024
-"""Of the run's own rows, all together."""
+"""Tokens of the run's own rows, in total."""
 LOGITS_AT_ONCE = 1 << 24
-"""Numbers that one call returns at most, more or less: 64 MiB."""
+"""Approximate maximum of numbers that one call returns: 64 MiB."""
 PROMPT = 8
-"""Tokens that the gated model writes on from, at most."""
+"""Maximum length of a prompt for the gated model to continue."""
 PIECES = (5, 4, 1, 1, 1, 1)
-"""How the odd row is read in steps: the prompt, several tokens behind it, then one by one."""
+"""Steps for reading the odd row: the prompt, several more tokens, then one by one."""
 
 
 def make_prompts(samples: dict[str, Tensor] | None, vocabulary: int, max_length: int, seed: int = 0) -> list[Batch]:
     """The batches of a decoder's verification.
 
     Args:
-        samples: the run's rows as tensors, `input_ids` and `attention_mask`; None where it kept none.
-        vocabulary: how many ids there are.
-        max_length: tokens that the model takes.
-        seed: of what is random.
+        samples: the run's rows as tensors, `input_ids` and `attention_mask`; None if it kept none.
+        vocabulary: number of ids.
+        max_length: the model's maximum length.
+        seed: seed of random inputs.
 
     Returns:
         Real rows first, sorted by length; then random ones: lengths 1, odd and longest, and the odd one in steps.
@@ -71,12 +71,12 @@ def _random(generator: np.random.Generator, vocabulary: int, length: int) -> Bat
 
 
 def written_by(form: CachedForm, batches: list[Batch], max_length: int) -> list[Batch]:
-    """The texts that the gated model writes behind a prompt, for every form to be held to.
+    """The gated model's continuations of prompts, which every form must match.
 
     Args:
         form: the gated model.
         batches: the verification's; the first of those long enough gives the prompts.
-        max_length: tokens that the model takes.
+        max_length: the model's maximum length.
     """
     prompts = next((batch for batch in batches if batch.inputs[IDS].shape[1] >= PROMPT), batches[-1])
     shortened = {name: array[:RANDOM_BATCH, -PROMPT:] for name, array in prompts.inputs.items()}

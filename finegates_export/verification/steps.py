@@ -1,4 +1,4 @@
-"""Forms with a cache: a whole text in one call, or piece by piece, and text that a form writes itself.
+"""Forms with a cache: a whole text in one call, or piece by piece, and generation.
 
 Rows are padded on the left, as decoders read them. Shapes: B rows, S new tokens, T tokens with those of the past.
 """
@@ -16,11 +16,11 @@ from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Array, Outputs
 
 WRITTEN = 64
-"""Tokens that the gated model writes, for every form to choose the same."""
+"""Number of tokens that the gated model generates and every form must match."""
 
 
 def positions_of(mask_BT: Array) -> Array:
-    """Where each token lies in its row, shape (B, T): padding on the left does not count."""
+    """Position of each token in its row, shape (B, T), not counting padding on the left."""
     return np.clip(mask_BT.cumsum(1) - 1, 0, None).astype(np.int64)
 
 
@@ -29,17 +29,17 @@ class CachedForm:
     """A form of a decoder, called with ids and their mask."""
 
     run: Callable[[dict[str, Array]], Outputs]
-    """From the graph's inputs to its outputs, by name."""
+    """Maps the graph's inputs to its outputs, by name."""
     layout: CacheLayout
     stepwise: bool = True
-    """Whether rows that are to be read in steps are; otherwise they are read at once, which takes less time."""
+    """Whether to read rows in their steps; otherwise in one call, which is faster."""
 
     def __call__(self, inputs: dict[str, Array]) -> Outputs:
         """Logits and last hidden state of every token, read in one call."""
         return self._call(inputs, 0, inputs[IDS].shape[1], self.layout.empty(len(inputs[IDS])))[0]
 
     def in_steps(self, inputs: dict[str, Array], steps: tuple[int, ...]) -> Outputs:
-        """The same, read so many tokens at a time."""
+        """The same, read in steps of these token counts."""
         if not self.stepwise:
             return self(inputs)
         past, start, pieces = self.layout.empty(len(inputs[IDS])), 0, []
@@ -50,11 +50,11 @@ class CachedForm:
         return {name: np.concatenate([piece[name] for piece in pieces], axis=1) for name in pieces[0]}
 
     def write(self, batch: Batch, count: int) -> Batch:
-        """A batch with so many tokens behind each row, always the likeliest.
+        """A batch with each row continued by this many tokens, always the most likely.
 
         Args:
             batch: the prompts.
-            count: tokens to write; the end of a text does not stop it.
+            count: tokens to generate; an end token does not stop it.
         """
         inputs, past, start = {name: batch.inputs[name] for name in (IDS, MASK)}, self.layout.empty(batch.rows), 0
         prompt = inputs[IDS].shape[1]
@@ -83,12 +83,12 @@ class CachedForm:
 
 
 def same_choices(expected_BSV: Array, found_BSV: Array, written: int, tie: float) -> Array:
-    """Whether each token that the gated model wrote is the form's choice too, shape (B, written).
+    """Whether each token that the gated model generated is the form's choice too, shape (B, written).
 
     Args:
         expected_BSV: the gated model's logits.
         found_BSV: the form's.
-        written: tokens at the rows' ends.
+        written: number of generated tokens at the rows' ends.
         tie: words whose logits in the gated model differ by no more are the same choice: rounding decides there.
     """
     before, after = (logits[:, -written - 1 : -1] for logits in (expected_BSV, found_BSV))

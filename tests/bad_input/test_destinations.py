@@ -73,8 +73,8 @@ VERBS: dict[str, Callable[[Path, Path], Any]] = {
     ("place", "told"),
     [
         ("runs", r"holds no .*, so this command did not write it"),
-        ("runs/notes.txt", "is a file, and a folder is to be written"),
-        ("runs/a", r"holds no .*, so this command did not write it|is or holds .*, which is read"),
+        ("runs/notes.txt", "is a file, but this writes a folder"),
+        ("runs/a", r"holds no .*, so this command did not write it|is or contains .*, which is an input"),
     ],
 )
 def test_overwriting_takes_no_folder_that_holds_something_else(
@@ -99,9 +99,9 @@ def test_what_is_read_is_not_replaced_though_it_is_of_the_same_kind(run: Path, t
     bundle = tmp_path / "bundle"
     export(ExportOptions(ckpt=run, out=bundle, torch=True))
     for ckpt in (bundle / "torch", bundle):
-        with pytest.raises(OutputError, match="which is read; choose another --out"):
+        with pytest.raises(OutputError, match="which is an input; choose another --out"):
             check_place(ExportOptions(ckpt=ckpt, out=bundle, overwrite=True))
-    with pytest.raises(OutputError, match="which is read"):
+    with pytest.raises(OutputError, match="which is an input"):
         write_repository(TritonOptions(bundle=bundle, out=bundle, overwrite=True))
     check_place(ExportOptions(ckpt=run, out=bundle, overwrite=True))
     check_place(ExportOptions(ckpt=run, out=run / "bundle", overwrite=True))
@@ -123,7 +123,7 @@ def test_an_empty_folder_gives_way_to_a_run_and_not_to_a_file(
         (tmp_path / name).mkdir()
     options = TrainOptions(base=str(base), data=str(rows), out=tmp_path / "run", layout="none", max_steps=1)
     assert train(options).folder == tmp_path / "run"
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         check_place(ExportOptions(ckpt=run, out=tmp_path / "model.onnx"))
 
 
@@ -132,5 +132,5 @@ def test_the_folder_one_stands_in_is_not_swapped(tmp_path: Path, monkeypatch: py
     if not empty:
         (tmp_path / "bundle.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="name one inside it"):
+    with pytest.raises(OutputError, match="choose a folder inside it"):
         check_destination(Path(), overwrite=True, marks=("bundle.json",))

@@ -38,7 +38,7 @@ def _full_after(count: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["model.onnx", "bundle"])
 def test_writing_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, name: str) -> None:
-    with _full_after(20_000), pytest.raises(OutputError, match=r"cannot write .*nothing was left there"):
+    with _full_after(20_000), pytest.raises(OutputError, match=r"cannot write .*nothing was left behind"):
         export(ExportOptions(ckpt=run, out=tmp_path / name))
     assert not list(tmp_path.iterdir())
 

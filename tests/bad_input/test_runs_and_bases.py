@@ -232,7 +232,7 @@ def test_an_existing_output_is_kept_without_overwrite(sound: Path, tmp_path: Pat
         out.mkdir() if name == "bundle" else out.write_text("mine")
         if out.is_dir():
             (out / "bundle.json").write_text("{}")
-        with pytest.raises(OutputError, match="exists already; pass --overwrite"):
+        with pytest.raises(OutputError, match="already exists; pass --overwrite"):
             export(ExportOptions(ckpt=sound, out=out))
     assert (tmp_path / "model.onnx").read_text() == "mine"
 

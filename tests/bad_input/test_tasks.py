@@ -41,7 +41,7 @@ def _train(base: Path, rows: list[dict[str, Any]], folder: Path, task: str, **mo
 
 ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "words and tags differ": (
-        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "line 2 has 2 words and 1 tags",
+        "token-classification", [WORDS, {**WORDS, "tags": ["O"]}], {}, "line 2 has 2 words but 1 tags",
     ),
     "words as a string": ("token-classification", [{"tokens": "a film", "tags": ["O", "B"]}], {}, "reads a list"),
     "no tags": ("token-classification", [{"tokens": ["a"]}], {}, r"no column label \(one of tags.*--label-column"),
@@ -81,13 +81,13 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
         {},
         "has no answer",
     ),
-    "answer cut off": ("question-answering", [QUESTION], {"max_length": 7}, "all 1 answers lie behind.*--max-length"),
+    "answer cut off": ("question-answering", [QUESTION], {"max_length": 7}, "all 1 answers lie beyond.*--max-length"),
     "question too long": ("question-answering", [QUESTION], {"max_length": 5}, "fills the row of 5 tokens"),
     "no context": ("question-answering", [{"question": "so ?", "answer": "a"}], {}, "no column pair"),
     "one text": ("embedding", [{"sentence1": "a", "score": 1}], {"pooling": "cls"}, "no column pair"),
     "one score": ("embedding", [PAIR, PAIR], {"pooling": "mean"}, "all training pairs have the score 1"),
     "a word for a score": ("embedding", [{**PAIR, "score": "high"}], {"pooling": "mean"}, "row 1 has the score 'high'"),
-    "no pooling": ("embedding", [PAIR], {}, "does not say how its tokens are pooled.*--pooling mean or --pooling cls"),
+    "no pooling": ("embedding", [PAIR], {}, "does not say how to pool its tokens.*--pooling mean or --pooling cls"),
     "no image folder": ("image-classification", [PAIR], {}, "has no head for the task 'image-classification'"),
 }  # fmt: skip
 
@@ -140,12 +140,12 @@ def test_an_encoder_has_no_head_that_writes(tmp_path: Path, variant: str) -> Non
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
-    "wider": ({"hidden_size": 64}, r"tensor bert\.\S+ has shape \(32,\), config.json asks for \(64,\)"),
-    "fewer layers": ({"num_hidden_layers": 1}, r"weights hold bert.encoder.layer.1.* says there are 1 layers"),
+    "wider": ({"hidden_size": 64}, r"tensor bert\.\S+ has shape \(32,\), but config.json asks for \(64,\)"),
+    "fewer layers": ({"num_hidden_layers": 1}, r"weights hold bert.encoder.layer.1.* asks for 1 layers"),
     "more layers": ({"num_hidden_layers": 3}, r"asks for a tensor bert.encoder.layer.2\S+ of shape \(32,\)"),
     "more neurons": (
         {"intermediate_size": 96},
-        r"intermediate.dense.bias has shape \(64,\), config.json asks for \(96,\)",
+        r"intermediate.dense.bias has shape \(64,\), but config.json asks for \(96,\)",
     ),
     "more words": ({"vocab_size": 99}, r"word_embeddings.weight has shape \(64, 32\).*\(99, 32\)"),
 }
@@ -177,7 +177,7 @@ def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path
         config.layer_types = config.layer_types[:1]
     config.save_pretrained(base)
     task = "image-classification" if variant in IMAGE_VARIANTS else "classification"
-    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json says there are 1 layers"):
+    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json asks for 1 layers"):
         find_base(str(base)).load(task, ("one", "two", "three"))
 
 
@@ -198,7 +198,7 @@ def test_biases_that_a_config_leaves_out_are_not_dropped(tmp_path: Path, task: s
     base = tiny_base(tmp_path / "base", "llama", layers=1)
     find_base(str(base)).load(task, labels)
     store_beside(base, "self_attn.k_proj.weight", "self_attn.k_proj.bias")
-    with pytest.raises(InputError, match=r"weights hold \S+\.k_proj\.bias, which config\.json leaves out"):
+    with pytest.raises(InputError, match=r"weights hold \S+\.k_proj\.bias, which config\.json omits"):
         find_base(str(base)).load(task, labels)
 
 
@@ -212,7 +212,7 @@ def test_an_activation_that_transformers_does_not_have_is_told(tmp_path: Path) -
     base = tiny_base(tmp_path / "base", layers=1)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     write_json(base / "config.json", {**config, "hidden_act": "gelou"})
-    with pytest.raises(InputError, match=r"config\.json names 'gelou', which transformers does not know"):
+    with pytest.raises(InputError, match=r"config\.json names 'gelou', which transformers does not support"):
         find_base(str(base)).load("classification", ("one", "two"))
 
 
@@ -222,7 +222,7 @@ def test_a_base_whose_weights_are_quantized_is_refused(base: Path, tmp_path: Pat
     shutil.copytree(base, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "quantization_config": {"quant_method": method}})
-    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); take the base that was"):
+    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); use the"):
         find_base(str(folder)).load("classification", ("one", "two", "three"))
 
 
@@ -292,7 +292,7 @@ def test_an_embedding_run_without_pooling_is_refused_before_its_tensors_are_read
     values = json.loads((run / "run.json").read_text(encoding="utf-8"))
     write_json(run / "run.json", {**values, "pooling": None})
     (run / "samples.safetensors").write_bytes(b"not read")
-    with pytest.raises(InputError, match=r"does not say how its tokens are pooled; train again with --pooling mean"):
+    with pytest.raises(InputError, match=r"does not say how to pool its tokens; train again with --pooling mean"):
         export(ExportOptions(ckpt=run, out=tmp_path / "out"))
 
 
@@ -376,5 +376,5 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         train(options)
     shutil.rmtree(tmp_path / "images" / "train" / "red")
     (tmp_path / "images" / "train" / "blue" / "1.png").rename(tmp_path / "images" / "train" / "1.png")
-    with pytest.raises(InputError, match="holds no images in folders named by their class"):
+    with pytest.raises(InputError, match="holds no images in folders named after their class"):
         train(options)

@@ -137,7 +137,7 @@ def test_a_file_that_came_while_one_waited_is_not_replaced_unasked(tmp_path: Pat
         second = _waiting(write_second)
         stage.write_text("first")
     second.join()
-    assert "exists already; pass --overwrite" in told[0]
+    assert "already exists; pass --overwrite" in told[0]
     assert path.read_text() == "first"
 
 

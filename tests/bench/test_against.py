@@ -143,5 +143,5 @@ def test_a_shape_that_one_of_them_does_not_take_is_refused(gated_run: Path, rows
     base = tiny_base(tmp_path / "short", layers=1, positions=32)
     other = train_tiny(tmp_path / "run", base, rows, layout="none")
     long = {**QUICK, "shapes": ("1x48",)}
-    with pytest.raises(InputError, match=r"1x48 is longer than the model takes \(32 tokens\)"):
+    with pytest.raises(InputError, match=r"1x48 is longer than the model allows \(32 tokens\)"):
         measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", against=(other,), **long))

@@ -203,7 +203,7 @@ def test_json_has_both_sides_and_the_verdict(
         (b"\xff\xfe", "cannot be read as JSON"),
         ("[]", "not a benchmark report"),
         ('{"plan": 1}', "not a benchmark report"),
-        ('{"schema_version": 1, "stamp": {}, "models": [1]}', "schema version 1, this program reads 2"),
+        ('{"schema_version": 1, "stamp": {}, "models": [1]}', "schema version 1, but this version reads 2"),
     ],
 )
 def test_what_is_no_report_is_one_line_that_names_it_and_status_2(

@@ -153,7 +153,7 @@ def test_a_baseline_that_was_trained_longer_gets_a_note(gated_run: Path, unprune
 
 
 def test_a_shape_longer_than_the_model_takes_is_refused(gated_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1x65 is longer than the model takes \(64 tokens\)"):
+    with pytest.raises(InputError, match=r"1x65 is longer than the model allows \(64 tokens\)"):
         measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", **{**QUICK, "shapes": ("1x65",)}))
 
 

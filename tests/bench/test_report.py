@@ -97,7 +97,7 @@ def test_facts_of_an_export_survive_json(measured: BenchReport) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 1}, "schema version 1, this program reads 2"),
+        ({"schema_version": 1}, "schema version 1, but this version reads 2"),
         ({"models": [{}]}, "not a benchmark report"),
         ({"models": ["unpruned"]}, "not a benchmark report"),
         ({"models": []}, "without models"),

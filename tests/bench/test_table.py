@@ -170,7 +170,7 @@ def test_layers_of_another_form_have_lines_of_their_own(base: Path, monkeypatch:
 
 
 def test_a_shape_longer_than_the_model_is_refused(base: Path) -> None:
-    with pytest.raises(InputError, match="shape 1x4096 is longer than the model takes"):
+    with pytest.raises(InputError, match="shape 1x4096 is longer than the model allows"):
         cost_table(TableOptions(base=str(base), shape="1x4096"), measurer=nobody)
 
 
@@ -195,7 +195,7 @@ def test_files_hold_every_number_and_the_stamp(base: Path, tmp_path: Path) -> No
     drawn = (tmp_path / "out" / "staircase.svg").read_text()
     for words in ("Feed-forward network by its neurons", "14 to 33 neurons", "Attention by its heads, 8 dims a head"):
         assert words in drawn
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         cost_table(TableOptions(base=str(base), out=tmp_path / "out"), measurer=nobody)
 
 
@@ -226,7 +226,7 @@ def test_without_a_base_the_file_is_told_and_nothing_measured(base: Path, tmp_pa
 @pytest.mark.parametrize("shape", ["2x8", "2x18"])
 def test_an_image_has_one_length(tmp_path: Path, shape: str) -> None:
     base = tiny_base(tmp_path / "vit", "vit", layers=1)
-    with pytest.raises(InputError, match=rf"shape {shape} (is longer|has another length).*\(17 tokens"):
+    with pytest.raises(InputError, match=rf"shape {shape} (is longer|does not have the length).*\(17 tokens"):
         cost_table(TableOptions(base=str(base), shape=shape), measurer=nobody)
     assert cost_table(TableOptions(base=str(base), shape="2x17"), measurer=Formula()).shape == "2x17"
 
@@ -248,7 +248,7 @@ def test_a_file_that_is_handed_in_is_used_and_added_to(base: Path, tmp_path: Pat
     [
         ({"processor": "another"}, r"holds costs of another machine \(processor 'another' and not '"),
         ({"onnxruntime": "onnxruntime 0.1"}, r"another machine \(onnxruntime 'onnxruntime 0.1' and not 'onnxruntime"),
-        ({"threads": 7}, r"holds costs measured otherwise \(threads 7 and not 2\); measure anew"),
+        ({"threads": 7}, r"holds costs measured otherwise \(threads 7 and not 2\); measure again"),
         ({"schema": 1}, r"measured otherwise \(schema 1 and not \d"),
         ({"schema": 1, "cores": 64, "threads": 7}, r"schema 1 and not \d+, cores 64 and not \d+, threads 7 and not 2"),
     ],
@@ -267,7 +267,7 @@ def test_a_file_of_another_machine_is_refused_by_what_differs(changes, told, bas
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{", "cannot be read"), ("[]", "it has no stamp"), ('{"stamp": 3}', "it has no stamp")]
+    ("content", "told"), [("{", "cannot be read"), ("[]", "it lacks a stamp"), ('{"stamp": 3}', "it lacks a stamp")]
 )
 def test_a_file_that_holds_no_costs_is_refused(content, told, tmp_path: Path) -> None:
     file = tmp_path / "file.json"
@@ -293,7 +293,7 @@ def test_a_file_that_is_not_there_is_refused_where_nothing_is_measured(tmp_path:
         ({"dense": 3}, "dense: measures widths of a base's layers; give --base too"),
         ({"around": 1.5}, r"around: must lie in \[0, 1\], got 1.5"),
         ({"seconds": -1.0}, "seconds: must not be negative"),
-        ({"target": "portable"}, "target: 'portable' is none of ort-cpu"),
+        ({"target": "portable"}, "target: 'portable' has no cost table; choose one of ort-cpu"),
     ],
 )
 def test_bad_options_are_refused_by_name(settings, told) -> None:

@@ -71,9 +71,9 @@ def test_the_source_is_a_checked_bundle_for_tensorrt(workshop, tmp_path) -> None
     found = find_source(bundle, quantized=False)
     assert (found.graph, found.folder) == (bundle / "model.onnx", bundle)
     assert find_source(bundle / "model.onnx", quantized=False).folder is None
-    with pytest.raises(ValueError, match=r"^quantized: takes the int8 graph of a bundle, and .*model\.onnx is a file"):
+    with pytest.raises(ValueError, match=r"^quantized: needs the int8 graph of a bundle, but .*model\.onnx is a file"):
         find_source(bundle / "model.onnx", quantized=True)
-    with pytest.raises(InputError, match="holds no int8 graph"):
+    with pytest.raises(InputError, match="has no int8 graph"):
         find_source(bundle, quantized=True)
     with pytest.raises(InputError, match=r"exported for ort-cpu.*--target tensorrt"):
         find_source(workshop.bundle(run), quantized=False)

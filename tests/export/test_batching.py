@@ -105,7 +105,7 @@ def test_impossible_buckets_are_refused(choice):
 
 
 def test_a_bucket_that_no_row_can_fill_is_refused():
-    with pytest.raises(ValueError, match="buckets: 31 is more than the 30 tokens that a row has at most"):
+    with pytest.raises(ValueError, match="buckets: 31 is more than the 30 tokens that a row may have"):
         Buckets((8, 31), 30)
 
 

@@ -155,7 +155,7 @@ def test_a_plan_alone_writes_nothing(run, tmp_path):
 
 def test_what_exists_is_replaced_only_where_asked(run, tmp_path):
     (tmp_path / "model.onnx").write_text("precious")
-    with pytest.raises(OutputError, match="exists already; pass --overwrite"):
+    with pytest.raises(OutputError, match="already exists; pass --overwrite"):
         exported(run, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "precious"
 
@@ -207,7 +207,7 @@ def test_verify_refuses_what_is_neither_bundle_nor_graph(run, tmp_path, what):
     (tmp_path / "folder").mkdir()
     (tmp_path / "page.md").write_text("no graph")
     (tmp_path / "empty.onnx").touch()
-    with pytest.raises(InputError, match=r"neither a bundle nor an ONNX file|is not a bundle|does not read"):
+    with pytest.raises(InputError, match=r"neither a bundle nor an ONNX file|is not a bundle|cannot read"):
         verify(run, tmp_path / what)
 
 

@@ -88,7 +88,7 @@ def test_a_value_that_is_not_finite_anywhere_is_refused(value, place, what, exac
 @pytest.mark.parametrize("place", PLACES)
 def test_a_reference_that_is_not_finite_is_refused(place, what):
     chain = Chain("classification", inputs_for(tiny_samples(TASKS["classification"], 40)), Tolerances())
-    with pytest.raises(ChainError, match="the gated model itself gives NaN"):
+    with pytest.raises(ChainError, match="the gated model itself returns NaN"):
         chain.set_reference(changed(PLACES[place], what, nan_inside))
 
 

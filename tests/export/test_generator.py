@@ -97,13 +97,13 @@ def test_a_text_ends_where_the_positions_do(generator, length):
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(generator):
-    with pytest.raises(InputError, match=f"prompt 1 has {POSITIONS + 1} tokens, and the model reads {POSITIONS}"):
+    with pytest.raises(InputError, match=f"prompt 1 has {POSITIONS + 1} tokens, but the model reads {POSITIONS}"):
         generator.generate(["a", "b" * POSITIONS])
 
 
 def test_a_bundle_that_knows_no_positions_is_refused(bundle, tmp_path):
     lost = tiny_generator(tmp_path / "bundle", config={"max_position_embeddings": None})
-    with pytest.raises(InputError, match=r"config\.json says no max_position_embeddings or n_positions"):
+    with pytest.raises(InputError, match=r"config\.json lacks max_position_embeddings and n_positions"):
         finegates_export.load(lost)
 
 
@@ -178,15 +178,15 @@ def test_templates_of_transformers_4_are_read(bundle, tmp_path):
 
 def test_chats_that_cannot_be_rendered_say_why(generator, tmp_path, monkeypatch):
     plain = finegates_export.load(tiny_generator(tmp_path / "bundle", chat=False))
-    with pytest.raises(InputError, match="prompt 0 is a chat, and the tokenizer of this bundle has no chat template"):
+    with pytest.raises(InputError, match="prompt 0 is a chat, but this bundle's tokenizer lacks a chat template"):
         plain.generate([CHAT])
-    with pytest.raises(InputError, match="prompt 1: the chat template does not take this chat: no tools here"):
+    with pytest.raises(InputError, match="prompt 1: the chat template refuses this chat: no tools here"):
         generator.generate([CHAT, [{"role": "tool", "content": "7"}]])
-    with pytest.raises(InputError, match=r"prompt 0: a message is a mapping .* got \['role'\]"):
+    with pytest.raises(InputError, match=r"prompt 0: a message must be a mapping .* got \['role'\]"):
         generator.generate([[{"role": "user"}]])
-    with pytest.raises(InputError, match=r"prompt 0: a message is a mapping .* got \['1', 'role'\]"):
+    with pytest.raises(InputError, match=r"prompt 0: a message must be a mapping .* got \['1', 'role'\]"):
         generator.generate([[{"role": "user", 1: "a song?"}]])
-    with pytest.raises(InputError, match="a chat has one message at least"):
+    with pytest.raises(InputError, match="a chat needs at least one message"):
         generator.generate([[]])
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(
@@ -203,7 +203,7 @@ def test_a_template_that_fails_on_a_chat_is_told_as_one_that_refuses_it(tmp_path
     failing = tiny_generator(tmp_path / "bundle")
     (failing / "chat_template.jinja").write_text(template)
     seal(failing)
-    with pytest.raises(InputError, match="prompt 0: the chat template does not take this chat: "):
+    with pytest.raises(InputError, match="prompt 0: the chat template refuses this chat: "):
         finegates_export.load(failing).generate([[{"role": "user", "content": "a song?", "tool_calls": None}]])
 
 
@@ -211,7 +211,7 @@ def test_a_template_stays_in_its_sandbox(bundle, tmp_path):
     outside = tiny_generator(tmp_path / "bundle")
     (outside / "chat_template.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
     seal(outside)
-    with pytest.raises(InputError, match=r"does not take this chat: .*unsafe"):
+    with pytest.raises(InputError, match=r"refuses this chat: .*unsafe"):
         finegates_export.load(outside).generate([CHAT])
 
 
@@ -219,12 +219,12 @@ def test_a_template_stays_in_its_sandbox(bundle, tmp_path):
     ("prompts", "told"),
     [
         ("a film", r"wrap a single one: generate\(\[prompt\]\)"),
-        (CHAT, r"a chat is one: generate\(\[messages\]\)"),
+        (CHAT, r"a chat is one prompt: generate\(\[messages\]\)"),
         ({"role": "user"}, "takes a list of prompts, got dict"),
         (7, "takes a list of prompts, got int"),
         (type("Table", (list,), {"columns": ("text",)})(), "takes a list, got Table; pass one of its columns"),
-        (["a", 7], "prompt 1: takes a text or a list of messages, got int"),
-        (["\ud800"], "is no Unicode text"),
+        (["a", 7], "prompt 1 must be a text or a list of messages, got int"),
+        (["\ud800"], "is not valid Unicode"),
     ],
 )
 def test_what_is_no_prompt_is_refused(generator, prompts, told):
@@ -266,14 +266,14 @@ def test_options_go_to_json_and_back():
 def test_the_wrong_verb_is_told_the_right_one(generator, bundle):
     with pytest.raises(InputError, match="writes texts: call generate or stream, not predict"):
         generator.predict(["a film"])
-    with pytest.raises(ValueError, match="buckets: a bundle for text-generation has none"):
+    with pytest.raises(ValueError, match="buckets: a bundle for text-generation takes none"):
         finegates_export.load(bundle, buckets=8)
-    with pytest.raises(InputError, match="holds no int4 graph"):
+    with pytest.raises(InputError, match="has no int4 graph"):
         finegates_export.load(bundle, form="int4")
 
 
 def test_servers_and_the_page_refuse_it(bundle):
-    with pytest.raises(UnsupportedError, match="task text-generation is not served; served are classification"):
+    with pytest.raises(UnsupportedError, match="task text-generation cannot be served; supported are classification"):
         check_served(ServeOptions(bundle=bundle))
     with pytest.raises(UnsupportedError, match="text-generation: a repository for Triton keeps no cache"):
         check_task(task_of("text-generation"), ["logits"])

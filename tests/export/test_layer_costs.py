@@ -176,10 +176,10 @@ def test_an_activation_that_no_block_has_is_refused() -> None:
     ("values", "told"),
     [
         ({"heads": 5}, "heads: must lie in 0 to 4, got 5"),
-        ({"qk": 0}, "qk: must lie in 1 to 8 where heads stay, got 0"),
-        ({"vo": 9}, "vo: must lie in 1 to 8 where heads stay, got 9"),
-        ({"style": "linear"}, "style: 'linear' is none of"),
-        ({"qk": 4, "packed": True}, "packed: needs Q/K and V of one width, got 4 and 8"),
+        ({"qk": 0}, "qk: must lie in 1 to 8 while heads are kept, got 0"),
+        ({"vo": 9}, "vo: must lie in 1 to 8 while heads are kept, got 9"),
+        ({"style": "linear"}, "style: 'linear' is not one of"),
+        ({"qk": 4, "packed": True}, "packed: needs Q/K and V of equal width, got 4 and 8"),
         ({"style": "rotary", "qk": 3}, "qk: must be even"),
         ({"style": "disentangled", "terms": 2}, "positions: must be positive with terms"),
     ],
@@ -209,18 +209,18 @@ def test_another_machine_s_costs_are_refused_by_name(key, tmp_path) -> None:
     content["stamp"][key] = "another"
     path.write_text(json.dumps(content))
     with pytest.raises(
-        InputError, match=rf"costs\.json holds costs of another machine \({key} 'another' and not "
+        InputError, match=rf"costs\.json holds costs of another machine \({key} 'another' instead of "
     ) as error:
         LayerCosts.load(path)
-    assert "measure anew" in str(error.value)
+    assert "measure again" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda content: {**content, "schema": 99}, "has the schema 99 of layer costs, this version reads 1"),
-        (lambda _: [], "has the schema None"),
+        (lambda content: {**content, "schema": 99}, "has layer costs of schema 99, but this version reads 1"),
+        (lambda _: [], "has layer costs of schema None"),
         (lambda content: {**content, "feed_forward": {"axes": [[0, 1]], "milliseconds": [1.0, 0.5]}}, "must not fall"),
         (lambda content: {name: value for name, value in content.items() if name != "attention"}, "'attention'"),
         (lambda content: {**content, "shape": "8by8"}, "is not a shape"),

@@ -223,7 +223,7 @@ def test_a_failed_run_stops_no_other_and_is_told_at_the_end(exported, runs):
     assert told[0]["plan"]["removed"] > 0
     assert {path.name for path in folder.iterdir()} == {runs["two"].name, runs["score"].name}
     last = err.strip().splitlines()[-1]
-    assert last.startswith(f"finegates-export: {runs['broken']}: the gated model itself gives NaN or infinite values")
+    assert last.startswith(f"finegates-export: {runs['broken']}: the gated model itself returns NaN or infinite values")
     assert err.count("finegates-export: ") == 1
 
 
@@ -270,8 +270,8 @@ def test_a_comma_in_a_folder_is_no_list():
         (["a", "b", "--out", "x.onnx"], "out: x.onnx is a file, and 2 runs need a folder"),
         (["one/a", "two/a/", "--out", "x"], "ckpt: one/a and two/a are both called a, and bundles are named after"),
         (["a", "b"], "out: is needed, unless --plan-only is given"),
-        (["a", "elsewhere/taken", "--out", "."], "taken exists already; pass --overwrite"),
-        (["a", "taken", "--out", "."], "taken is or holds taken, which is read; choose another --out"),
+        (["a", "elsewhere/taken", "--out", "."], "taken already exists; pass --overwrite"),
+        (["a", "taken", "--out", "."], "taken is or contains taken, which is an input; choose another --out"),
         (["--out", "x"], "ckpt: names no run folder"),
     ],
 )
@@ -293,7 +293,7 @@ def test_from_python_two_exports_may_not_meet_in_one_place(runs, tmp_path):
         export_many(each)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "bundle.json").write_text("{}")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         export_many(each[:1])
 
 

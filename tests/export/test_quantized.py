@@ -198,7 +198,7 @@ def test_the_runtime_takes_the_form_it_is_asked_for(workshop, run):
     texts = ["a great film", "the play was awful ."]
     whole, packed = (finegates_export.load(bundle, form=form, threads=1).logits(texts) for form in ("float", "int4"))
     assert 0 < np.abs(packed - whole).max() < INT4 * np.abs(whole).max()
-    with pytest.raises(InputError, match="holds no int8 graph; export it with --quantize int8"):
+    with pytest.raises(InputError, match="has no int8 graph; export it with --quantize int8"):
         finegates_export.load(bundle, form="int8")
     with pytest.raises(ValueError, match="form: 'q4' is not one of float, int8, int4"):
         finegates_export.load(bundle, form="q4")

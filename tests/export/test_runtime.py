@@ -76,7 +76,7 @@ def test_a_regression_bundle_predicts_the_score(workshop):
     found = regression.predict(TEXTS)
     assert all(p.label is None and p.scores == {} for p in found)
     np.testing.assert_allclose([p.score for p in found], torch_logits(run, TEXTS)[:, 0].numpy(), atol=1e-5)
-    with pytest.raises(InputError, match="holds no int8 graph; export it with --quantize int8"):
+    with pytest.raises(InputError, match="has no int8 graph; export it with --quantize int8"):
         finegates_export.load(workshop.bundle(run), form="int8")
 
 

@@ -124,7 +124,7 @@ def test_a_changed_file_is_refused(copied):
 def test_a_newer_schema_is_refused(copied):
     values = json.loads((copied / "shrunk.json").read_text())
     (copied / "shrunk.json").write_text(json.dumps({**values, "schema_version": 99}))
-    with pytest.raises(RunFolderError, match="schema version 99, this program reads 1; update"):
+    with pytest.raises(RunFolderError, match="schema version 99, but this version reads 1; update"):
         load_torch(copied)
 
 

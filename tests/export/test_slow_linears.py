@@ -99,7 +99,7 @@ def test_what_was_measured_is_in_the_file_by_precision():
 
 
 def test_an_impossible_precision_is_refused_and_a_possible_one_goes_to_json_and_back():
-    with pytest.raises(ValueError, match="precision: 'int2' is none of float32, int8"):
+    with pytest.raises(ValueError, match="precision: 'int2' is not one of float32, int8"):
         LinearShape(64, 20, 30, precision="int2")
     assert LinearShape.from_json(json.loads(json.dumps(INT8.to_json()))) == INT8 != FLOAT
 
@@ -247,7 +247,7 @@ def test_where_everything_is_slow_the_quantized_graph_is_the_float_one(run, tmp_
 
 
 def test_an_unknown_choice_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="int8-linears: 'never' is neither auto nor all"):
+    with pytest.raises(ValueError, match="int8-linears: 'never' is not one of auto, all"):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", quantize="int8", int8_linears="never")
 
 

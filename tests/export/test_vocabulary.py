@@ -242,7 +242,7 @@ def test_what_no_cut_is_for_is_refused(workshop, run, text, tmp_path):
         export(ExportOptions(ckpt=workshop.run("coupled"), out=tmp_path / "out", vocabulary_of=text, threads=1))
     with pytest.raises(ValueError, match="vocabulary-of: applies to a bundle"):
         ExportOptions(ckpt=run, out=tmp_path / "out.onnx", vocabulary_of=text)
-    with pytest.raises(ValueError, match="keeps its vocabulary; leave --torch away"):
+    with pytest.raises(ValueError, match="keeps its own; omit --torch"):
         ExportOptions(ckpt=run, out=tmp_path / "out", vocabulary_of=text, torch=True)
 
 

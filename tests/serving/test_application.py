@@ -50,7 +50,10 @@ def answered(path, score):
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_number_that_json_does_not_have_is_a_failure_of_the_model(path, score):
     status, body = answered(path, score)
-    assert (status, json.loads(body)) == (500, {"error": "the model failed: a number of its answer is not finite"})
+    assert (status, json.loads(body)) == (
+        500,
+        {"error": "the model failed: its answer has a number that is not finite"},
+    )
     status, body = answered(path, 0.5)
     assert status == 200
     assert "0.5" in body

@@ -28,7 +28,7 @@ def test_a_port_in_use(capsys, monkeypatch, bundle):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = said(capsys, monkeypatch, bundle, "--port", port)
-    assert f"port {port} of 127.0.0.1 is in use; choose another one with --port" in told
+    assert f"port {port} of 127.0.0.1 is in use; choose another with --port" in told
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
@@ -42,34 +42,34 @@ def test_a_file_that_is_missing_or_changed(capsys, monkeypatch, bundle, tmp_path
 
 
 def test_a_form_or_a_provider_that_is_not_there(capsys, monkeypatch, bundle):
-    assert "holds no int4 graph; export it with --quantize int4" in said(capsys, monkeypatch, bundle, "--form", "int4")
+    assert "has no int4 graph; export it with --quantize int4" in said(capsys, monkeypatch, bundle, "--form", "int4")
     told = said(capsys, monkeypatch, bundle, "--provider", "cuda")
-    assert "provider: this onnxruntime has no CUDAExecutionProvider, it has" in told
+    assert "provider: this onnxruntime lacks CUDAExecutionProvider; it has" in told
 
 
 def test_a_task_that_has_no_label_for_a_text(capsys, monkeypatch, workshop):
     bundle = workshop.bundle(workshop.run("coupled", task="token-classification", layers=1))
     capsys.readouterr()
     told = said(capsys, monkeypatch, bundle)
-    assert "task token-classification is not served; served are classification, multi-label, regression" in told
+    assert "task token-classification cannot be served; supported are classification, multi-label, regression" in told
 
 
 def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
     told = said(capsys, monkeypatch, bundle, "--port", 0, "--address", "127.0.0.1:9")
-    assert "address 127.0.0.1:9: there is no Ray cluster to join" in told
+    assert "address 127.0.0.1:9: no Ray cluster to join" in told
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"name": "a/b"}, "name: 'a/b' may hold letters"),
-        ({"name": ".."}, "name: '..' may hold letters"),
+        ({"name": "a/b"}, "name: 'a/b' may contain only letters"),
+        ({"name": ".."}, "name: '..' may contain only letters"),
         ({"port": 70000}, "port: must lie in 0 to 65535, got 70000"),
         ({"replicas": 0}, "replicas: must be positive, got 0"),
         ({"replicas": 3, "max_replicas": 2}, "max-replicas: must be at least --replicas 3, got 2"),
         ({"queue": 5}, "queue: must hold one request of --max-texts 256, got 5"),
         ({"timeout": 0.0}, "timeout: must be positive, got 0.0"),
-        ({"drain": float("inf")}, "drain: must end, got inf"),
+        ({"drain": float("inf")}, "drain: must be finite, got inf"),
         ({"batch_wait": -1.0}, "batch-wait: must not be negative, got -1.0"),
         ({"address": "nowhere"}, "address: 'nowhere' is not HOST:PORT or auto"),
         ({"form": "int2"}, "form: 'int2' is not one of float, int8, int4"),

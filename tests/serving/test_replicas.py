@@ -83,7 +83,7 @@ def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops
         eventually(lambda: server.metric("finegates_waiting_texts") == 4)
         refused = ask(server, "one more")
         assert refused.status == 429
-        assert refused.body == {"error": "4 texts wait, 1 more would pass the limit of 4; try again"}
+        assert refused.body == {"error": "4 texts wait, and 1 more would exceed the limit of 4; try again"}
         assert not any(one.done() for one in taken)
         server.process.send_signal(signal.SIGINT)
         eventually(lambda: not listens(server))

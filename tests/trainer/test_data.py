@@ -132,7 +132,7 @@ def test_separators_behind_the_last_value_shift_no_columns(
         (["sentence,label", "a film,1,", "fine, really,0"], r"row 2 has more values than the header's 2 names"),
         (
             ["sentence,label", "fine, really,0"],
-            r"row 1 has more values .*\(sentence, label\); name every column, or put",
+            r"row 1 has more values .*\(sentence, label\); name every column, or quote",
         ),
         (["sentence,label", "a, film,so,0", "a play,1"], "row 1 has more values"),
         (["sentence,label", "a film,1", "fine, really,0"], r"cannot be read: .*line 3"),
@@ -180,7 +180,7 @@ def test_labels_keep_their_names_and_a_natural_order() -> None:
 
 
 def test_labels_that_training_has_not_seen_are_refused() -> None:
-    with pytest.raises(InputError, match=r"not seen: \['ugly'\]"):
+    with pytest.raises(InputError, match=r"that training lacks: \['ugly'\]"):
         encode_labels(Rows(["x"], None, ["ugly"]), "classification", ("bad", "good"), "evaluation")
 
 

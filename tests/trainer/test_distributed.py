@@ -156,7 +156,7 @@ def test_one_process_where_several_were_asked_for_is_refused(
     check_launch(1)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=f"{asked} processes were asked for and 1 would train"):
+    with pytest.raises(InputError, match=f"{asked} processes were requested, but 1 would train"):
         train(TrainOptions(base=str(base), data=str(rows), out=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("WORLD_SIZE", "1")

@@ -85,5 +85,5 @@ def test_a_width_that_cannot_be_gated_is_refused_before_training(rows: Path, tmp
 
 
 def test_a_width_gate_needs_the_coupled_layout(rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="width-gate: needs the layout coupled, not matrix"):
+    with pytest.raises(ValueError, match="width-gate: needs --layout coupled, not matrix"):
         options(tmp_path, rows, tmp_path / "run", layout="matrix", width_gate=True)

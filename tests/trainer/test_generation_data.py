@@ -111,19 +111,19 @@ def test_rows_that_are_too_long_are_cut_and_counted_and_dropped_without_an_answe
     found = examples(rows, max_length=4)
     assert (len(found), found.cut, found.dropped) == (2, 2, 1)
     assert told(found) == ("the film was great", "was great and")
-    with pytest.raises(InputError, match="of 3 rows all that is to be learned lies behind the first 1 tokens"):
+    with pytest.raises(InputError, match="in all 3 rows, what is to be learned lies beyond the first 1 tokens"):
         examples(Rows([f"{text} rather" for text in rows.texts], None, rows.labels), max_length=1)
 
 
 def test_a_template_that_rewrites_what_was_said_is_refused_with_the_row() -> None:
     forgets = CHAT.replace("{{ message.content }}", "{{ message.content if loop.last else 'so' }}")
     rows = Rows([CONVERSATION[:3], CONVERSATION], None, [None, None], ["a.jsonl line 4", "a.jsonl line 9"])
-    with pytest.raises(InputError, match=r"a.jsonl line [49]: .* writes this conversation otherwise once message"):
+    with pytest.raises(InputError, match=r"a.jsonl line [49]: .* rewrites earlier messages once message"):
         examples(rows, chat=forgets)
     strict = "{{ raise_exception('speak in turns') }}" + CHAT
     with pytest.raises(InputError, match=r"a.jsonl line 4: .*speak in turns"):
         examples(rows, chat=strict)
-    with pytest.raises(InputError, match=r"no chat template .* give prompt and completion"):
+    with pytest.raises(InputError, match=r"lacks a chat template .* give prompt and completion"):
         examples(rows, chat=None)
 
 
@@ -138,8 +138,8 @@ def test_a_template_that_rewrites_what_was_said_is_refused_with_the_row() -> Non
         (['{"messages": []}'], r"rows.jsonl line 1 has no message of the assistant"),
         (['{"messages": [{"role": "user", "content": "a"}]}'], r"rows.jsonl line 1 has no message of the assistant"),
         (['{"messages": [{"role": "assistant"}]}'], r"rows.jsonl line 1 has {'role': 'assistant'} in 'messages'"),
-        (['{"text": "a"}', '{"text": [{"role": "assistant", "content": "a"}]}'], "holds conversations beside texts"),
-        (['{"body": "a"}'], "no text to generate; read are messages; prompt and completion; or text; it has body"),
+        (['{"text": "a"}', '{"text": [{"role": "assistant", "content": "a"}]}'], "mixes conversations with texts"),
+        (['{"body": "a"}'], "no text to generate; it needs messages; prompt and completion; or text, but has body"),
     ],
 )
 def test_a_broken_row_is_named_by_its_file_and_line(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -153,7 +153,7 @@ def test_columns_that_text_generation_does_not_read_are_refused(tmp_path: Path) 
     path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "more": "b"}])
     with pytest.raises(InputError, match="pair-column: text-generation reads"):
         read_data(source(path, pair_column="more"))
-    with pytest.raises(InputError, match="label-column: more completes no prompt"):
+    with pytest.raises(InputError, match="label-column: more has no prompt to complete"):
         read_data(source(path, label_column="more"))
     with pytest.raises(InputError, match="has no column 'body'; it has text, more"):
         read_data(source(path, text_column="body"))
@@ -162,7 +162,7 @@ def test_columns_that_text_generation_does_not_read_are_refused(tmp_path: Path) 
 def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
     tokenizer = decoder_tokenizer()
     tokenizer.eos_token = None
-    with pytest.raises(InputError, match="no end-of-text token"):
+    with pytest.raises(InputError, match="lacks an end-of-text token"):
         make_examples("text-generation", tokenizer, Rows(["a"], None, [None]), [None], 8, NAMES)
 
 

@@ -176,7 +176,7 @@ def test_a_head_of_its_own_trains_where_it_is_asked_for(bases: dict[str, Path], 
     assert train(options(bases["untied"], text, tmp_path / "frozen", max_steps=1)).head == {}
     with pytest.raises(InputError, match=r"train-head: the head of .* is its embeddings"):
         prepare(options(bases["llama"], text, tmp_path / "tied", train_head=True))
-    with pytest.raises(ValueError, match="train-head: is for text-generation"):
+    with pytest.raises(ValueError, match="train-head: applies to text-generation"):
         TrainOptions(base="x", data="y", out=tmp_path, train_head=True)
 
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(bases: dict[str, Path],
         options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,), phase="both")
     with pytest.raises(InputError, match=r"1x64 does not fit .* have 64 tokens"):
         train(options(bases["llama"], text, tmp_path / "run", target_speedup=(1.5,), shape="1x64"))
-    with pytest.raises(InputError, match=r"max-length: .* has 64 positions, 65 tokens were asked for"):
+    with pytest.raises(InputError, match=r"max-length: .* has 64 positions, but 65 tokens were requested"):
         prepare(options(bases["llama"], text, tmp_path / "run", max_length=65))
     with pytest.raises(UnsupportedError, match="residual width"):
         prepare(options(bases["llama"], text, tmp_path / "run", width_gate=True))

@@ -137,6 +137,6 @@ def test_a_folder_of_the_same_name_that_is_no_run_s_is_left_alone(base: Path, ro
     notes.parent.mkdir()
     notes.write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="holds other files; move them away"):
+        with pytest.raises(OutputError, match="holds other files; move them elsewhere"):
             train(options(base, rows, tmp_path / "run", overwrite=overwrite))
     assert notes.read_text() == "mine"

@@ -124,7 +124,7 @@ def test_a_missing_start_is_found_and_an_answer_at_the_edge_is_kept(tmp_path: Pa
     rows = read(tmp_path, "question-answering", [{"question": "so ?", "context": "a great film", "answer": "film"}])
     assert rows.labels == [("film", 8)]
     assert make_examples("question-answering", tiny_tokenizer(), rows, rows.labels, 8, NAMES).labels == [(6, 6)]
-    with pytest.raises(Exception, match="all 1 answers lie behind"):
+    with pytest.raises(Exception, match="all 1 answers lie beyond"):
         make_examples("question-answering", tiny_tokenizer(), rows, rows.labels, 7, NAMES)
 
 

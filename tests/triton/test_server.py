@@ -221,7 +221,7 @@ def test_what_cannot_be_read_is_refused_with_words_and_the_server_goes_on(server
     answers = server.ask("classification", requests, ["label"], tmp_path)
     for route in ROUTES:
         three, many, other, fine = answers[route]
-        assert "a row holds a text, or a text and its pair" in three["error"]
+        assert "each row must hold one text or a pair of texts" in three["error"]
         assert "batch-size must be <= 64" in many["error"]
         assert "pixel_values" in other["error"]
         assert fine["outputs"]["label"]

@@ -198,7 +198,7 @@ TRANSFORMERS, ONNXRUNTIME = libraries.TRANSFORMERS, libraries.ONNXRUNTIME
 SPOILT = {
     "is missing; run: npm install": lambda folder: shutil.rmtree(folder / TRANSFORMERS),
     "threaded.wasm is missing": lambda folder: (folder / ONNXRUNTIME / libraries.FILES[ONNXRUNTIME][2]).unlink(),
-    "is version 3.7.1, and the page": lambda folder: stand_in(folder, **{TRANSFORMERS: "3.7.1"}),
+    "is version 3.7.1, but the page": lambda folder: stand_in(folder, **{TRANSFORMERS: "3.7.1"}),
     "is damaged": lambda folder: (folder / TRANSFORMERS / "package.json").write_text("{"),
 }
 

@@ -7,11 +7,11 @@ from finegates_trainer.options import TrainOptions
 
 SUMMARY = """Train gates, LoRA and a task head on a frozen base, and write a run folder.
 
---config FILE.yaml reads options from YAML; flags win, over other ways to say the same too."""
+--config FILE.yaml reads options from YAML. Flags override it, alternatives included: --epochs overrides max-steps."""
 ALTERNATIVES = (("--target-removed", "--levels", "--target-speedup"), ("--epochs", "--max-steps"))
-"""How much is to go; how long the run takes."""
-TOLD_APART = 0.001
-"""A nominal share is told where it is that much more than what is removed."""
+"""How much to remove; how long to train."""
+WORTH_PRINTING = 0.001
+"""A nominal share is printed where it exceeds the removed share by this much."""
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def _train(options: TrainOptions, output: Output) -> None:
         return
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in run.info.metrics.items())
     silenced = run.info.nominal or 0.0
-    nominal = f" (nominal {silenced:.1%})" if silenced > run.info.removed + TOLD_APART else ""
+    nominal = f" (nominal {silenced:.1%})" if silenced > run.info.removed + WORTH_PRINTING else ""
     output.result(
         f"wrote {options.out}: removed {run.info.removed:.1%}{nominal}, {metrics}",
         {**run.info.to_json(), "out": str(options.out)},

@@ -1,10 +1,10 @@
-"""Several processes that train one model: who takes which rows, and how their losses become one mean.
+"""Several processes that train one model: how they share rows, and how their losses become one mean.
 
-`torchrun --nproc-per-node N` starts N processes. Each holds the whole model, takes its part of every batch and averages
-its gradients with the others'. A mean over a part is not the mean over the batch where parts differ in rows or labels.
-So losses are sums over a part, divided by `Processes.average` of what they count: averaged over the processes that is
-the batch's sum over the batch's count, and so are the gradients. What every process computes alike, such as the gates'
-penalty, stays as it is: the average of equal gradients counts it once.
+`torchrun --nproc-per-node N` starts N processes. Each has the whole model, takes its part of every batch and averages
+its gradients with the others'. A mean over a part is not the mean over the batch if parts differ in rows or labels. So
+losses are sums over a part, divided by `Processes.average` of their count: averaged over processes, that is the batch's
+sum divided by the batch's count, and likewise for gradients. Terms that every process computes alike, such as the
+gates' penalty, need no change: the average of equal gradients counts them once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from finegates_export.errors import InputError
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the main one evaluates and writes while they do."""
+"""How long a process waits for the others, while the main one evaluates and writes."""
 Average = Callable[[Tensor], Tensor]
-"""Brings a count of this process to the mean over all of them."""
+"""Turns a count of this process into the mean over all processes."""
 
 
 def alone(count: Tensor) -> Tensor:
@@ -32,21 +32,21 @@ def alone(count: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Processes:
-    """Those that take part in a run."""
+    """The processes of a run."""
 
     number: int = 1
     index: int = 0
-    """Of this process, from 0."""
+    """This process's number, from 0."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that evaluates, writes and tells."""
+        """Whether this process evaluates, writes and reports."""
         return self.index == 0
 
     def part(self, batch: list[int]) -> list[int]:
-        """This process's rows of a batch; all of them where the batch has too few to go round.
+        """This process's rows of a batch; all of them if the batch has fewer rows than processes.
 
-        Every n-th row, as batches are sorted by length: the parts take about equally long.
+        Every n-th row: batches are sorted by length, so the parts take similar time.
         """
         return batch if len(batch) < self.number else batch[self.index :: self.number]
 
@@ -63,11 +63,11 @@ def join_processes() -> Processes:
     """Find the other processes of this run; the first call connects them.
 
     Raises:
-        InputError: a launcher was asked for another number of them.
+        InputError: a launcher was asked for a different number.
     """
     from accelerate import PartialState
 
-    # Told nothing, accelerate trains by itself in each of several processes on processors.
+    # By default, accelerate on CPUs trains independently in each process.
     on_processors = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
     state = PartialState(cpu=on_processors, timeout=PATIENCE)
     check_launch(state.num_processes)
@@ -77,20 +77,20 @@ def join_processes() -> Processes:
 def check_launch(number: int) -> None:
     """Refuse to train in fewer processes than a launcher was asked for.
 
-    `accelerate launch --cpu --num_processes 2` starts one process without a word; it leaves the address of a main
-    process behind, and no number of processes.
+    `accelerate launch --cpu --num_processes 2` silently starts one process; it sets the address of a main process, but
+    no number of processes.
 
     Args:
-        number: processes that take part.
+        number: number of processes.
 
     Raises:
-        InputError: it is not the number that was asked for.
+        InputError: it is not the requested number.
     """
     asked = os.environ.get("WORLD_SIZE")
     if asked is None and number == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
         asked = "several"
     if asked is not None and asked != str(number):
         raise InputError(
-            f"{asked} processes were asked for and {number} would train; start them with "
+            f"{asked} processes were requested, but {number} would train; start them with "
             "torchrun --nproc-per-node N --no-python finegates-train"
         )

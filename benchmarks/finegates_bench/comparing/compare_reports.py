@@ -27,8 +27,8 @@ def compare(options: CompareOptions) -> Comparison:
     machines = tuple(_machine_notes(before.stamp, after.stamp))
     if machines and options.absolute:
         raise InputError(
-            f"--absolute judges milliseconds, and {options.before} and {options.after} were measured on different "
-            f"machines ({'; '.join(machines)}); leave --absolute away to judge ratios to the unpruned model"
+            f"--absolute compares milliseconds, but {options.before} and {options.after} were measured on different "
+            f"machines ({'; '.join(machines)}); omit --absolute to compare ratios to the unpruned model"
         )
     shapes = _shapes(before, after, options)
     own, other = ({model.id: model for model in report.models} for report in (before, after))

@@ -1,12 +1,12 @@
-"""Everything `finegates-bench table` can be told, checked when it is made."""
+"""The options of `finegates-bench table`, checked when they are made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from finegates_export.common.options import Options, as_path, check
+from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.costs.timing.block_times import Precision
@@ -16,23 +16,40 @@ from finegates_export.costs.timing.block_times import Precision
 class TableOptions(Options):
     """Options of one cost table."""
 
+    groups: ClassVar[Groups] = {
+        "Everyday": (
+            "base",
+            "shape",
+            "threads",
+            "out",
+            "overwrite",
+        ),
+        "Measurement": (
+            "target",
+            "dense",
+            "around",
+            "seconds",
+            "file",
+        ),
+    }
+
     base: str | None = None
-    """The base model whose layers are measured: a folder or an id on the hub. Without it, what the file of costs holds
-    is printed, and nothing is measured."""
+    """The base model whose layers are measured: a folder or a hub id. Without it, the stored table is printed and
+    nothing is measured."""
     shape: str = "8x128"
-    """The input, BATCHxSEQUENCE."""
+    """Input shape, BATCHxSEQUENCE."""
     target: Literal["ort-cpu"] = "ort-cpu"
     """Whose graphs are measured."""
     threads: int = 2
-    """Processor threads."""
+    """CPU threads."""
     dense: int = 0
-    """Measure so many consecutive widths of every kind as well, one apart: the stairs between the table's knots."""
+    """Also measure this many consecutive widths of each kind, to show the steps between the table's knots."""
     around: float = 0.5
-    """Where those lie: their middle, as a share of the whole width."""
+    """Centre of those consecutive widths, as a share of the full width."""
     seconds: float = 30.0
-    """Seconds to measure for, unless the intervals are narrow before; the first sixteen rounds are always finished."""
+    """Time limit in seconds; measuring stops earlier once intervals are narrow, but never before sixteen rounds."""
     file: Path | None = None
-    """The file of costs, if not that of this machine in the user's cache folder; another machine's is refused."""
+    """Cost table file; default: this machine's, in the user's cache folder. Another machine's file is refused."""
     out: Path | None = None
     """A folder for table.json, table.md and, with --base, the plots."""
     overwrite: bool = False
@@ -46,15 +63,15 @@ class TableOptions(Options):
         except ValueError as error:
             raise ValueError(f"shape: {error}") from error
         measured = self.target in MEASURED_TARGETS
-        check(measured, "target", f"{self.target!r} is none of {', '.join(MEASURED_TARGETS)}, which have such a table")
+        check(measured, "target", f"{self.target!r} has no cost table; choose one of {', '.join(MEASURED_TARGETS)}")
         check(self.threads > 0, "threads", f"must be positive, got {self.threads}")
         check(self.dense >= 0, "dense", f"must not be negative, got {self.dense}")
-        check(self.base is not None or not self.dense, "dense", "measures widths of a base's layers; give --base too")
+        check(self.base is not None or not self.dense, "dense", "measures a base's layers; give --base too")
         check(0 <= self.around <= 1, "around", f"must lie in [0, 1], got {self.around}")
         check(self.seconds >= 0, "seconds", f"must not be negative, got {self.seconds}")
 
     def parsed_shape(self) -> Shape:
-        """The input."""
+        """The input shape."""
         return Shape.parse(self.shape)
 
     def precision(self) -> Precision:

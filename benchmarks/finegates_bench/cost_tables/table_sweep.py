@@ -53,7 +53,7 @@ def cost_table(
             options.out, overwrite=options.overwrite, marks=(TABLE_JSON,), reads=(options.base, options.file)
         )
     if options.file is not None and options.base is None and not options.file.is_file():
-        raise InputError(f"file of costs {options.file} does not exist; give --base to measure one")
+        raise InputError(f"cost table {options.file} does not exist; give --base to measure one")
     table = CostTable(options.threads, options.target, options.precision(), measurer, options.file)
     if options.base is None:
         return KeptCosts.of(table)
@@ -95,10 +95,10 @@ def _forms(base: BaseModel, options: TableOptions) -> tuple[LayerForm, ...]:
     family, config, shape = base.family(), base.config(), options.parsed_shape()
     longest = family.max_length(config)
     if shape.sequence > longest:
-        raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose another --shape")
+        raise InputError(f"shape {shape} is longer than the model allows ({longest} tokens); choose another --shape")
     if family.input_names(config) == (PIXELS,) and shape.sequence != longest:
         raise InputError(
-            f"shape {shape} has another length than an image has ({longest} tokens, patches and what stands before "
+            f"shape {shape} does not have the length of an image ({longest} tokens, patches and what stands before "
             f"them); give --shape {shape.batch}x{longest}"
         )
     return layer_forms(family, config, shape)

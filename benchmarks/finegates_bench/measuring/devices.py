@@ -55,7 +55,7 @@ def check_difference(label: str, difference: float, provider: str) -> None:
     if not difference <= LARGEST_DIFFERENCE:
         raise ChainError(
             f"{label}: the {provider} provider's outputs differ from the processor's by {difference:.1e} of their "
-            f"scale, more than {LARGEST_DIFFERENCE:g}; update onnxruntime and the driver, or take --provider cpu"
+            f"scale, more than {LARGEST_DIFFERENCE:g}; update onnxruntime and the driver, or use --provider cpu"
         )
 
 

@@ -1,12 +1,12 @@
-"""Everything `finegates-bench` can be told, checked when it is made."""
+"""The options of `finegates-bench`, checked when they are made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from finegates_export.common.options import Options, as_path, check
+from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.timing.timer import Budget
 from finegates_export.graphs.targets import TARGETS
@@ -17,48 +17,79 @@ from finegates_export.runtime.session import PROVIDERS
 class BenchOptions(Options):
     """Options of one measurement."""
 
+    groups: ClassVar[Groups] = {
+        "Everyday": (
+            "ckpt",
+            "out",
+            "baseline",
+            "shapes",
+            "overwrite",
+            "threads",
+        ),
+        "Models": (
+            "against",
+            "base",
+            "what_if",
+            "target",
+            "provider",
+            "int8",
+        ),
+        "Metric": (
+            "eval_data",
+            "min_agreement",
+            "max_metric_loss",
+        ),
+        "Timing": (
+            "rounds",
+            "seconds",
+            "warmup",
+            "processes",
+            "seed",
+        ),
+    }
+
     ckpt: Path
-    """The run folder; every level in it is measured."""
+    """The run folder; each of its levels is measured."""
     out: Path
-    """The folder of the report."""
+    """The folder for the report."""
     baseline: Path | None = None
-    """A run with layout none: the unpruned model. Default: the run's base, untrained, with all gates open."""
+    """An unpruned run (layout none) to compare with; default: the run's untrained base with all gates open."""
     against: tuple[Path, ...] = ()
-    """Other runs for the same labels, measured along, on whatever base: a smaller pretrained model, for one."""
+    """Other runs with the same labels to measure too, on any base: a smaller pretrained model, for example."""
     base: str | None = None
-    """Where the base model is now, if not where the run was trained."""
+    """Where the base model is now, if it has moved since training."""
     what_if: tuple[float, ...] = ()
-    """Removed shares to measure as well, closed by weight magnitude without training: latency only."""
+    """Removed shares to measure as well, latency only: closed by weight magnitude, without training."""
     target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt"] = "ort-cpu"
     """What the models are exported for."""
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    """What runs them; on another one than the processor, outputs are compared with the processor's."""
+    """The onnxruntime provider; outputs on a GPU are compared with the CPU's."""
     int8: bool = False
-    """Measure every model's int8 form too."""
+    """Measure the int8 form of each model too."""
     eval_data: str | None = None
     """Rows for the metric; default: the run's own evaluation rows."""
 
     shapes: tuple[str, ...] = ("1x32", "1x128", "8x128", "16x64")
     """Input shapes, BATCHxSEQUENCE."""
     rounds: int = 30
-    """Rounds per shape, at least; each runs every model once."""
+    """Least rounds per shape; a round runs every model once."""
     seconds: float = 10.0
-    """Seconds per shape, at least."""
+    """Least seconds per shape."""
     warmup: int = 5
-    """Rounds of a process before the first that counts."""
+    """Uncounted rounds at the start of each process."""
     processes: int = 6
-    """Fresh processes per shape that share rounds and seconds: a process keeps what it happens to be given."""
+    """Fresh processes per shape that share rounds and seconds, since timings differ from process to process."""
 
     min_agreement: float = 0.99
-    """Share of equal predictions that an int8 form of a trained model must keep."""
+    """Lowest share of predictions on which an int8 form must agree with its trained model."""
     max_metric_loss: float = 1.0
-    """Points of the metric that an int8 form of a trained model may lose."""
+    """Most metric points that an int8 form of a trained model may lose."""
     overwrite: bool = False
     """Replace what is at --out."""
     seed: int = 0
-    """Of the token ids, the order within rounds, and the bootstrap."""
+    """Seed of the token ids, the order within rounds, and the bootstrap."""
     threads: int = 2
-    """Processor threads of every model."""
+    """CPU threads of each model."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ckpt", as_path(self.ckpt))
@@ -71,8 +102,8 @@ class BenchOptions(Options):
             f"names a run twice: {', '.join(map(str, self.against))}",
         )
         check(all(0 <= share < 1 for share in self.what_if), "what-if", f"must lie in [0, 1), got {self.what_if}")
-        told_apart = len({f"{share:g}" for share in self.what_if}) == len(self.what_if)
-        check(told_apart, "what-if", f"names a share twice: {self.what_if}")
+        distinct = len({f"{share:g}" for share in self.what_if}) == len(self.what_if)
+        check(distinct, "what-if", f"names a share twice: {self.what_if}")
         check(bool(self.shapes), "shapes", "names no shape; write BATCHxSEQUENCE, as in 8x128")
         try:
             parsed = self.parsed_shapes()
@@ -82,7 +113,7 @@ class BenchOptions(Options):
         check(self.target in TARGETS, "target", f"{self.target!r} is not one of {', '.join(TARGETS)}")
         check(self.provider in PROVIDERS, "provider", f"{self.provider!r} is not one of {', '.join(PROVIDERS)}")
         quantized = not self.int8 or self.integers is not None
-        check(quantized, "int8", f"target {self.target} runs no int8 graph; leave --int8 away")
+        check(quantized, "int8", f"--target {self.target} runs no int8 graph; omit --int8")
         check(self.threads > 0, "threads", f"must be positive, got {self.threads}")
         check(0 <= self.min_agreement <= 1, "min-agreement", f"must lie in [0, 1], got {self.min_agreement}")
         check(self.max_metric_loss >= 0, "max-metric-loss", f"must not be negative, got {self.max_metric_loss}")
@@ -100,5 +131,5 @@ class BenchOptions(Options):
         return tuple(Shape.parse(shape) for shape in self.shapes)
 
     def budget(self) -> Budget:
-        """How long each shape is measured."""
+        """How long to measure each shape."""
         return Budget(self.rounds, self.seconds, self.warmup)

@@ -80,7 +80,7 @@ def _own_rows(run: Run) -> Rows:
         raise InputError("the run does not say where its rows came from")
     rows = read_data(DataSource(**_source(run))).evaluation
     if rows.digest() != record.get("eval_sha256"):
-        raise InputError(f"the evaluation rows of {record['data']} are not those that training saw (sha256 differs)")
+        raise InputError(f"the evaluation rows of {record['data']} are not those of the training run (sha256 differs)")
     return rows
 
 
@@ -112,7 +112,7 @@ def _preprocessor(run: Run) -> Any:
     try:
         return BaseModel(str(run.folder), None, run.folder).preprocessor(run.info.task)
     except InputError as error:
-        raise RunFolderError(f"{error}; copy the run folder whole") from error
+        raise RunFolderError(f"{error}; copy the whole run folder") from error
 
 
 def graph_metric(graph: Path, rows: Examples, run: Run, threads: int, provider: str = "cpu") -> float:

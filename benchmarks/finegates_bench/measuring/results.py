@@ -200,7 +200,7 @@ class BenchReport:
             raise InputError("a benchmark report without models")
         if values["schema_version"] != SCHEMA_VERSION:
             raise InputError(
-                f"report has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; "
+                f"report has schema version {values['schema_version']}, but this version reads {SCHEMA_VERSION}; "
                 "measure again with this version"
             )
         try:

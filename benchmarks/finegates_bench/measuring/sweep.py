@@ -84,7 +84,7 @@ class _Sweep:
         self.run: Run = read_run(options.ckpt)
         if options.provider != "cpu" and task_of(self.run.info.task).generates:
             raise UnsupportedError(
-                f"provider: {self.run.folder} writes text, and language models are measured with --provider cpu alone"
+                f"provider: {self.run.folder} generates text, and language models are measured only with --provider cpu"
             )
         self.levels = own_levels(self.run)
         self.baseline = unpruned_of(self.run, options.baseline) if options.baseline else None
@@ -248,11 +248,11 @@ def _check_lengths(shapes: tuple[Shape, ...], base: BaseModel) -> None:
     for shape in shapes:
         if images and shape.sequence != longest:
             raise InputError(
-                f"shape {shape} has another length than an image has ({longest} tokens, patches and what stands "
+                f"shape {shape} does not have the length of an image ({longest} tokens, patches and what stands "
                 f"before them); give --shapes {shape.batch}x{longest}"
             )
         if shape.sequence > longest:
-            raise InputError(f"shape {shape} is longer than the model takes ({longest} tokens); choose other --shapes")
+            raise InputError(f"shape {shape} is longer than the model allows ({longest} tokens); choose other --shapes")
 
 
 def _silent(_line: str) -> None:

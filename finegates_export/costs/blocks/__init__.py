@@ -1,1 +1,1 @@
-"""Graphs of a few equal blocks, to be timed."""
+"""Graphs of a few equal blocks, for timing."""

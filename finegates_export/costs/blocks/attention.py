@@ -36,7 +36,7 @@ def _plain(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -
 
 
 def _relative(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
-    """Of the bias that layers share each takes the heads it kept; where that is all of them the sum is shared too."""
+    """Each layer takes its kept heads of the shared bias; if all are kept, the sum is shared too."""
 
     def attend(x: Any, name: str) -> Any:
         if shape.heads == shape.all_heads:
@@ -49,7 +49,7 @@ def _relative(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]
 
 
 def _rotary(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
-    """Q and K are turned outside the operator, by the angles of the pairs that each head kept."""
+    """Q and K are rotated outside the operator, by the angles of each head's kept pairs."""
 
     def attend(x: Any, name: str) -> Any:
         widths = [shape.heads * shape.qk] * 2 + [shape.heads * shape.vo]
@@ -102,7 +102,7 @@ ATTENTION: dict[str, Callable[[BlockGraph, AttentionShape, Mapping[str, Any]], A
     "rotary": _rotary,
     "disentangled": _disentangled,
 }
-"""What writes a style's attention, given the inputs that layers share."""
+"""The function that writes a style's attention, given the inputs that layers share."""
 
 
 def _under_bias(graph: BlockGraph, shape: AttentionShape, x: Any, bias: Any, name: str) -> Any:
@@ -150,7 +150,7 @@ def _heads_last(graph: BlockGraph, x: Any, name: str) -> Any:
 
 
 def _own_copy(graph: BlockGraph, bias: Any, x: Any, name: str) -> Any:
-    """The fusion of these styles spreads the bias over the queries, even where it is as large already."""
+    """The fusion of these styles expands the bias over the queries, even if it already has that size."""
     length = graph.add("Shape", [x], f"{name}.length", start=1, end=2)
     one = graph.integers(f"{name}.one", 1)
     whole = graph.add("Concat", [one, one, length, one], f"{name}.bias_shape", axis=0)
@@ -158,7 +158,7 @@ def _own_copy(graph: BlockGraph, bias: Any, x: Any, name: str) -> Any:
 
 
 def _angles(graph: BlockGraph, shape: AttentionShape, table: Any, name: str) -> Any:
-    """From (1, S, head_dim) to (1, h or 1, S, q): each head's own pairs where some went."""
+    """From (1, S, head_dim) to (1, h or 1, S, q): each head's own pairs if some were removed."""
     if shape.qk == shape.head_dim:
         return graph.add("Unsqueeze", [table, graph.integers(f"{name}.axis", 1)], f"{name}.spread")
     dims = np.concatenate(
@@ -184,7 +184,7 @@ def _turn(graph: BlockGraph, x: Any, angles: list[Any], name: str) -> Any:
 def _position_term(
     graph: BlockGraph, shape: AttentionShape, x_BhSq: Any, positions: Any, table: Any, name: str, *, transposed: bool
 ) -> Any:
-    """Scores of queries (or keys) with every relative position, and of these the ones that the tokens are apart."""
+    """Scores of queries (or keys) with every relative position, gathered at the tokens' distances."""
     projected = graph.linear(table, shape.hidden, shape.heads * shape.qk, f"{name}.table", biased=shape.biased)
     split = _split_heads(graph, projected, shape.heads, shape.qk, f"{name}.table")
     table_1hqP = graph.add("Transpose", [split], f"{name}.table_last", perm=[0, 2, 3, 1])

@@ -1,6 +1,6 @@
-"""A small ONNX graph under construction: the blocks of the cost table are written with it.
+"""A small ONNX graph under construction: it builds the blocks of the cost table.
 
-Weights are drawn at random, for their values do not matter to time. Batch and sequence stay free axes, as in an
+Weights are random, since their values do not affect time. Batch and sequence stay free axes, as in an
 exported graph: onnxruntime optimizes a graph of fixed sizes further.
 """
 
@@ -17,12 +17,12 @@ IR_VERSION = 10
 
 
 class BlockGraph:
-    """Nodes in the order in which they are added.
+    """Nodes, in the order they are added.
 
     Args:
-        name: of the graph.
+        name: the graph's name.
         opset: ONNX opset version.
-        seed: of the weights.
+        seed: seed of the weights.
     """
 
     def __init__(self, name: str, opset: int, seed: int) -> None:
@@ -50,14 +50,14 @@ class BlockGraph:
         outputs: int = 1,
         **attributes: Any,
     ) -> Any:
-        """A node at the end.
+        """Append a node.
 
         Args:
             operator: its type.
-            inputs: values; None for one that is left out.
+            inputs: values; None for an omitted one.
             name: the node's; its outputs are named after it.
             contrib: whether it is one of onnxruntime's own operators.
-            outputs: how many it has.
+            outputs: number of outputs.
             attributes: its attributes.
 
         Returns:
@@ -89,7 +89,7 @@ class BlockGraph:
         return self.constant(name, self.generator.random(dims, np.float32) - 0.5)
 
     def linear(self, x: Any, inputs: int, outputs: int, name: str, *, biased: bool) -> Any:
-        """MatMul, and Add where there is a bias."""
+        """MatMul, and Add if there is a bias."""
         import onnx_ir
 
         result = self.add("MatMul", [x, self.weights(f"{name}.weight", inputs, outputs)], name)
@@ -100,7 +100,7 @@ class BlockGraph:
         return result
 
     def residual_norm(self, y: Any, x: Any, width: int, name: str, *, biased: bool, inner_bias: bool) -> Any:
-        """The sum of two tensors, normed; `inner_bias` is that of the linear in front, taken in; see `ort_norms`."""
+        """The sum of two tensors, normed; `inner_bias` is the bias of the preceding linear; see `ort_norms`."""
         if inner_bias:
             added = self.add("Add", [y, x], f"{name}.add")
             total = self.add("Add", [added, self.weights(f"{name}.bias", width)], f"{name}.sum")
@@ -110,7 +110,7 @@ class BlockGraph:
         return self.add("LayerNormalization", [total, *vectors], f"{name}{TAKEN_APART}", axis=-1, epsilon=1e-12)
 
     def first_number(self, value: Any, name: str) -> None:
-        """Make the first number of a (batch, sequence, width) tensor an output: handing all over takes time itself."""
+        """Make the first number of a (batch, sequence, width) tensor an output: returning all of it takes time."""
         import onnx_ir
 
         bounds = [self.constant(f"{name}.{word}", np.full(3, at)) for word, at in (("start", 0), ("end", 1))]
@@ -119,7 +119,7 @@ class BlockGraph:
         self.graph.outputs.append(first)
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The serialized graph."""
         import onnx_ir
 
         file: bytes = onnx_ir.to_proto(self.model).SerializeToString()

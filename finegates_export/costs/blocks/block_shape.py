@@ -1,4 +1,4 @@
-"""What the cost table can ask a target about: a block of a model by its sizes."""
+"""A block of a model, by its sizes: what the cost table measures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ Feeds = dict[str, tuple[int, ...]]
 
 
 class BlockShape(Protocol):
-    """A block whose measured graph a target can write. Shapes are values: frozen, and equal where their fields are."""
+    """A block that a target can write as a graph. Shapes are values: frozen, and equal if their fields are."""
 
     kind: ClassVar[str]
-    """What kind of block it is, as files spell it."""
+    """The kind of block, as spelled in files."""
 
     @property
     def tokens(self) -> int:
@@ -19,15 +19,15 @@ class BlockShape(Protocol):
 
     @property
     def copies(self) -> int:
-        """How many blocks of this shape, each with its own weights, one measured graph holds."""
+        """Number of blocks of this shape, each with its own weights, in one measured graph."""
 
     @property
     def feeds(self) -> Feeds:
-        """The shapes of what the graph reads, all of them float32, by name."""
+        """Shapes of the graph's inputs, all float32, by name."""
 
     @property
     def numbers(self) -> int:
-        """How many float32 numbers a session of it holds, about: weights as read and as packed, and activations."""
+        """Approximate float32 numbers in a session: weights as read and as packed, and activations."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

@@ -1,4 +1,4 @@
-"""Every kind of block that is measured, by the name that files give it."""
+"""Every measured kind of block, by its name in files."""
 
 from __future__ import annotations
 

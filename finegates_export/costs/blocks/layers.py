@@ -1,4 +1,4 @@
-"""The halves of a layer for onnxruntime, with the operators that an exported and fused graph has.
+"""The halves of a layer for onnxruntime, with the operators of an exported and fused graph.
 
 Letters of the comments: B batch, S sequence, D residual width, h heads, q Q/K width, v V/O width, P relative positions.
 """
@@ -23,7 +23,7 @@ def attention_graph(shape: AttentionShape, opset: int, seed: int) -> bytes:
     Args:
         shape: the half.
         opset: ONNX opset version.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Returns:
         An ONNX file; its inputs are `shape.feeds`, its output is the first number of the result.
@@ -60,14 +60,14 @@ def feed_forward_graph(shape: FeedForwardShape, opset: int, seed: int) -> bytes:
 
 
 def _constant_half(graph: BlockGraph, x: Any, width: int, name: str, *, biased: bool) -> Any:
-    """What stands where nothing is left: the folded bias at every position."""
+    """The replacement of an empty half: the folded bias at every position."""
     tokens = graph.add("Shape", [x], f"{name}.tokens")
     constant = graph.add("Expand", [graph.weights(f"{name}.constant", width), tokens], f"{name}.expand")
     return graph.residual_norm(x, constant, width, f"{name}.norm", biased=biased, inner_bias=False)
 
 
 def _neurons(graph: BlockGraph, shape: FeedForwardShape, x: Any, name: str) -> Any:
-    """The activated neurons, multiplied by their factor where there is one."""
+    """The activated neurons, multiplied by their factor if there is one."""
     if not shape.gated:
         if shape.activation == "gelu" and shape.biased:
             product = graph.linear(x, shape.hidden, shape.neurons, f"{name}.up", biased=False)

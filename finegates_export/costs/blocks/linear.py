@@ -14,15 +14,15 @@ from finegates_export.pruning.plan import Dims, ResidualPlan
 def linear_graph(shape: LinearShape, opset: int, seed: int) -> bytes:
     """A graph that holds `shape.copies` linears of one shape, side by side.
 
-    The gathers are put in by the pass that puts them into an exported graph, so what is measured is what is written.
+    Gathers are inserted by the pass that inserts them into exported graphs, so the measured graph is the exported one.
 
     Args:
         shape: the linear.
         opset: ONNX opset version.
-        seed: of the weights and of the dims that are closed.
+        seed: seed of the weights and the closed dims.
 
     Returns:
-        An ONNX file. Its input `x` is (batch, sequence, width); of each linear it returns the first number.
+        An ONNX file. Its input `x` is (batch, sequence, width); it returns the first number of each linear.
     """
     graph = BlockGraph("linears", opset, seed)
     source = graph.input("x", ["batch", "sequence", shape.width_in])
@@ -42,10 +42,10 @@ def linear_graph(shape: LinearShape, opset: int, seed: int) -> bytes:
 
 
 def _multiply_integers(graph: BlockGraph) -> None:
-    """The products as the operator that a session makes of dynamic int8: it rounds what it reads itself.
+    """The products as the one operator of dynamic int8 in a session, which rounds its input itself.
 
-    A session does the same in several operators where products share what they read. Side by side in one graph they
-    would share it too, so each is written as the one operator.
+    A session uses several operators if products share their input. In one graph they would share it too, so each is
+    written as the one operator.
     """
     import onnx_ir
     import onnx_ir.passes.common as passes
@@ -68,7 +68,7 @@ def _multiply_integers(graph: BlockGraph) -> None:
 
 
 def _sides(shape: LinearShape, name: str, generator: np.random.Generator) -> list[ResidualPlan]:
-    """What the plan would say of the linear, closed dims drawn at random."""
+    """The plan's entry for the linear, with closed dims drawn at random."""
     sides = []
     if shape.read_from is not None:
         dims = _draw(shape.read_from, shape.inputs, generator)

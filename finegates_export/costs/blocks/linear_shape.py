@@ -1,4 +1,4 @@
-"""One linear as the cost table asks about it: how large it is, and what stands before and behind its product."""
+"""One linear as the cost table measures it: its size, and the operators before and after its product."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 MOST_COPIES = 4
 MOST_COPIED_ELEMENTS = 1 << 26
-"""256 MiB of weights: beyond that a matrix fills every processor's cache by itself."""
+"""256 MiB of weights: beyond that, one matrix fills any CPU's cache by itself."""
 
 
 @dataclass(frozen=True)
 class LinearShape(Options):
-    """A linear, with a gather in front or behind where it reads or writes less than the residual width."""
+    """A linear, with a gather before or after it if it reads or writes less than the residual width."""
 
     kind: ClassVar[str] = "linear"
 
@@ -29,14 +29,14 @@ class LinearShape(Options):
     outputs: int
     """Dims that the matrix writes."""
     read_from: int | None = None
-    """Gather the inputs out of so many dims; None where the tensor is as narrow as the matrix."""
+    """Gather the inputs from this many dims; None if the tensor is as narrow as the matrix."""
     write_to: int | None = None
-    """Spread the outputs over so many dims; None where the tensor stays as narrow as the matrix."""
+    """Scatter the outputs over this many dims; None if the tensor is as narrow as the matrix."""
     bias: bool = True
     activation: bool = False
     """Whether a GELU follows, fused with the bias."""
     precision: Precision = "float32"
-    """`int8`: what the linear reads is rounded as it comes, and the product is one of integers."""
+    """`int8`: the input is quantized dynamically, and the product is one of integers."""
 
     def __post_init__(self) -> None:
         for field in ("tokens", "inputs", "outputs"):
@@ -44,9 +44,9 @@ class LinearShape(Options):
         for field, size in (("read_from", self.inputs), ("write_to", self.outputs)):
             whole = getattr(self, field)
             check(whole is None or whole >= size, field, f"must hold the {size} dims of the matrix, got {whole}")
-        check(self.bias or not self.activation, "activation", "takes the bias in; give bias=True")
+        check(self.bias or not self.activation, "activation", "includes the bias; pass bias=True")
         known = self.precision in PRECISIONS
-        check(known, "precision", f"{self.precision!r} is none of {', '.join(PRECISIONS)}")
+        check(known, "precision", f"{self.precision!r} is not one of {', '.join(PRECISIONS)}")
 
     @property
     def gathered(self) -> bool:
@@ -55,26 +55,26 @@ class LinearShape(Options):
 
     @property
     def width_in(self) -> int:
-        """Dims of the tensor that comes in."""
+        """Dims of the input tensor."""
         return self.inputs if self.read_from is None else self.read_from
 
     @property
     def width_out(self) -> int:
-        """Dims of the tensor that goes out."""
+        """Dims of the output tensor."""
         return self.outputs if self.write_to is None else self.write_to
 
     @property
     def feeds(self) -> Feeds:
-        """One sequence of all tokens: a product does not tell rows from sequences."""
+        """One sequence of all tokens: to a product, rows and sequences are the same."""
         return {"x": (1, self.tokens, self.width_in)}
 
     @property
     def copies(self) -> int:
-        """How many linears of this shape, each with its own weights, one measured graph holds.
+        """Number of linears of this shape, each with its own weights, in one measured graph.
 
         A model runs through all its layers before a matrix is read again, so it comes from memory and not from the
-        nearest cache, and one call serves many linears. A single small linear measured by itself says otherwise: at
-        32 tokens a gather in front of 768 to 540 then looks free of gain, and saves a tenth in a graph of four.
+        nearest cache, and one call serves many linears. A single small linear misleads: at 32 tokens, a gather
+        before 768 to 540 seems to gain nothing, but saves a tenth in a graph of four.
         """
         return max(1, min(MOST_COPIES, MOST_COPIED_ELEMENTS // (self.inputs * self.outputs)))
 

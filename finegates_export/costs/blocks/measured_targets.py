@@ -1,4 +1,4 @@
-"""The targets whose blocks are timed on the machine that exports or trains: those with a table of costs."""
+"""The targets whose blocks are timed on the machine that exports or trains: those with a cost table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from finegates_export.costs.blocks.block_shape import BlockShape
 
 
 class MeasuredTarget(Protocol):
-    """One file of this room beside a target's own."""
+    """A target's file in this package."""
 
     NAME: str
-    """The target's."""
+    """The target's module."""
 
     def block_graph(self, shape: BlockShape, seed: int = 0) -> bytes:
         """See `ort_cpu.block_graph`."""
@@ -20,4 +20,4 @@ class MeasuredTarget(Protocol):
 
 _ALL: tuple[MeasuredTarget, ...] = (ort_cpu,)
 MEASURED_TARGETS: dict[str, MeasuredTarget] = {target.NAME: target for target in _ALL}
-"""By the name users give."""
+"""The measured targets, by name."""

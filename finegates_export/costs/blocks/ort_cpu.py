@@ -13,17 +13,17 @@ NAME, OPSET = ort_cpu.NAME, ort_cpu.OPSET
 
 
 def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
-    """A graph of a few blocks of one shape and nothing else, for the cost table.
+    """A graph of a few blocks of one shape, for the cost table.
 
     Args:
         shape: the block.
-        seed: of everything drawn.
+        seed: seed of everything random.
 
     Returns:
         An ONNX file; its inputs are `shape.feeds`, its outputs single numbers.
 
     Raises:
-        TypeError: a kind of block that this target cannot write.
+        TypeError: this target cannot write that kind of block.
     """
     if isinstance(shape, LinearShape):
         return linear_graph(shape, OPSET, seed)
@@ -31,4 +31,4 @@ def block_graph(shape: BlockShape, seed: int = 0) -> bytes:
         return attention_graph(shape, OPSET, seed)
     if isinstance(shape, FeedForwardShape):
         return feed_forward_graph(shape, OPSET, seed)
-    raise TypeError(f"{NAME} writes no blocks of the kind {shape.kind!r}")
+    raise TypeError(f"{NAME} has no blocks of the kind {shape.kind!r}")

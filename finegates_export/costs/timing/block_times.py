@@ -20,21 +20,21 @@ class Precision:
     """When a measurement may stop."""
 
     half_width: float = 0.02
-    """The half width of every 95 % interval is under this share of its median ..."""
+    """The half width of every 95 % interval is below this share of its median ..."""
     seconds: float = 5.0
-    """... or so many seconds are over; the first sixteen rounds are always finished."""
+    """... or this many seconds are over; the first sixteen rounds are always finished."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is measured together."""
+    """Blocks to measure together."""
 
     shapes: tuple[BlockShape, ...]
     target: str
     threads: int
     precision: Precision
     first: tuple[int, ...] = ()
-    """Shapes, by number, whose summed time that of `second` is compared with; empty: each stands for itself."""
+    """Numbers of the shapes whose total time is compared with that of `second`; empty measures each on its own."""
     second: tuple[int, ...] = ()
 
 
@@ -42,14 +42,14 @@ class Measurer(Protocol):
     """Answers a question."""
 
     def __call__(self, question: Question) -> Sequence[Sequence[float]]:
-        """Nanoseconds of one block, by shape and run; where ways are compared run i is of the same round for all."""
+        """Nanoseconds of one block, by shape and run; in comparisons, run i is in the same round for all."""
 
 
 def measure_blocks(question: Question) -> list[list[float]]:
-    """Time the shapes in a process of their own.
+    """Time the shapes in a fresh process.
 
     Args:
-        question: what to measure, and how well.
+        question: what to measure, and how precisely.
 
     Raises:
         MeasurementError: the process failed.

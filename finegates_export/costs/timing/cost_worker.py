@@ -1,8 +1,8 @@
-"""The fresh process that times single blocks: onnxruntime and numpy, nothing else.
+"""The fresh process that times single blocks: only onnxruntime and numpy.
 
     python -m finegates_export.costs.timing.cost_worker SPEC.json RESULT.json
 
-It imports neither torch nor onnx, whose threads and memory would be measured along.
+It imports neither torch nor onnx, whose threads and memory would distort the measurement.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class CostSpec(Options):
     """The shapes of each graph's inputs, by name."""
     threads: int
     first: tuple[int, ...] = ()
-    """Graphs, by number, whose summed time `second` is compared with; empty where each stands for itself."""
+    """Numbers of the graphs whose total time is compared with that of `second`; empty measures each on its own."""
     second: tuple[int, ...] = ()
     precision: float = 0.02
-    """Rounds go on until the half width of every interval is under this share of its median ..."""
+    """Rounds continue until the half width of every interval is below this share of its median ..."""
     seconds: float = 5.0
     """... or the time is over."""
     seed: int = 0
@@ -59,8 +59,8 @@ def main() -> None:
 def time_graphs(spec: CostSpec) -> list[list[int]]:
     """Nanoseconds of every graph in every round, all sessions open at once and run in turns.
 
-    Graphs that stand for themselves run the more often in a round the shorter they take, for what interrupts a short
-    one moves it most; they then have more times than there were rounds.
+    Graphs measured on their own run more often per round the shorter they are, since interruptions affect short ones
+    most; they then have more times than rounds.
     """
     inputs = _draw_inputs(spec)
     calls = [_call(spec, number, inputs) for number in range(len(spec.graphs))]
@@ -80,7 +80,7 @@ def time_graphs(spec: CostSpec) -> list[list[int]]:
 
 
 def _turns(calls: list[Callable[[], Any]]) -> list[int]:
-    """How often each runs in a round, from one run in turns behind one that warms up."""
+    """Runs of each per round, from one timed run after a warm-up."""
     once = time_interleaved({str(number): call for number, call in enumerate(calls)}, Budget(1, 0.0, 1))
     times = np.array([once[str(number)][0] for number in range(len(calls))])
     return [int(turns) for turns in np.clip(times.mean() / times, 1, MOST_TURNS)]
@@ -95,7 +95,7 @@ def _precise(spec: CostSpec, times: list[list[int]]) -> bool:
 
 
 def _draw_inputs(spec: CostSpec) -> dict[tuple[str, tuple[int, ...]], Array]:
-    """One array for each name and shape, whichever graphs read it."""
+    """One array per name and shape, shared by all graphs."""
     generator = np.random.default_rng(spec.seed)
     wanted = dict.fromkeys((name, tuple(dims)) for shapes in spec.inputs for name, dims in shapes.items())
     return {(name, dims): generator.standard_normal(dims, np.float32) for name, dims in wanted}

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: its spec goes in as a file, its result comes back as one."""
+"""A measurement in a fresh process: its spec goes in as a file, and its result comes back as a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def run_fresh(worker: str | Path, spec: dict[str, Any], folder: Path, what: str,
 
     Args:
         worker: the module, or the file of a script.
-        spec: what it measures, as JSON types.
-        folder: where the two processes leave each other messages.
-        what: what the process did, for the message when it dies.
-        remedy: what to do about it then.
+        spec: what to measure, as JSON types.
+        folder: where the two processes exchange files.
+        what: what the process did, for the error message.
+        remedy: the remedy, for the error message.
 
     Returns:
         The result, from JSON.
@@ -34,7 +34,7 @@ def run_fresh(worker: str | Path, spec: dict[str, Any], folder: Path, what: str,
     command = [sys.executable, *program, str(spec_file), str(result_file)]
     finished = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if finished.returncode or not result_file.is_file():
-        last_words = finished.stderr.strip().splitlines()[-1:] or ["it said nothing; out of memory?"]
+        last_words = finished.stderr.strip().splitlines()[-1:] or ["without output; out of memory?"]
         raise MeasurementError(
             f"the process that {what} ended with status {finished.returncode} ({last_words[0]}); {remedy}"
         )

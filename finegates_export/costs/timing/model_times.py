@@ -1,4 +1,4 @@
-"""From ONNX files of whole models to their times: all of them side by side in fresh processes."""
+"""From ONNX files of whole models to their times: measured side by side in fresh processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def time_models(spec: ModelSpec, folder: Path) -> Rounds:
 
     Args:
         spec: what to measure.
-        folder: where the two processes leave each other messages.
+        folder: where the two processes exchange files.
 
     Raises:
         MeasurementError: the process failed.
@@ -32,13 +32,13 @@ def time_models(spec: ModelSpec, folder: Path) -> Rounds:
 def time_in_processes(spec: ModelSpec, folder: Path, processes: int) -> list[Rounds]:
     """Measure in several fresh processes, one after the other, which share the budget.
 
-    Processes that time the same files differ by more than the rounds of any of them let expect. More rounds do not
-    tell; more processes do.
+    Processes that time the same files differ by more than their rounds suggest. More rounds do not show this; more
+    processes do.
 
     Args:
         spec: what to measure.
         folder: see `time_models`.
-        processes: how many.
+        processes: their number.
 
     Returns:
         The rounds of each process.

@@ -1,8 +1,8 @@
-"""The fresh process that times whole models at one input shape: onnxruntime and numpy, nothing else.
+"""The fresh process that times whole models at one input shape: only onnxruntime and numpy.
 
     python -m finegates_export.costs.timing.model_worker SPEC.json RESULT.json
 
-It imports neither torch nor transformers, whose threads and memory would be measured along.
+It imports neither torch nor transformers, whose threads and memory would distort the measurement.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from finegates_export.costs.timing.timer import Budget, time_interleaved, time_u
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What one process measures."""
+    """The work of one process."""
 
     graphs: dict[str, str]
     """ONNX files by model id."""
     batch: int
     sequence: int
     vocab_size: int
-    """Random token ids lie below it."""
+    """Exclusive upper bound of random token ids."""
     threads: int
     seed: int
     budget: Budget
     provider: str = "cpu"
-    """What runs them; see `SessionOptions`."""
+    """The provider; see `SessionOptions`."""
     reference: str = ""
-    """The model whose time all others are compared with; where none is named the budget is used up as it stands."""
+    """The model that all others are compared with; without one, the whole budget is used."""
     past: int = 0
-    """Tokens a row in the cache of a decoder, in front of those of `sequence`."""
+    """Cached tokens per row of a decoder, before those of `sequence`."""
     repeat: int = 1
-    """Runs of a model in its turn: the first of several finds the caches as another model left them."""
+    """Runs of a model in its turn: the first finds the CPU caches as another model left them."""
     half_width: float = 0.01
-    """With a reference: the budget's rounds are the first ones, its seconds the last, and rounds go on until the half
-    width of every ratio's 95 % interval is under this share of the ratio."""
+    """With a reference, the budget gives the least rounds and the most seconds; rounds continue until the half width of
+    every ratio's 95 % interval is below this share of the ratio."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -83,7 +83,7 @@ def _precise(spec: ModelSpec, times: dict[str, list[int]]) -> bool:
 def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     """Random ids, every token attended to, one segment, or random pixels; the same for every model.
 
-    A cache is filled with random keys and values, as wide as the model has them.
+    A cache is filled with random keys and values of the model's widths.
     """
     shape = (spec.batch, spec.sequence)
     generator = np.random.default_rng(spec.seed)

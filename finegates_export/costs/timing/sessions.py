@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime as the processes that measure open them."""
+"""onnxruntime sessions for the measuring processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def resting_session(path: str, threads: int, provider: str = "cpu") -> Any:
 
     Args:
         path: the ONNX file.
-        threads: processor threads of one operator.
-        provider: what runs it; see `SessionOptions`.
+        threads: CPU threads of one operator.
+        provider: the provider; see `SessionOptions`.
 
     Raises:
-        InputError: onnxruntime does not read the file.
-        UnsupportedError: the provider is not there, or does not start.
+        InputError: onnxruntime cannot read the file.
+        UnsupportedError: the provider is missing or does not start.
     """
     return open_session(Path(path), SessionOptions(provider=provider, threads=threads), rest=True)

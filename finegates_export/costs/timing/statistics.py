@@ -1,6 +1,6 @@
-"""Medians of rounds and of paired rounds, with bootstrap intervals. Light: numpy alone.
+"""Medians of rounds and of paired rounds, with bootstrap intervals. Light: only numpy.
 
-Shapes: D draws, P processes, R rounds of a process.
+Shapes: D draws, P processes, R rounds per process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A median, or a mean of medians, and where it would lie in 95 of 100 repetitions."""
+    """A median, or a mean of medians, with its 95 % interval."""
 
     median: float
     low: float
@@ -31,7 +31,7 @@ class Interval:
         return (self.high - self.low) / 2 / self.median
 
     def inverse(self) -> Interval:
-        """One over it: of a ratio of times, the speed-up."""
+        """Its inverse: for a ratio of times, the speed-up."""
         return Interval(1.0 / self.median, 1.0 / self.high, 1.0 / self.low, self.rounds)
 
 
@@ -39,8 +39,8 @@ def median_interval(values: npt.ArrayLike, seed: int = 0) -> Interval:
     """The median of rounds and its bootstrap interval.
 
     Args:
-        values: one number a round, shape (rounds,).
-        seed: of the draws.
+        values: one number per round, shape (rounds,).
+        seed: seed of the draws.
     """
     rounds = np.asarray(values, np.float64)
     drawn = np.random.default_rng(seed).integers(0, len(rounds), (BOOTSTRAP_DRAWS, len(rounds)))
@@ -53,28 +53,28 @@ def ratio_interval(
 ) -> Interval:
     """The median over rounds of one sum of times over another, with its bootstrap interval.
 
-    Both sums of a round come from the same round, so what slows the machine for a while cancels out.
+    Both sums of a round come from the same round, so a slow spell of the machine cancels out.
 
     Args:
-        times: one list a call, one number a round; position i is round i for all of them.
-        numerator: the calls whose times are added above, by number; one that counts twice is named twice.
-        denominator: the calls whose times are added below.
-        seed: of the draws.
+        times: one list per call, one number per round; position i is round i for all of them.
+        numerator: numbers of the calls to sum above; one that counts twice is listed twice.
+        denominator: numbers of the calls to sum below.
+        seed: seed of the draws.
     """
     above, below = (np.sum([times[call] for call in calls], axis=0) for calls in (numerator, denominator))
     return median_interval(above / below, seed)
 
 
 def process_ratio(above: Sequence[Sequence[float]], below: Sequence[Sequence[float]], seed: int = 0) -> Interval:
-    """One call's median over another's: the mean over processes, with an interval that knows both sources of chance.
+    """One call's median over another's: the mean over processes, with an interval for both sources of variation.
 
-    Processes are drawn, and of each its rounds, as pairs: what slows both calls of a round cancels out, and what one
-    process has of its own does not count as often as it has rounds. Of a single process only the rounds are drawn.
+    Processes are resampled, and the rounds of each, as pairs: what slows both calls of a round cancels out, and a
+    process's own bias does not count once per round. For a single process, only rounds are resampled.
 
     Args:
-        above: one list a process, one number a round.
-        below: the other call's, of the same rounds.
-        seed: of the draws.
+        above: one list per process, one number per round.
+        below: the same for the other call.
+        seed: seed of the draws.
     """
     generator = np.random.default_rng(seed)
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(above, below, strict=True)]

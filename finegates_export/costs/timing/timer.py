@@ -1,4 +1,4 @@
-"""The interleaved timer: several calls timed side by side, so that whatever slows the machine slows them all.
+"""The interleaved timer: several calls timed in turns, so that a slow spell of the machine affects them all.
 
 Light on purpose: it runs in a process that imports neither torch nor transformers.
 """
@@ -20,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Budget(Options):
-    """How long to measure: rounds go on until both the number of rounds and the seconds are reached."""
+    """How long to measure: rounds continue until both the number of rounds and the seconds are reached."""
 
     rounds: int
     seconds: float
@@ -33,18 +33,18 @@ class Budget(Options):
         check(self.warmup >= 0, "warmup", f"must not be negative, got {self.warmup}")
 
     def shared(self, processes: int) -> Budget:
-        """What each of so many processes gets, rounds rounded up; every one of them warms up in full."""
+        """The share of each of this many processes, with rounds rounded up; each warms up in full."""
         check(processes > 0, "processes", f"must be positive, got {processes}")
         return Budget(-(-self.rounds // processes), self.seconds / processes, self.warmup)
 
 
 def time_interleaved(calls: Mapping[str, Callable[[], object]], budget: Budget, seed: int = 0) -> dict[str, list[int]]:
-    """Run every call once a round, in an order drawn afresh each round.
+    """Run every call once per round, in a new random order each round.
 
     Args:
         calls: what to time, by name.
-        budget: how many rounds, for how long.
-        seed: of the orders.
+        budget: number of rounds and seconds.
+        seed: seed of the orders.
 
     Returns:
         Nanoseconds of every call, by name; position i is round i for all of them, so rounds can be compared as pairs.
@@ -79,10 +79,10 @@ def time_until(
 
     Args:
         calls: what to time, by name.
-        first: the rounds that are finished in any case.
-        seconds: no round is begun that would end behind them, warm-up and first rounds included.
+        first: the rounds that always finish.
+        seconds: time limit, including warm-up and first rounds; no round starts that would exceed it.
         precise: judges the rounds so far; asked again whenever their number has doubled.
-        seed: of the orders.
+        seed: seed of the orders.
 
     Returns:
         As `time_interleaved`.
@@ -103,7 +103,7 @@ def time_until(
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A collection would land on whichever call happens to run."""
+    """A garbage collection would hit whichever call happens to run."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,8 +1,8 @@
 """The verb `build_engines`: an exported graph in, TensorRT engines out.
 
-model.engine             for the builder's own choice of GPUs, or
-model-sm80.engine ...    one for each generation that was asked for
-engine.json              who built it from what: versions, inputs, sha256 of graph and engines
+model.engine             for the GPUs that the builder chooses, or
+model-sm80.engine ...    one for each requested generation
+engine.json              what built it from what: versions, inputs, sha256 of graph and engines
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from finegates_export.deploy.engines.options import EngineOptions
 from finegates_export.deploy.engines.source import Source, find_source
 
 ENGINE_JSON = "engine.json"
-NO_CHOICE = "the GPUs of its own choice"
+NO_CHOICE = "the GPUs it chooses"
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What was built."""
+    """The result of a build."""
 
     builder: str
     version: str
@@ -48,14 +48,14 @@ class EngineReport:
 
 
 def build_engines(options: EngineOptions) -> EngineReport:
-    """Parse a graph and build an engine for every GPU generation that was asked for.
+    """Parse a graph and build an engine for every requested GPU generation.
 
     Args:
         options: the build.
 
     Raises:
-        EngineError: the parser or the builder refuses the graph; with the node's name.
-        InputError: no graph is found, or a GPU generation is not known.
+        EngineError: the parser or the builder refuses the graph; the message names the node.
+        InputError: no graph is found, or a GPU generation is unknown.
         MissingExtraError: no builder is installed.
         OutputError: the folder cannot be written.
         ValueError: the smallest, usual and largest inputs do not ascend.
@@ -77,7 +77,7 @@ def build_engines(options: EngineOptions) -> EngineReport:
 
 
 class _Build:
-    """One engine on its way."""
+    """The build of one engine."""
 
     def __init__(self, trt: Any, options: EngineOptions, graph: Path, profile: Profile) -> None:
         self.trt, self.options, self.graph, self.profile = trt, options, graph, profile
@@ -85,7 +85,7 @@ class _Build:
         self.builder = trt.Builder(self.logger)
 
     def write(self, wanted: str, path: Path) -> dict[str, Any]:
-        """Build for a GPU generation, or the builder's choice where none is named; returns the inputs' sizes."""
+        """Build for a GPU generation, or for the builder's choice if none is named; returns the inputs' sizes."""
         network = self._parsed()
         config = self._config()
         declared = {one.name: tuple(one.shape) for one in map(network.get_input, range(network.num_inputs))}
@@ -107,7 +107,7 @@ class _Build:
         return self.profile.to_json(declared)
 
     def _parsed(self) -> Any:
-        # Precision stands in the file: types are the graph's own.
+        # The file decides on precision: types are the graph's own.
         flags = 1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network = self.builder.create_network(flags)
         parser = self.trt.OnnxParser(network, self.logger)

@@ -1,4 +1,4 @@
-"""The two packages that build engines share one interface; this is where they are found and told apart."""
+"""The two packages that build engines share one interface; this module finds and distinguishes them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from finegates_export.errors import EngineError, InputError, MissingExtraError
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 LOGGED = 5
-"""Messages of the builder that an error quotes at most."""
+"""Maximum number of builder messages that an error quotes."""
 
 
 def find_builder(name: str) -> tuple[str, Any]:
-    """A package by its name, or the first that is installed for `auto`; its name and the module.
+    """Find a package by name, or the first installed one for `auto`; returns its name and the module.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -33,7 +33,7 @@ def find_builder(name: str) -> tuple[str, Any]:
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger of the package that keeps what it is told instead of printing it; `errors` are the failures' words."""
+    """A logger of the package that collects messages instead of printing them; `errors` holds those of failures."""
 
     class Kept(trt.ILogger):
         def __init__(self) -> None:
@@ -48,24 +48,24 @@ def make_logger(trt: Any) -> Any:
 
 
 def refused(parser: Any, model: str) -> EngineError:
-    """Why the parser took a graph not, by its nodes."""
+    """Why the parser refused a graph, node by node."""
     found = []
     for number in range(parser.num_errors):
         error = parser.get_error(number)
         node = error.node_name() or f"node {error.node()}"
         found.append(f"{error.node_operator() or 'operator unknown'} {node}: {_plain(error.desc())}")
     told = "; ".join(found) or "no reason given"
-    return EngineError(f"TensorRT does not read {model}: {told}. Export it with --target tensorrt")
+    return EngineError(f"TensorRT cannot read {model}: {told}. Export it with --target tensorrt")
 
 
 def failed(errors: Sequence[str], model: str, what: str) -> EngineError:
-    """Why the builder made no engine, in its own words, which name the layers."""
+    """Why the builder failed, in its own words, which name the layers."""
     told = "; ".join(map(_plain, errors[-LOGGED:])) or "no reason given"
-    return EngineError(f"TensorRT builds no engine of {model} for {what}: {told}")
+    return EngineError(f"TensorRT cannot build an engine from {model} for {what}: {told}")
 
 
 def _plain(message: str) -> str:
-    """A message without the places in TensorRT's own sources, and what it says of a GPU that is not there."""
+    """A message without TensorRT's source locations and remarks about a missing GPU."""
     return re.split(r"\s*\[?\w+\.cpp::", message)[0].strip()
 
 
@@ -73,12 +73,12 @@ def capability(trt: Any, name: str) -> Any:
     """A GPU generation by its name.
 
     Raises:
-        InputError: the package knows none of that name, or takes none.
+        InputError: the package does not know that name, or takes no names.
     """
     members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
     known = [member.lower() for member in members if member.startswith("SM")]
     if not known:
-        raise InputError("compute-capability: TensorRT builds for the GPU of this machine alone; use tensorrt-rtx")
+        raise InputError("compute-capability: TensorRT builds only for this machine's GPU; use tensorrt-rtx")
     if name not in known:
-        raise InputError(f"compute-capability: {name!r} is none of {', '.join(known)}")
+        raise InputError(f"compute-capability: {name!r} is not one of {', '.join(known)}")
     return members[name.upper()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from finegates_export.common.commands import Command, Output, run_command
 from finegates_export.deploy.engines.options import EngineOptions
 
-SUMMARY = """Build TensorRT engines of a bundle that was exported with --target tensorrt.
+SUMMARY = """Build TensorRT engines from a bundle exported with --target tensorrt.
 
---compute-capability sm80,sm89 builds for these GPUs on a machine without one (tensorrt-rtx)."""
+--compute-capability sm80,sm89 builds for these GPUs, on a machine without one if need be (tensorrt-rtx)."""
 
 
 def main() -> None:

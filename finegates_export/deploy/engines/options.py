@@ -1,13 +1,13 @@
-"""Everything `finegates-engine` can be told, checked when it is made."""
+"""The options of `finegates-engine`, checked when they are made."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from finegates_export.common.options import Options, as_path, check
+from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.common.shapes import Shape
 
 
@@ -15,29 +15,50 @@ from finegates_export.common.shapes import Shape
 class EngineOptions(Options):
     """Options of one build."""
 
+    groups: ClassVar[Groups] = {
+        "Everyday": (
+            "model",
+            "out",
+            "compute_capability",
+            "overwrite",
+        ),
+        "Input": (
+            "smallest",
+            "usual",
+            "largest",
+            "quantized",
+        ),
+        "Builder": (
+            "builder",
+            "level",
+            "workspace",
+            "timing_cache",
+        ),
+    }
+
     model: Path
     """A bundle, or an ONNX file, exported with --target tensorrt."""
     out: Path
-    """The folder of the engines."""
+    """The folder for the engines."""
     builder: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
-    """Which package builds; `auto`: tensorrt where it is installed, else tensorrt-rtx."""
+    """Which package builds; `auto` is tensorrt if it is installed, else tensorrt-rtx."""
     compute_capability: tuple[str, ...] = ()
-    """GPUs to build for, as in sm80,sm89: an engine each, made without a GPU (tensorrt-rtx). Default: one engine, for
-    the GPU of this machine (tensorrt) or for all that tensorrt-rtx supports."""
+    """GPUs to build for, as in sm80,sm89: one engine each, built without a GPU (tensorrt-rtx). Default: one engine, for
+    this machine's GPU (tensorrt) or for all GPUs that tensorrt-rtx supports."""
     smallest: str = ""
-    """Smallest input, BATCHxSEQUENCE; default: the bundle's, else 1x1."""
+    """Smallest input shape, BATCHxSEQUENCE; default: the bundle's, else 1x1."""
     usual: str = ""
-    """The input that kernels are chosen for; default: the bundle's, else 8x128."""
+    """Input shape that kernels are tuned for; default: the bundle's, else 8x128."""
     largest: str = ""
-    """Largest input; default: the bundle's, else 64x512."""
+    """Largest input shape; default: the bundle's, else 64x512."""
     quantized: bool = False
-    """Take the bundle's int8 graph."""
+    """Build from the bundle's int8 graph."""
     level: int = 3
-    """How long the builder searches for faster kernels, 0 to 5."""
+    """Builder effort, 0 to 5: higher searches longer for faster kernels."""
     workspace: int = 0
-    """MiB of GPU memory that kernels may work in; 0: the builder's choice."""
+    """MiB of GPU memory for kernel workspace; 0 is the builder's choice."""
     timing_cache: Path | None = None
-    """What kernels took in earlier builds, read and written (tensorrt)."""
+    """File of kernel timings from earlier builds, read and updated (tensorrt)."""
     overwrite: bool = False
     """Replace what is at --out."""
 
@@ -48,7 +69,7 @@ class EngineOptions(Options):
         object.__setattr__(self, "compute_capability", tuple(name.lower() for name in self.compute_capability))
         for name in self.compute_capability:
             known = re.fullmatch(r"sm\d{2,3}", name) is not None
-            check(known, "compute-capability", f"{name!r} is not a GPU's; write sm80 for 8.0")
+            check(known, "compute-capability", f"{name!r} is not a compute capability; write sm80 for 8.0")
         check(0 <= self.level <= 5, "level", f"must lie in 0 to 5, got {self.level}")
         check(self.workspace >= 0, "workspace", f"must not be negative, got {self.workspace}")
         for field in ("smallest", "usual", "largest"):

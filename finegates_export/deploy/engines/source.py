@@ -1,4 +1,4 @@
-"""Which graph an engine is built from: that of a bundle, its files checked, or an ONNX file."""
+"""The graph that an engine is built from: a bundle's, with its files checked, or an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TARGET = "tensorrt"
 
 @dataclass(frozen=True)
 class Source:
-    """A graph, and what is known of it."""
+    """A graph and its context."""
 
     graph: Path
     folder: Path | None = None
-    """The bundle that holds it."""
+    """The bundle that it belongs to."""
     max_length: int | None = None
-    """The longest text in tokens, where a bundle says it."""
+    """Maximum tokens per text, if a bundle says so."""
 
 
 def find_source(model: Path, *, quantized: bool) -> Source:
@@ -29,14 +29,14 @@ def find_source(model: Path, *, quantized: bool) -> Source:
 
     Args:
         model: a bundle's folder, or an ONNX file.
-        quantized: take the bundle's int8 graph.
+        quantized: use the bundle's int8 graph.
 
     Raises:
         InputError: there is none, a file of the bundle was changed, or the bundle was made for another target.
-        ValueError: the int8 graph of something that is no bundle.
+        ValueError: the int8 graph of an ONNX file.
     """
     if model.is_file():
-        told = f"takes the int8 graph of a bundle, and {model} is a file; give the bundle, or leave it away"
+        told = f"needs the int8 graph of a bundle, but {model} is a file; give the bundle, or omit --quantized"
         check(not quantized, "quantized", told)
         return Source(model)
     if not model.is_dir():
@@ -44,11 +44,11 @@ def find_source(model: Path, *, quantized: bool) -> Source:
     info = read_bundle(model)
     if info["target"] != TARGET:
         raise InputError(
-            f"{model} was exported for {info['target']}, whose operators TensorRT does not know; export it again with "
-            f"--target {TARGET}"
+            f"{model} was exported for {info['target']}, whose operators TensorRT does not support; export it again "
+            f"with --target {TARGET}"
         )
     file = GRAPH_FILES["int8" if quantized else "float"]
     graphs = [name for name in info["graphs"] if Path(name).name == file]
     if not graphs:
-        raise InputError(f"{model} holds no int8 graph; export it with --quantize int8-static")
+        raise InputError(f"{model} has no int8 graph; export it with --quantize int8-static")
     return Source(model / graphs[0], model, info["max_length"])

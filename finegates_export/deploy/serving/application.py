@@ -1,4 +1,4 @@
-"""What the server answers to each request; an ASGI application, without a framework's cost on every request."""
+"""The server's answer to each request: an ASGI application, without a framework's cost per request."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 JSON = "application/json"
 METRICS = "/metrics"
 DISCARDED = 8 << 20
-"""Bytes past the limit that are read and thrown away: a client that is still sending does not read the answer."""
+"""Bytes past the limit to read and discard: a client that is still sending does not read the answer."""
 UNKNOWN = "other"
-"""The route that unknown paths are counted under; each by its own name would let anybody fill the memory."""
+"""The route that counts all unknown paths; counting each by name would let anyone fill the memory."""
 
 
 class Application:
     """The routes of one server.
 
     Args:
-        model: what is served.
-        batches: what answers texts.
+        model: the served model.
+        batches: answers texts.
         options: the limits.
-        metrics: told of every request.
+        metrics: counts every request.
     """
 
     def __init__(self, model: ServedModel, batches: Batches, options: ServeOptions, metrics: Metrics) -> None:
@@ -56,8 +56,8 @@ class Application:
             f"{home}/infer": self._infer,
             "/predict": self._predict,
         }
-        metrics.watch("waiting_texts", "Texts that no replica has yet.", lambda: batches.waiting)
-        metrics.watch("replicas", "Replicas that can answer.", lambda: batches.replicas)
+        metrics.watch("waiting_texts", "Texts waiting for a replica.", lambda: batches.waiting)
+        metrics.watch("replicas", "Replicas ready to answer.", lambda: batches.replicas)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,7 +71,7 @@ class Application:
             status, content = error.status, _written({"error": error.message})
             if status == WRONG_METHOD:
                 headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
-        except asyncio.CancelledError:  # the server has waited for as long as it may
+        except asyncio.CancelledError:  # the time limit of a stopping server is over
             status, content = UNAVAILABLE, _written({"error": "the server stops"})
         if path == METRICS and status == 200:
             headers = [(b"content-type", CONTENT_TYPE.encode())]
@@ -87,8 +87,8 @@ class Application:
         if path in self._gets and method in ("GET", "HEAD"):
             return self._gets[path]()
         if path in self._gets or path in self._posts:
-            raise Refused(WRONG_METHOD, f"{path} does not take {method[:20]}")
-        raise Refused(NOT_FOUND, f"there is no {path[:200] or '/'}; the model is called {self._model.name}")
+            raise Refused(WRONG_METHOD, f"{path} does not accept {method[:20]}")
+        raise Refused(NOT_FOUND, f"no such path: {path[:200] or '/'}; the model is called {self._model.name}")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._options.max_body
@@ -98,7 +98,7 @@ class Application:
         while more and size <= limit + DISCARDED:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(UNAVAILABLE, "the client went away")
+                raise Refused(UNAVAILABLE, "the client disconnected")
             part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if max(size, told) <= limit:
@@ -106,7 +106,7 @@ class Application:
             else:
                 parts.clear()
         if max(size, told) > limit:
-            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, the limit is {limit}")
+            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, above the limit of {limit}")
         return b"".join(parts)
 
     async def _predict(self, body: bytes) -> dict[str, Any]:
@@ -124,14 +124,14 @@ class Application:
 
 
 def _written(body: Any) -> bytes:
-    """A response's content: bytes as they are, all else as JSON.
+    """A response's content: bytes unchanged, everything else as JSON.
 
     Raises:
-        Refused: a number that JSON does not have.
+        Refused: a number that JSON cannot represent.
     """
     if isinstance(body, bytes):
         return body
     try:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:
-        raise Refused(FAILED, "the model failed: a number of its answer is not finite") from error
+        raise Refused(FAILED, "the model failed: its answer has a number that is not finite") from error

@@ -1,7 +1,7 @@
-"""Texts of many requests become batches, so that a replica is asked once for many of them.
+"""Gathering texts of many requests into batches, so that one call to a replica serves many of them.
 
-What a call to another process costs is paid a batch and not a request. While every replica is busy, texts gather: the
-more there is to do, the larger the batches, without anybody waiting for a clock.
+A call to another process is paid once per batch, not per request. While every replica is busy, texts gather: the higher
+the load, the larger the batches, without waiting on a timer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finegates_export.deploy.serving.refusals import FAILED, TOO_LATE, TOO_MANY,
 
 LOG = logging.getLogger("finegates.serving")
 AHEAD = 2
-"""Batches that a replica has at once: one that it computes, one that lies ready."""
+"""Batches that a replica holds at once: one being computed, one ready."""
 
 
 @dataclass(eq=False)
@@ -32,12 +32,12 @@ class _Request:
 
 
 class Batches:
-    """Gathers texts, hands out answers. Belongs to one event loop.
+    """Gathers texts and hands out answers. Belongs to one event loop.
 
     Args:
-        ask: answers a batch, in its order; raises `Refused`.
-        options: of the server.
-        metrics: told of every batch.
+        ask: answers a batch in order; raises `Refused`.
+        options: the server's options.
+        metrics: counts every batch.
     """
 
     def __init__(
@@ -48,33 +48,34 @@ class Batches:
         self._flights: set[asyncio.Task[None]] = set()
         self._clock: asyncio.TimerHandle | None = None
         self.replicas = options.replicas
-        """How many there are to ask; whoever watches them says so."""
+        """Number of replicas that can answer, as last counted."""
 
     @property
     def waiting(self) -> int:
-        """Texts that no replica has yet."""
+        """Texts waiting for a replica."""
         return len(self._waiting)
 
     @property
     def most_flights(self) -> int:
-        """Batches on their way at once.
+        """Maximum number of batches in flight.
 
-        As many as the replicas take and, where another one may be added, as many again as one takes: Ray Serve adds it
-        when it sees them wait.
+        The replicas' capacity, plus one replica's capacity if another may be added: Ray Serve adds it when it sees
+        batches wait.
         """
         one_more = self._options.max_replicas > self.replicas
         return AHEAD * (max(1, self.replicas) + one_more)
 
     async def answers(self, texts: Sequence[Text]) -> list[Answer]:
-        """An answer for each text of a request.
+        """One answer per text of a request.
 
         Raises:
-            Refused: too many wait, no answer came in time, or the replicas failed.
+            Refused: too many texts wait, no answer came in time, or the replicas failed.
         """
         limit = self._options.queue
         if self.waiting + len(texts) > limit:
             raise Refused(
-                TOO_MANY, f"{self.waiting} texts wait, {len(texts)} more would pass the limit of {limit}; try again"
+                TOO_MANY,
+                f"{self.waiting} texts wait, and {len(texts)} more would exceed the limit of {limit}; try again",
             )
         if not texts:
             return []
@@ -89,7 +90,7 @@ class Batches:
         return [request.answers[number] for number in range(len(texts))]
 
     def _start(self) -> None:
-        """Send what may be sent."""
+        """Send as many batches as the limit allows."""
         while self._waiting and len(self._flights) < self.most_flights:
             if self._options.batch_wait and self.waiting < self._options.batch:
                 if self._clock is None:
@@ -126,9 +127,9 @@ class Batches:
             return _fail(batch, error)
         except asyncio.TimeoutError:
             return _fail(batch, Refused(TOO_LATE, f"no answer within the limit of {self._options.timeout:g} seconds"))
-        except Exception:  # whatever it was, nobody may wait for ever
+        except Exception:  # whatever happened, no request may wait forever
             LOG.exception("a batch of %d texts failed", len(batch))
-            return _fail(batch, Refused(FAILED, "the server failed; its log says how"))
+            return _fail(batch, Refused(FAILED, "the server failed; see its log"))
         self._metrics.batch(len(batch), time.perf_counter() - started)
         for (request, number), answer in zip(batch, found, strict=True):
             request.answers[number] = answer

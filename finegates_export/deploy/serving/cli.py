@@ -9,8 +9,8 @@ from finegates_export.deploy.serving.options import ServeOptions
 
 SUMMARY = """Serve a bundle over HTTP: text in, label and scores out.
 
-Requests go to /predict, or by the Open Inference Protocol to /v2/models/NAME/infer. Replicas run on Ray Serve, on this
-machine or, with --address, on a cluster."""
+Send requests to /predict, or with the Open Inference Protocol to /v2/models/NAME/infer. Replicas run on Ray Serve, on
+this machine or, with --address, on a cluster."""
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def _serve(options: ServeOptions, output: Output) -> None:
     from finegates_export.deploy.serving.server import serve_bundle
 
     def ready(model: ServedModel, url: str) -> None:
-        told = f"{model.name} ({model.form}, {model.providers[0]}) is served at {url}; Ctrl-C stops it"
-        output.result(told, {"url": url, "model": model.name, "form": model.form, "providers": list(model.providers)})
-        sys.stdout.flush()  # who started this in the background waits for the line
+        line = f"{model.name} ({model.form}, {model.providers[0]}) is served at {url}; press Ctrl-C to stop"
+        output.result(line, {"url": url, "model": model.name, "form": model.form, "providers": list(model.providers)})
+        sys.stdout.flush()  # whoever started this in the background waits for the line
 
     serve_bundle(options, ready)
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told at `/metrics`."""
+"""The metrics that Prometheus reads at `/metrics`."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters of one server. All replicas' work passes through it, so nothing has to be gathered."""
+    """Counters of one server. All work passes through the server, so nothing has to be gathered from replicas."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second line for every counter, which the text format has no use for
+        disable_created_metrics()  # suppress a second line per counter, which the text format does not need
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "finegates_requests", "Requests answered.", ("route", "status"), registry=self._registry
         )
         self._seconds = Histogram(
-            "finegates_request_seconds", "From a request's arrival to its answer.", ("route",),
+            "finegates_request_seconds", "Time from a request's arrival to its answer.", ("route",),
             buckets=SECONDS, registry=self._registry,
         )  # fmt: skip
         self._batch_texts = Histogram(
             "finegates_batch_texts", "Texts sent to a replica together.", buckets=TEXTS, registry=self._registry
         )
         self._batch_seconds = Histogram(
-            "finegates_batch_seconds", "What a replica took for them.", buckets=SECONDS, registry=self._registry
+            "finegates_batch_seconds", "Time that a replica took for a batch.", buckets=SECONDS, registry=self._registry
         )
         self._resent = Counter(
-            "finegates_batches_resent", "Batches whose replica died, sent to another one.", registry=self._registry
+            "finegates_batches_resent", "Batches sent to another replica because theirs died.", registry=self._registry
         )
 
     def watch(self, name: str, told: str, value: Callable[[], float]) -> None:
-        """A gauge, read whenever it is asked for."""
+        """Register a gauge that is evaluated on every read."""
         Gauge(f"finegates_{name}", told, registry=self._registry).set_function(value)
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -53,5 +53,5 @@ class Metrics:
         self._resent.inc()
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

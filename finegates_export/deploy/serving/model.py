@@ -1,4 +1,4 @@
-"""The model that a server serves: what is told of it, and what a replica does with it."""
+"""The model that a server serves: its description, and a replica's work."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from finegates_export.runtime.predictor import Predictor
 Text = str | tuple[str, str]
 """A text, or a pair of texts for a model that was trained on pairs."""
 Answer = dict[str, Any]
-"""What is said of one text, as JSON types; `{"error": ...}` where the model cannot read it."""
+"""The answer for one text, as JSON types; `{"error": ...}` if the model cannot read it."""
 CALL_TOKENS = 16
-"""Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""
+"""Padding tokens that cost as much as one more call on a CPU, where few rows run as efficiently as many."""
 WIDTH = -1
-"""A dimension that is not the same in every request."""
+"""A dimension that varies between requests."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What clients are told.
+    """The description that clients get.
 
     Args:
-        name: what requests call it.
-        task: what was trained.
+        name: its name in requests.
+        task: the task it was trained for.
         labels: label names in the order of the scores.
-        form: the graph.
-        providers: what onnxruntime really runs it on.
+        form: which graph.
+        providers: the providers that onnxruntime really uses.
     """
 
     name: str
@@ -45,37 +45,37 @@ class ServedModel:
 
 
 def check_served(options: ServeOptions) -> ServedModel:
-    """Load the model once, here, so that what is wrong with it is said before any server starts.
+    """Load the model once in this process, so that errors show before any server starts.
 
     Raises:
-        InputError: not a bundle, a file of it is missing or was changed, or the provider is not there.
-        UnsupportedError: a task that is not served.
+        InputError: not a bundle, a file of it is missing or was changed, or the provider is missing.
+        UnsupportedError: the task cannot be served.
     """
     info = read_bundle(options.bundle)
     task = task_of(info["task"])
     served = [one.name for one in TASKS.values() if not one.images and one.unit in ("row", "label", "score")]
     if task.name not in served and not (task.unit == "vector" and info.get("pooling")):
-        raise UnsupportedError(f"task {task.name} is not served; served are {', '.join(served)} and embedding")
+        raise UnsupportedError(f"task {task.name} cannot be served; supported are {', '.join(served)} and embedding")
     predictor = load_served(options)
     try:
         predictor.predict(["a first text"])
     except Exception as error:
         # onnxruntime's and the tokenizer's errors have no common root
-        raise InputError(f"the model of {options.bundle} fails on a first text: {error}") from error
+        raise InputError(f"the model of {options.bundle} failed on a test text: {error}") from error
     return ServedModel(
         options.name or task.name, task, tuple(predictor.labels), options.form, tuple(predictor.providers)
     )
 
 
 def load_served(options: ServeOptions) -> Predictor:
-    """The bundle as the options want it.
+    """Load the bundle as the options ask.
 
     Raises:
-        UnsupportedError: a bundle that writes texts.
+        UnsupportedError: a bundle for text generation.
     """
     loaded = load(options.bundle, form=options.form, threads=options.threads, provider=options.provider)
     if not isinstance(loaded, Predictor):
-        raise UnsupportedError(f"task {loaded.task} is not served; load the bundle with finegates_export.load")
+        raise UnsupportedError(f"task {loaded.task} cannot be served; load the bundle with finegates_export.load")
     return loaded
 
 
@@ -83,7 +83,7 @@ class Replica:
     """One copy of the model; Ray runs it in a process of its own.
 
     Args:
-        options: of the server.
+        options: the server's options.
     """
 
     def __init__(self, options: ServeOptions) -> None:
@@ -91,14 +91,14 @@ class Replica:
         self._call_tokens = CALL_TOKENS if options.provider == "cpu" else None
 
     def answers(self, texts: Sequence[Text]) -> list[Answer]:
-        """An answer for every text."""
+        """One answer per text."""
         try:
             found = self._predictor.predict(texts, batch_size=self._rows, call_tokens=self._call_tokens)
             return [as_json(one) for one in found]
         except InputError as error:
             if len(texts) == 1:
                 return [{"error": str(error)}]
-            # one bad text must not spoil those of other requests
+            # one bad text must not fail those of other requests
             return [self.answers([text])[0] for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""The server described by OpenAPI: what it takes, and every status that it answers with."""
+"""The server's OpenAPI description: what it accepts, and every status it returns."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ POST_FAILURES = {
     400: "The body is not JSON.",
     413: "The body is larger than the limit.",
     422: "Wrong fields or types, too many texts, or one that is too long.",
-    429: "Too many texts wait; try again later.",
+    429: "Too many texts are waiting; try again later.",
     500: "The model failed.",
-    503: "No replica could answer, or the server stops.",
+    503: "No replica could answer, or the server is stopping.",
     504: "No answer in time.",
 }
-PARAMETERS: Schema = {"type": "object", "description": "Read by no part of this server."}
+PARAMETERS: Schema = {"type": "object", "description": "Ignored by this server."}
 
 
 def document(model: ServedModel, options: ServeOptions) -> Schema:
@@ -36,17 +36,17 @@ def document(model: ServedModel, options: ServeOptions) -> Schema:
     server_said = {"name": STRING, "version": STRING, "extensions": _array(STRING)}
     model_ready = _object({"name": STRING, "ready": {"type": "boolean"}})
     paths = {
-        "/v2": _get("What this server is.", _object(server_said)),
-        "/v2/health/live": _get("Whether the server listens.", live),
-        "/v2/health/ready": _get("Whether a replica can answer.", live, ready),
+        "/v2": _get("Describe this server.", _object(server_said)),
+        "/v2/health/live": _get("Whether the server is live.", live),
+        "/v2/health/ready": _get("Whether a replica is ready.", live, ready),
         home: _get("The model's tensors.", _object(model_said)),
-        f"{home}/ready": _get("Whether a replica of the model can answer.", model_ready, ready),
-        f"{home}/infer": _post("Predict, by the Open Inference Protocol.", _asked(model, options), _answered(model)),
+        f"{home}/ready": _get("Whether a replica of the model is ready.", model_ready, ready),
+        f"{home}/infer": _post("Predict with the Open Inference Protocol.", _asked(model, options), _answered(model)),
         "/predict": _post("Predict.", _plain(options), _plain_answered(model)),
         "/metrics": _get("Counters for Prometheus.", STRING, kind="text/plain"),
         "/openapi.json": _get("This document.", {"type": "object"}),
     }
-    told = f"The model {model.name}, trained for {model.task.name}. Bodies have at most {options.max_body} bytes."
+    told = f"The model {model.name}, trained for {model.task.name}. A body may have at most {options.max_body} bytes."
     info = {"title": "finegates-serve", "version": versions()["finegates-export"], "description": told}
     return {"openapi": "3.1.0", "info": info, "paths": paths}
 
@@ -83,7 +83,10 @@ def _asked(model: ServedModel, options: ServeOptions) -> Schema:
         "shape": _array(size, minItems=1, maxItems=PAIR),
         "data": _array({"anyOf": [_text(options), row]}, maxItems=PAIR * options.max_texts),
     }
-    told = {**_object(tensor), "description": "The shape says how many values data has; [B, 2] is pairs of texts."}
+    told = {
+        **_object(tensor),
+        "description": "The shape counts the values in data; [B, 2] means pairs of texts.",
+    }
     told["properties"]["parameters"] = PARAMETERS
     output = _object({"name": {"enum": list(outputs_of(model))}})
     asked = _object({"inputs": _array(told, minItems=1, maxItems=1)})

@@ -1,6 +1,6 @@
-"""The Open Inference Protocol, version 2, over HTTP: its requests, its answers, what it tells of a model.
+"""The Open Inference Protocol, version 2, over HTTP: requests, answers, and model metadata.
 
-Tensors are JSON, flat or nested; the binary form that some servers add is not spoken.
+Tensors are JSON, flat or nested; the binary extension of some servers is not supported.
 Shapes: B texts, C labels, D hidden size.
 """
 
@@ -28,9 +28,9 @@ class Asked:
 
     texts: list[Text]
     outputs: tuple[str, ...]
-    """Those that were asked for; none: all."""
+    """The requested outputs; empty means all."""
     id: str | None
-    """Goes back with the answer."""
+    """Returned with the answer."""
 
 
 def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
@@ -45,7 +45,7 @@ def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:
-    """What `GET /v2/models/NAME` says; a pair of texts is a row of two."""
+    """The metadata at `GET /v2/models/NAME`; a pair of texts is a row of two."""
     outputs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in outputs_of(model).items()]
     inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [WIDTH]}]
     return {"name": model.name, "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
@@ -55,7 +55,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     """An inference request.
 
     Raises:
-        Refused: not what the protocol says, other tensors than the model has, or past a limit.
+        Refused: against the protocol, with tensors that the model lacks, or past a limit.
     """
     wanted = asked.get("id")
     if wanted is not None:
@@ -63,7 +63,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     _optional(asked, "parameters", dict)
     tensors = _objects(asked.get("inputs"), "inputs", list)
     if len(tensors) != 1:
-        raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, the model takes one, {INPUT!r}")
+        raise Refused(UNPROCESSABLE, f"inputs has {len(tensors)} tensors, but the model takes one, {INPUT!r}")
     return Asked(_texts(_objects(tensors[0], "inputs[0]", dict), options), _wanted(asked, model), wanted)
 
 
@@ -87,7 +87,7 @@ def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str,
     if name == "scores":
         rows = [list(answer["scores"].values()) for answer in found]
     elif name == "label" and model.task.unit == "label":
-        # a tensor has no rows of different lengths: an empty name stands where a label was not given
+        # a tensor cannot have rows of different lengths: an empty name stands for a missing label
         rows = [[label if label in answer["labels"] else "" for label in model.labels] for answer in found]
     elif name == "embedding":
         rows = [answer["embedding"] for answer in found]
@@ -99,19 +99,21 @@ def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str,
 
 def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
     if tensor.get("name") != INPUT:
-        raise Refused(UNPROCESSABLE, f"the input tensor is called {tensor.get('name')!r}, the model takes {INPUT!r}")
+        raise Refused(UNPROCESSABLE, f"the input tensor is {tensor.get('name')!r}, but the model takes {INPUT!r}")
     if tensor.get("datatype") != STRINGS:
-        raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, it must be {STRINGS!r}")
+        raise Refused(UNPROCESSABLE, f"{INPUT} has datatype {tensor.get('datatype')!r}, but must be {STRINGS!r}")
     _optional(tensor, "parameters", dict, f"{INPUT}.")
     shape = _objects(tensor.get("shape"), f"{INPUT}.shape", list)
     if not all(type(size) is int and 0 <= size <= MAX_NUMBER for size in shape):
-        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold numbers from 0 up, got {str(shape)[:100]}")
+        raise Refused(UNPROCESSABLE, f"{INPUT}.shape must hold counts, got {str(shape)[:100]}")
     if len(shape) not in (1, 2) or (len(shape) == PAIR and shape[1] not in (1, PAIR)):
-        raise Refused(UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B] or [B, 1], for pairs [B, {PAIR}]")
+        raise Refused(
+            UNPROCESSABLE, f"{INPUT}.shape is {str(shape)[:100]}; give [B], [B, 1] or, for pairs, [B, {PAIR}]"
+        )
     check_count(shape[0], options)
     values = list(_flat(_objects(tensor.get("data"), f"{INPUT}.data", list), shape))
     if len(values) != math.prod(shape):
-        told = f"{INPUT}.data has {len(values)} values, its shape {shape} says {math.prod(shape)}"
+        told = f"{INPUT}.data has {len(values)} values, but shape {shape} asks for {math.prod(shape)}"
         raise Refused(UNPROCESSABLE, told)
     texts = [check_text(value, f"{INPUT}.data[{number}]", options) for number, value in enumerate(values)]
     if shape[1:] == [PAIR]:
@@ -125,7 +127,7 @@ def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
     for number, output in enumerate(_optional(asked, "outputs", list)):
         name = _objects(output, f"outputs[{number}]", dict).get("name")
         if name not in known:
-            raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}, the model has {', '.join(known)}")
+            raise Refused(UNPROCESSABLE, f"outputs[{number}] is {str(name)[:100]!r}; the model has {', '.join(known)}")
         names.append(name)
     return tuple(names)
 
@@ -134,7 +136,7 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
     """The values of a tensor of at most two dimensions, row by row.
 
     Raises:
-        Refused: a row of another length than the shape says, behind which pairs would be those of other rows.
+        Refused: a row of another length than the shape says, which would shift the pairs of later rows.
     """
     for number, value in enumerate(values):
         if not isinstance(value, list):
@@ -142,12 +144,12 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
         elif len(value) == math.prod(shape[1:]):
             yield from value
         else:
-            told = f"{INPUT}.data[{number}] has {len(value)} values, its shape {shape} says {math.prod(shape[1:])}"
+            told = f"{INPUT}.data[{number}] has {len(value)} values, but shape {shape} asks for {math.prod(shape[1:])}"
             raise Refused(UNPROCESSABLE, told)
 
 
 def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "") -> Any:
-    """What may be left away, or be null: many clients write what they do not say so."""
+    """Fields that may be omitted or null; many clients write null for a missing value."""
     value = holder.get(name)
     return wanted() if value is None else _objects(value, f"{prefix}{name}", wanted)
 
@@ -155,5 +157,5 @@ def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "")
 def _objects(value: Any, name: str, wanted: type) -> Any:
     if not isinstance(value, wanted):
         told = "missing" if value is None else kind(value)
-        raise Refused(UNPROCESSABLE, f"{name} is {told}, it must be {kind(wanted())}")
+        raise Refused(UNPROCESSABLE, f"{name} is {told}, but must be {kind(wanted())}")
     return value

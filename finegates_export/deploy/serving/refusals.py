@@ -1,4 +1,4 @@
-"""What a server does not do, as an HTTP status and one line."""
+"""A refused request, as an HTTP status and one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FAILED, UNAVAILABLE, TOO_LATE = 500, 503, 504
 
 
 class Refused(Exception):  # noqa: N818  # an outcome that the protocol has a place for
-    """A request, or one of its texts, is not answered.
+    """A request, or one of its texts, is refused.
 
     Args:
         status: the HTTP status.

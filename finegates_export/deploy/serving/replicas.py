@@ -1,8 +1,8 @@
 """The model's replicas on Ray Serve: started, asked, watched, stopped.
 
-Ray Serve places the replicas, restarts those that die, adds and removes them with the load, and chooses which one a
-batch goes to. Its HTTP proxy is not used: it costs a call to another process for every request, where this server
-makes one for every batch.
+Ray Serve places the replicas, restarts those that die, adds and removes them with the load, and routes
+batches to them. Its HTTP proxy is not used: it costs a call to another process per request, while this server makes one
+per batch.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ DEPLOYMENT = "Replica"
 NAMESPACE = "finegates"
 """Where a cluster keeps the names of its servers."""
 OBJECT_STORE = 80 << 20
-"""Bytes; Ray's least. Batches are small and go from process to process without it."""
+"""Bytes; Ray's minimum. Batches are small and go between processes without it."""
 WATCH_SECONDS = 1.0
 HEALTH_SECONDS = 2.0
 WAITING_A_REPLICA = 1.5
-"""Batches a replica has, on average, above which another one is started: more than the one it computes."""
+"""Average batches per replica above which another replica starts: more than the one being computed."""
 TRIES = 2
 CONNECT_SECONDS = 5.0
 QUIET = {
@@ -42,24 +42,24 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
 }
 ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
-"""Makes a Ray of one machine listen on its loopback address alone, as it does by default on macOS and Windows; and its
-replicas run at the same priority as other programs, where Ray would give them the least."""
+"""Makes a one-machine Ray listen only on the loopback address, as it does by default on macOS and Windows, and run its
+replicas at normal priority instead of Ray's lowest."""
 
 
 class Replicas:
     """The running replicas.
 
     Args:
-        handle: Ray Serve's, to the deployment.
-        name: of the application.
-        metrics: told of batches that are sent again.
+        handle: Ray Serve's handle of the deployment.
+        name: the application's name.
+        metrics: counts batches that are sent again.
     """
 
     def __init__(self, handle: Any, name: str, metrics: Metrics) -> None:
         self._handle, self._name, self._metrics = handle, name, metrics
 
     async def ask(self, texts: list[Text]) -> list[Answer]:
-        """A replica's answers. Predicting changes nothing, so a batch whose replica died goes to another one.
+        """A replica's answers. Prediction has no side effects, so a batch whose replica died goes to another one.
 
         Raises:
             Refused: the model failed, or replicas died twice.
@@ -72,32 +72,32 @@ class Replicas:
                 answers: list[Answer] = await self._handle.answers.remote(texts)
             except RayTaskError as error:
                 LOG.error("a replica failed on %d texts: %s", len(texts), error)
-                raise Refused(FAILED, "the model failed; the server's log says how") from error
+                raise Refused(FAILED, "the model failed; see the server's log") from error
             except (RayError, RayServeException) as error:
-                LOG.warning("a replica is gone: %s", error)
+                LOG.warning("lost a replica: %s", error)
                 self._metrics.resent()
             else:
                 return answers
-        raise Refused(UNAVAILABLE, f"{TRIES} replicas died with these texts")
+        raise Refused(UNAVAILABLE, f"{TRIES} replicas died on these texts")
 
     def count(self) -> int:
-        """How many can answer now; waits for Ray's controller."""
+        """Number of replicas that can answer now; waits for Ray's controller."""
         from ray import serve
 
         status = serve.status().applications.get(self._name)
         deployment = status.deployments.get(DEPLOYMENT) if status else None
-        # Ray declares members of an enumeration and gives their names, which are equal to them
+        # Ray declares enumeration members but returns their names, which compare equal
         states: dict[Any, int] = deployment.replica_states if deployment else {}
         return states.get("RUNNING", 0)
 
 
 @contextmanager
 def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iterator[Replicas]:
-    """Replicas from the moment they can answer until the block is left.
+    """Replicas, ready to answer, until the block ends.
 
     Raises:
-        InputError: no such cluster, not enough processors in it, a server of that name on it, or the model does not
-            load there.
+        InputError: no such cluster, not enough CPUs in it, another server of that name, or the model does not load
+            there.
         MissingExtraError: Ray is not installed.
     """
     for variable, value in (QUIET if options.address else QUIET | ON_THIS_MACHINE).items():
@@ -116,15 +116,16 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
         serve.start(proxy_location="Disabled", logging_config=_logs())
         _check_room(ray, options)
         held = _hold(ray, name) if options.address else None
-        there = replace(options, bundle=options.bundle.absolute())  # a cluster's processes work in other folders
+        # a cluster's processes have other working directories
+        there = replace(options, bundle=options.bundle.absolute())
         try:
             try:
                 handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
             except RuntimeError as error:
-                raise InputError(f"the replicas do not start: {error}; Ray's logs say how") from error
+                raise InputError(f"the replicas did not start: {error}; see Ray's logs") from error
             yield Replicas(handle, name, metrics)
         finally:
-            if held is not None:  # the cluster would keep them, however this ends
+            if held is not None:  # the cluster would keep the replicas, however this ends
                 serve.delete(name)
     finally:
         ray.shutdown()
@@ -139,35 +140,35 @@ def _connect(ray: Any, options: ServeOptions) -> None:
         return
     try:
         if options.address != AUTO:
-            # Ray itself would try for many minutes
+            # Ray itself would retry for many minutes
             host, _, port = options.address.rpartition(":")
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address=options.address, **quiet)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"address {options.address}: there is no Ray cluster to join: {error}") from error
+        raise InputError(f"address {options.address}: no Ray cluster to join: {error}") from error
 
 
 class _Name:
-    """What a server has on a cluster while its process lives: Ray ends it with that."""
+    """A server's claim on a cluster, which Ray ends with the server's process."""
 
 
 def _hold(ray: Any, name: str) -> Any:
-    """Take a name: a second server of the same would put its model in the place of the first one's.
+    """Claim a name: a second server of the same name would replace the first one's model.
 
     Raises:
-        InputError: a server that runs has it.
+        InputError: a running server has it.
     """
     try:
         return ray.remote(num_cpus=0, max_restarts=-1)(_Name).options(name=name, namespace=NAMESPACE).remote()
     except ValueError as error:
-        raise InputError(f"name: the cluster has a server of {name} already; give this one another --name") from error
+        raise InputError(f"name: the cluster already serves {name}; choose another --name") from error
 
 
 def _check_room(ray: Any, options: ServeOptions) -> None:
     wanted, there = options.replicas * options.threads, ray.cluster_resources().get("CPU", 0)
     if wanted > there:
         raise InputError(
-            f"{options.replicas} replicas of {options.threads} threads need {wanted} processors, the cluster has "
+            f"{options.replicas} replicas of {options.threads} threads need {wanted} CPUs, but the cluster has "
             f"{there:g}; start fewer, or more nodes"
         )
 

@@ -1,4 +1,4 @@
-"""The server: it listens, it watches its replicas, and it stops without dropping what it took."""
+"""The server: it listens, watches its replicas, and stops without dropping accepted requests."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ IDLE_SECONDS = 75
 
 
 def serve_bundle(options: ServeOptions, ready: Callable[[ServedModel, str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then answer what has been taken and return.
+    """Serve until SIGTERM or Ctrl-C, then answer all accepted requests and return.
 
     Args:
         options: what to serve, where, and within which limits.
-        ready: called once with the model and the server's URL, when requests are answered.
+        ready: called once with the model and the server's URL, as soon as it answers requests.
 
     Raises:
         InputError: the bundle, the provider, the address or the port cannot be used.
-        UnsupportedError: a task that is not served.
+        UnsupportedError: the task cannot be served.
         MissingExtraError: Ray is not installed.
-        KeyboardInterrupt: it was stopped by Ctrl-C, after all was answered.
+        KeyboardInterrupt: stopped by Ctrl-C, after all requests were answered.
     """
     model = check_served(options)
     with contextlib.closing(_listen(options)) as listening:
@@ -57,7 +57,7 @@ def serve_bundle(options: ServeOptions, ready: Callable[[ServedModel, str], None
 
 
 class _StoppedBy:
-    """Takes the two signals that stop a server; uvicorn hands them on when it has finished."""
+    """Handles the two signals that stop a server; uvicorn raises them again when it has finished."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -90,7 +90,7 @@ async def _serve(
     )
     server = uvicorn.Server(config)
     stopped = threading.Event()
-    # a daemon: where Ray itself is gone, the question never returns, and must not hold up the end
+    # a daemon: if Ray itself is gone, the call never returns, and must not block the exit
     watching = threading.Thread(target=_watch, args=(replicas, batches, stopped), daemon=True)
     watching.start()
     telling = asyncio.create_task(_when_started(server, started))
@@ -108,19 +108,19 @@ async def _when_started(server: Any, started: Callable[[], None]) -> None:
 
 
 def _watch(replicas: Replicas, batches: Batches, stopped: threading.Event) -> None:
-    """Keep the number of replicas that can answer."""
+    """Update the number of replicas that can answer."""
     while not stopped.wait(WATCH_SECONDS):
         try:
             batches.replicas = replicas.count()
         except Exception as error:  # noqa: BLE001  # a controller that restarts must not end the watch
-            LOG.warning("the replicas cannot be counted: %s", error)
+            LOG.warning("cannot count the replicas: %s", error)
 
 
 def _listen(options: ServeOptions) -> socket.socket:
-    """Take the port before anything else is started.
+    """Bind the port before anything else starts.
 
     Raises:
-        InputError: it is in use, or not ours to take.
+        InputError: it is in use, or may not be bound.
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -131,9 +131,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     except OSError as error:
         listening.close()
         why = (
-            "is in use; choose another one with --port"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be taken: {error}"
+            "is in use; choose another with --port" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error}"
         )
         raise InputError(f"port {options.port} of {options.host} {why}") from error
     return listening

@@ -13,7 +13,7 @@ SHAPES = {"min": "trt_profile_min_shapes", "opt": "trt_profile_opt_shapes", "max
 
 
 def accelerated(served: Served) -> dict[str, Any]:
-    """The field `optimization`: precision, an engine that is kept, and the shapes that it takes."""
+    """The field `optimization`: precision, a cached engine, and the shapes that it takes."""
     sizes = served.profile.to_json({tensor.name: (FREE, *tensor.dims) for tensor in served.signature.inputs})
     shapes = {
         option: ",".join(f"{name}:{'x'.join(map(str, three[which]))}" for name, three in sizes.items())

@@ -3,7 +3,7 @@
 NAME             the ensemble that requests call: text in, label and scores out
 NAME_tokenizer   Python backend: texts to ids
 NAME_graph       onnxruntime: the bundle's graph
-NAME_answer      Python backend: logits to labels and probabilities, where the task has labels
+NAME_answer      Python backend: logits to labels and probabilities, if the task has labels
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from finegates_export.runtime.reading import ONE_ANSWER
 Message = dict[str, Any]
 TOKENIZER, GRAPH, ANSWER = "tokenizer", "graph", "answer"
 TEXT = Tensor("text", "TYPE_STRING", (FREE,))
-"""A row holds a text, or a text and its pair."""
+"""A row holds one text or a pair of texts."""
 LABELS_FILE = "labels.txt"
 ATTENDED = "attention_mask"
 WARM_UP_TEXT = "warm-up"
-"""The file, in the folder of the tokenizer's warm-up, that holds a text as Triton reads it."""
+"""The file in the tokenizer's warm-up folder that holds a text in Triton's format."""
 
 
 def ensemble_config(served: Served) -> Message:
-    """What requests call: the tensors that go from model to model."""
+    """The ensemble that requests call: which tensors go from model to model."""
     inputs = served.signature.inputs if served.task.images else (TEXT,)
     return {
         "name": served.name,
@@ -50,7 +50,7 @@ def _steps(served: Served) -> Iterator[Message]:
     if served.decides:
         yield _step(served, GRAPH, inputs, [LOGITS])
         yield _step(served, ANSWER, [LOGITS], answers)
-    else:  # the graph's output is the answer, under another name where it is a score
+    else:  # the graph's output is the answer, renamed if it is a score
         outputs = _names(_graph_output(served))
         yield _step(served, GRAPH, inputs, outputs, dict(zip(outputs, answers, strict=True)))
 
@@ -101,14 +101,14 @@ def graph_config(served: Served) -> Message:
 
 
 def warm_lengths(served: Served) -> tuple[int, ...]:
-    """The lengths that the graph runs at before the server is ready: the shortest and the longest."""
+    """The lengths that the graph warms up with: the shortest and the longest."""
     if not served.options.warm_up:
         return ()
     return tuple(sorted({served.lengths[0], served.lengths[-1]})) if not served.task.images else (0,)
 
 
 def attended_file(length: int) -> str:
-    """The file, in the folder of the graph's warm-up, that holds an attention mask of ones."""
+    """The file in the graph's warm-up folder that holds an attention mask of ones."""
     return f"attended-{length}"
 
 
@@ -156,7 +156,7 @@ def _graph_output(served: Served) -> list[Tensor]:
 
 
 def _step(served: Served, what: str, inputs: Any, outputs: Any, renamed: Mapping[str, str] | None = None) -> Message:
-    """One model of the ensemble; tensors keep their names but for those in `renamed`."""
+    """One model of the ensemble; tensors keep their names, except those in `renamed`."""
     return {
         "model_name": served.part(what),
         "model_version": FREE,  # the newest

@@ -1,14 +1,14 @@
-"""Everything `finegates-export triton` can be told, checked when it is made."""
+"""The options of `finegates-export triton`, checked when they are made."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
-from finegates_export.common.options import Options, as_path, check
+from finegates_export.common.options import Groups, Options, as_path, check
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
@@ -18,29 +18,50 @@ DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 class TritonOptions(Options):
     """Options of one model repository."""
 
+    groups: ClassVar[Groups] = {
+        "Everyday": (
+            "bundle",
+            "out",
+            "name",
+            "overwrite",
+        ),
+        "Model": (
+            "form",
+            "device",
+            "instances",
+            "threads",
+            "warm_up",
+        ),
+        "Batches": (
+            "max_batch",
+            "preferred_batches",
+            "queue_delay",
+        ),
+    }
+
     bundle: Path
-    """The bundle that is to be served."""
+    """The bundle to serve."""
     out: Path
-    """The folder of the repository."""
+    """The folder for the repository."""
     name: str = ""
-    """What requests call the model; default: its task. The models that it is made of are called after it."""
+    """The model's name in requests; default: its task. Its component models are named after it."""
     form: Literal["float", "int8", "int4"] = "float"
-    """Which of the bundle's graphs."""
+    """Which of the bundle's graphs to serve."""
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
-    """What runs the graph: the processor, onnxruntime's CUDA provider, or TensorRT inside onnxruntime. `auto`: what the
+    """What runs the graph: the CPU, onnxruntime's CUDA provider, or TensorRT inside onnxruntime. `auto` is what the
     bundle was exported for."""
     max_batch: int = 64
-    """Rows a call of the model at most."""
+    """Most rows per call of the model."""
     preferred_batches: tuple[int, ...] = (8, 32)
-    """Rows at which a call that waits for more is started at once."""
+    """Row counts at which a waiting call starts at once."""
     queue_delay: int = 500
-    """Microseconds that a call waits for more rows at most."""
+    """Most microseconds that a call waits for more rows."""
     instances: int = 1
-    """Copies of the model that run side by side, on each GPU or on the processor."""
+    """Copies of the model that run in parallel, on each GPU or on the CPU."""
     threads: int | None = None
-    """Processor threads of a copy; default: onnxruntime's choice."""
+    """CPU threads per copy; default: onnxruntime's choice."""
     warm_up: bool = True
-    """Run every model once before the server says that it is ready."""
+    """Run every model once before the server reports that it is ready."""
     overwrite: bool = False
     """Replace what is at --out."""
 
@@ -49,8 +70,8 @@ class TritonOptions(Options):
         object.__setattr__(self, "out", as_path(self.out))
         object.__setattr__(self, "preferred_batches", tuple(self.preferred_batches))
         named = re.fullmatch(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*)?", self.name) is not None
-        told = f"{self.name!r} may hold letters, digits, dots, dashes and underscores alone, and begins with no dot"
-        check(named, "name", told)
+        message = f"{self.name!r} may contain only letters, digits, dots, dashes and underscores, and no leading dot"
+        check(named, "name", message)
         check(self.form in GRAPH_FILES, "form", f"{self.form!r} is not one of {', '.join(GRAPH_FILES)}")
         check(self.device in DEVICES, "device", f"{self.device!r} is not one of {', '.join(DEVICES)}")
         for name in ("max_batch", "instances"):
@@ -59,11 +80,11 @@ class TritonOptions(Options):
         check(self.threads is None or self.threads > 0, "threads", f"must be positive, got {self.threads}")
         check(self.queue_delay >= 0, "queue-delay", f"must not be negative, got {self.queue_delay}")
         fitting = all(0 < size <= self.max_batch for size in self.preferred_batches)
-        told = f"must lie in 1 to {self.max_batch}, got {', '.join(map(str, self.preferred_batches))}"
-        check(fitting, "preferred-batches", told)
+        message = f"must lie in 1 to {self.max_batch}, got {', '.join(map(str, self.preferred_batches))}"
+        check(fitting, "preferred-batches", message)
 
     @property
     def graph_file(self) -> str:
-        """How the wanted form's file is called."""
+        """The file name of the chosen form."""
         form: Form = self.form
         return GRAPH_FILES[form]

@@ -1,4 +1,4 @@
-"""Messages in protobuf's text format, which Triton's `config.pbtxt` is written in."""
+"""Messages in protobuf's text format, the format of Triton's `config.pbtxt`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 @dataclass(frozen=True)
 class Word:
-    """A value that is written without quotes: an enumeration's."""
+    """A value written without quotes, as of an enumeration."""
 
     name: str
 
@@ -22,8 +22,8 @@ def pbtxt(message: Mapping[str, Any]) -> str:
     """A message as text.
 
     Args:
-        message: by field: a number, a truth value, a string, a `Word`, a mapping for a message inside, or a list of
-            these for a field that is repeated; None leaves a field away.
+        message: by field: a number, a truth value, a string, a `Word`, a mapping for a nested message, or a list of
+            these for a repeated field; None omits a field.
     """
     return "\n".join(_lines(message, "")) + "\n"
 

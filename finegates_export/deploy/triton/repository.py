@@ -21,24 +21,24 @@ from finegates_export.runtime.bundle_files import BUNDLE_JSON, EXPORT_MARKS, TOK
 CONFIG = "config.pbtxt"
 VERSION = "1"
 WARM_UP = "warmup"
-"""The folder of a model in which Triton looks for the data of its warm-up."""
+"""The folder of a model where Triton looks for warm-up data."""
 PYTHON_MODELS = Path(__file__).parent / "python_models"
 SAMPLE = b"a film that is watched once"
-"""The text of the tokenizer's warm-up."""
+"""The text that warms up the tokenizer."""
 
 
 @dataclass(frozen=True)
 class RepositoryReport:
-    """What was written."""
+    """The written repository."""
 
     name: str
-    """What requests call the model."""
+    """The model's name in requests."""
     models: tuple[str, ...]
     """All models of the repository."""
     device: str
     """What runs the graph."""
     graph_sha256: str
-    """Of the graph's file, which is the bundle's."""
+    """SHA-256 of the graph's file, which is the bundle's."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -52,12 +52,12 @@ def write_repository(options: TritonOptions) -> RepositoryReport:
     """Write a model repository.
 
     Args:
-        options: the bundle, and how it is to be served.
+        options: the bundle, and how to serve it.
 
     Raises:
-        InputError: not a bundle, a file of it was changed, or it lacks the graph that was asked for.
+        InputError: not a bundle, a file of it was changed, or it lacks the requested graph.
         OutputError: the folder cannot be written.
-        UnsupportedError: its task has answers that are no tensors, or the device does not run its graph.
+        UnsupportedError: its task's answers are not tensors, or the device cannot run its graph.
     """
     check_destination(options.out, overwrite=options.overwrite, marks=EXPORT_MARKS, reads=(options.bundle,))
     served = read_served(options)
@@ -106,7 +106,7 @@ def _put_tokenizer(served: Served, model: Path) -> None:
     _put_python_model("tokenizer", model)
     shutil.copyfile(served.options.bundle / TOKENIZER_JSON, model / VERSION / TOKENIZER_JSON)
     if served.options.warm_up:
-        # Triton writes a string as its length in four bytes, the lowest first, and its bytes.
+        # Triton stores a string as its length in four little-endian bytes, followed by its bytes.
         _put_warm_up(model, configs.WARM_UP_TEXT, len(SAMPLE).to_bytes(4, "little") + SAMPLE)
 
 

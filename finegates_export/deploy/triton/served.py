@@ -1,4 +1,4 @@
-"""What a bundle is to a server: what it reads and answers, and where its graph runs."""
+"""A bundle as a server sees it: inputs, answers, and where its graph runs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_
 DEVICES: dict[str, Device] = {
     "ort-cpu": "cpu", "portable": "cpu", "web": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt",
 }  # fmt: skip
-"""What runs a graph unless the options say otherwise, by the target that it was exported for."""
+"""The default device of a graph, by the target that it was exported for."""
 STANDARD = ("portable", "tensorrt")
-"""Targets in the standard's own operators, the only ones that TensorRT knows."""
+"""Targets that use only standard operators, as TensorRT requires."""
 SHORTEST = 16
-"""Tokens of the shortest length that texts are padded to; the others are doubles of it, and the longest of all."""
+"""The shortest length that texts are padded to, in tokens; then it doubles, up to the maximum length."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A bundle, as the configs of its models need it."""
+    """A bundle as the configs of its models need it."""
 
     options: TritonOptions
     graph: Path
     """The file."""
     task: Task
     labels: tuple[str, ...]
-    """In the order of the logits; empty where the task has none."""
+    """Label names in the order of the logits; empty if the task has none."""
     max_length: int
-    """Tokens of a text at most."""
+    """Maximum tokens per text."""
     pad_id: int
     """Id of the padding token."""
     device: Device
@@ -43,25 +43,25 @@ class Served:
     """Whether the graph computes in float16."""
     signature: Signature
     profile: Profile
-    """Inputs that TensorRT is to take."""
+    """Input shapes for TensorRT."""
 
     @property
     def name(self) -> str:
-        """What requests call the model."""
+        """The model's name in requests."""
         return self.options.name or self.task.name.replace("-", "_")
 
     def part(self, what: str) -> str:
-        """The name of one of the models that it is made of."""
+        """The name of one of its component models."""
         return f"{self.name}_{what}"
 
     @property
     def decides(self) -> bool:
-        """Whether logits become labels behind the graph; numbers and vectors are answers as they are."""
+        """Whether logits become labels after the graph; numbers and vectors are already answers."""
         return self.task.unit in ("row", "label")
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The lengths that texts are padded to: few, for only requests of one length share a call of the graph."""
+        """The few lengths that texts are padded to: only requests of one length share a call of the graph."""
         doubles, length = [], SHORTEST
         while length < self.max_length:
             doubles.append(length)
@@ -73,8 +73,8 @@ def read_served(options: TritonOptions) -> Served:
     """Read and check a bundle.
 
     Raises:
-        InputError: not a bundle, a file of it was changed, or it lacks the graph that was asked for.
-        UnsupportedError: its task has answers that are no tensors, or the device does not run its graph.
+        InputError: not a bundle, a file of it was changed, or it lacks the requested graph.
+        UnsupportedError: its task's answers are not tensors, or the device cannot run its graph.
     """
     info = read_bundle(options.bundle)
     task = task_of(info["task"])
@@ -82,7 +82,7 @@ def read_served(options: TritonOptions) -> Served:
     signature = read_signature(graph)
     check_task(task, [tensor.name for tensor in signature.outputs])
     if any("\n" in label for label in info["labels"]):
-        raise UnsupportedError("a label has a line break in it, and Triton reads labels line by line; rename it")
+        raise UnsupportedError("a label contains a line break, but Triton reads one label per line; rename it")
     return Served(
         options=options,
         graph=graph,
@@ -98,18 +98,18 @@ def read_served(options: TritonOptions) -> Served:
 
 
 def check_task(task: Task, outputs: Collection[str]) -> None:
-    """Fail where a server could not answer.
+    """Refuse a bundle whose answers a server cannot return.
 
     Args:
-        task: what was trained.
-        outputs: of the graph, by name.
+        task: the task it was trained for.
+        outputs: the graph's outputs, by name.
 
     Raises:
-        UnsupportedError: the answers are no tensors, no vector for a text, or texts.
+        UnsupportedError: the answers are not tensors, or texts without a vector each, or generated texts.
     """
     if task.generates:
         raise UnsupportedError(
-            f"{task.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
+            f"{task.name}: Triton repositories do not keep a cache; use finegates_export.load instead"
         )
     if task.unit in ("token", "span"):
         raise UnsupportedError(
@@ -117,7 +117,7 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
             "bundle with finegates_export.load instead"
         )
     if task.unit == "vector" and SENTENCE not in outputs:
-        raise UnsupportedError(f"{task.name}: the graph pools nothing; export an embedding with --pool-in-graph")
+        raise UnsupportedError(f"{task.name}: the graph does not pool; export an embedding with --pool-in-graph")
 
 
 def _device(options: TritonOptions, target: str) -> Device:
@@ -125,7 +125,7 @@ def _device(options: TritonOptions, target: str) -> Device:
         return DEVICES[target]
     if options.device == "tensorrt" and target not in STANDARD:
         raise UnsupportedError(
-            f"device: the bundle was exported for {target}, whose operators TensorRT does not know; export it again "
+            f"device: the bundle was exported for {target}, whose operators TensorRT does not support; export it again "
             "with --target tensorrt"
         )
     return options.device

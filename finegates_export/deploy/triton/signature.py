@@ -1,4 +1,4 @@
-"""What a graph takes and returns, in Triton's words."""
+"""A graph's inputs and outputs, in Triton's terms."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Tensor:
 
     name: str
     data_type: str
-    """As Triton calls it."""
+    """Triton's name of the type."""
     dims: tuple[int, ...]
-    """Sizes without the batch, which Triton counts apart; `FREE` where any size is taken."""
+    """Sizes without the batch, which Triton counts separately; `FREE` for any size."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs of a graph, in its order."""
+    """Inputs and outputs of a graph, in order."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -37,7 +37,7 @@ def read_signature(graph: Path) -> Signature:
     """Read a graph's inputs and outputs.
 
     Raises:
-        InputError: one of them is of a type that no server is told of.
+        InputError: one of them has a type that Triton does not know.
         MissingExtraError: onnx is not installed.
     """
     try:
@@ -49,7 +49,7 @@ def read_signature(graph: Path) -> Signature:
         told = value.type.tensor_type
         name = onnx.TensorProto.DataType.Name(told.elem_type)
         if name not in TYPES:
-            raise InputError(f"{graph}: {value.name} is of the type {name}; known are {', '.join(TYPES)}")
+            raise InputError(f"{graph}: {value.name} has the unknown type {name}; known are {', '.join(TYPES)}")
         sizes = (dim.dim_value if dim.HasField("dim_value") else FREE for dim in told.shape.dim)
         return Tensor(value.name, TYPES[name], tuple(sizes)[1:])
 

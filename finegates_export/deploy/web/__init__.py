@@ -1,1 +1,1 @@
-"""The page beside a bundle for the browser; nothing here imports torch, onnxruntime or transformers."""
+"""The page of a bundle for the browser; nothing here imports torch, onnxruntime or transformers."""

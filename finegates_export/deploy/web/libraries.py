@@ -1,4 +1,4 @@
-"""The JavaScript libraries of the page: found in a folder that npm filled, and copied."""
+"""The JavaScript libraries of the page: copied from a folder that npm filled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finegates_export.errors import InputError
 TRANSFORMERS = "@huggingface/transformers"
 ONNXRUNTIME = "onnxruntime-web"
 MAJOR_VERSION = "4"
-"""Of Transformers.js: the page is written for it."""
+"""The major version of Transformers.js that the page supports."""
 TRIED_VERSION = "4.3.1"
 INSTALL = f"npm install --ignore-scripts {TRANSFORMERS}@{TRIED_VERSION}"
 FOLDER = "libraries"
@@ -49,12 +49,12 @@ class Package:
 
 @dataclass(frozen=True)
 class Libraries:
-    """Transformers.js and the onnxruntime-web that belongs to it."""
+    """Transformers.js and its onnxruntime-web."""
 
     packages: tuple[Package, ...]
 
     def copy(self, site: Path) -> None:
-        """Put them under `libraries/`, with their versions and licences."""
+        """Copy them to `libraries/`, with their versions and licences."""
         folder = site / FOLDER
         folder.mkdir()
         for package in self.packages:
@@ -70,15 +70,15 @@ def find_libraries(node_modules: Path) -> Libraries:
         node_modules: the folder of that name.
 
     Raises:
-        InputError: one of them, or a file of it, is missing, or the page does not know its version.
+        InputError: one of them, or one of its files, is missing, or the page does not support its version.
     """
     transformers = _package(TRANSFORMERS, node_modules / TRANSFORMERS)
     if transformers.version.partition(".")[0] != MAJOR_VERSION:
         raise InputError(
-            f"{transformers.folder} is version {transformers.version}, and the page is written for "
+            f"{transformers.folder} is version {transformers.version}, but the page needs version "
             f"{MAJOR_VERSION}; run: {INSTALL}"
         )
-    # Where another version is installed beside it, npm puts the one that belongs to it inside.
+    # If another version is installed at the top, npm nests the matching one inside the package.
     own = transformers.folder / "node_modules" / ONNXRUNTIME
     return Libraries((transformers, _package(ONNXRUNTIME, own if own.is_dir() else node_modules / ONNXRUNTIME)))
 

@@ -1,4 +1,4 @@
-"""The page's own files, and the policy that keeps a browser from asking anybody but the page's server.
+"""The page's own files, and the policy that restricts a browser to the page's own server.
 
 index.html               the page
 page/                    its script, style and icon
@@ -16,9 +16,9 @@ from pathlib import Path
 INDEX_HTML = "index.html"
 FOLDER = "page"
 SOURCE = "page_files"
-"""Where they are in this package."""
+"""Their place in this package."""
 HASH_PLACE = "IMPORT-MAP-HASH"
-"""Stands in the page's policy for the hash of the one script that is written in the page itself."""
+"""Placeholder in the page's policy for the hash of its one inline script."""
 IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 
 
@@ -31,7 +31,7 @@ def write_page(site: Path) -> None:
 
 
 def import_map_hash(page: str) -> str:
-    """The hash of a page's import map, as a Content-Security-Policy writes it."""
+    """The hash of a page's import map, in the form of a Content-Security-Policy."""
     (script,) = IMPORT_MAP.findall(page)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"sha256-{digest}"

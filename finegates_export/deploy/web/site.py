@@ -1,4 +1,4 @@
-"""What an export for the browser puts beside the model: the page, its libraries, and the unpruned model."""
+"""What an export for the browser adds to the model: the page, its libraries, and the unpruned model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 UNPRUNED_FOLDER = "unpruned"
 UNITS = ("row", "label", "score")
-"""Units of prediction that the page shows."""
+"""Units of prediction that the page can show."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Site:
 
 
 def plan_site(run: Run, *, baseline: Path | None, libraries: Path | None) -> Site | None:
-    """Find all that goes beside the model, before anything is exported.
+    """Collect everything that goes with the model, before anything is exported.
 
     Args:
-        run: what is exported.
-        baseline: the run folder of an unpruned model to show beside it.
+        run: the run to export.
+        baseline: the run folder of an unpruned model to compare with.
         libraries: where the page's libraries are installed.
 
     Returns:
-        None where the task has no page.
+        None if the task has no page.
 
     Raises:
-        InputError: the libraries are not there, or the unpruned model is one of another base or of other labels.
+        InputError: the libraries are missing, or the unpruned model has another base or other labels.
         RunFolderError: the unpruned model is missing or damaged.
-        UnsupportedError: something was given for the page, and the task has none.
+        UnsupportedError: an option for the page was given, but the task has none.
     """
     from finegates_export.sources.baseline import read_baseline
 
@@ -64,5 +64,5 @@ def plan_site(run: Run, *, baseline: Path | None, libraries: Path | None) -> Sit
 
 
 def has_page(task: Task) -> bool:
-    """Whether the page shows what a model of this task says."""
+    """Whether the page can show a model's answers for this task."""
     return task.outputs == (LOGITS,) and task.unit in UNITS and not task.images

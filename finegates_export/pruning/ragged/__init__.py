@@ -1,4 +1,4 @@
-"""Modules that a shrunk model needs and transformers has not: heads of any number and width, layer by layer."""
+"""Modules that a shrunk model needs and transformers lacks: heads of any number and width, layer by layer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ ATTENTION: dict[AttentionKind, type[RaggedAttention]] = {
     "causal": CausalAttention,
     "causal-rotary": CausalAttention,
 }
-"""The module that stands for a family's attention once it is shrunk, by `AttentionMap.kind`."""
+"""The module that replaces a family's attention after shrinking, by `AttentionMap.kind`."""
 
 __all__ = ["ATTENTION", "Heads", "RaggedAttention"]

@@ -18,28 +18,28 @@ from finegates_export.pruning.ragged.linear import NoAttention
 
 @dataclass(frozen=True)
 class Heads:
-    """What is left of a layer's heads."""
+    """The remaining heads of a layer."""
 
     kept: tuple[int, ...]
-    """Old numbers of the heads that stay."""
+    """Old numbers of the kept heads."""
     qk: tuple[tuple[int, ...], ...]
-    """Per kept head its Q/K dims, by their old numbers within the head."""
+    """Per kept head, its Q/K dims, by their old numbers within the head."""
     vo_width: int
     scale: float
-    """What Q K^T is multiplied by: that of the original head size, whatever is left of it."""
+    """Scale of Q K^T: that of the original head size, regardless of what is left."""
     dropout: float
-    """Of the attention probabilities, in training."""
+    """Dropout of the attention probabilities, in training."""
     group: int = 1
     """Query heads that share each head of K and V."""
 
     @property
     def count(self) -> int:
-        """Heads that stay."""
+        """Number of kept heads."""
         return len(self.kept)
 
     @property
     def qk_width(self) -> int:
-        """Q/K dims of each head."""
+        """Q/K dims per head."""
         return len(self.qk[0])
 
 
@@ -47,14 +47,14 @@ class RaggedAttention(nn.Module):
     """Attention over Q, K and V from linears that keep their names, so that a path means the same after shrinking.
 
     Args:
-        heads: what is left of the heads.
-        linears: the modules by the names they have in the module that is replaced; fused ones once.
-        roles: the name behind `query`, `key`, `value` and, where it lies inside, `output`.
-        replaced: the module whose place this takes, for what a kind of attention needs of it.
+        heads: the remaining heads.
+        linears: the modules by their names in the replaced module; fused ones once.
+        roles: the names of `query`, `key`, `value` and, if it lies inside, `output`.
+        replaced: the replaced module, for settings of some kinds of attention.
     """
 
     empty: type[NoAttention] = NoAttention
-    """What stands in its place when no head is left."""
+    """Its replacement if no head is left."""
 
     def __init__(
         self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
@@ -79,14 +79,14 @@ class RaggedAttention(nn.Module):
     def attend(
         self, q_BhSq: Tensor, k_BhSq: Tensor, v_BhSv: Tensor, mask: Tensor | None, *, causal: bool = False
     ) -> Tensor:
-        """Softmax attention, heads side by side, projected where the projection lies inside.
+        """Softmax attention with concatenated heads, projected if the projection lies inside.
 
         Args:
             q_BhSq: queries, a group of heads for each of K and V.
             k_BhSq: keys.
             v_BhSv: values.
             mask: additive or boolean, broadcastable to (B, h, S, S).
-            causal: whether a token attends those before it alone; without a mask.
+            causal: whether a token attends only to those before it; without a mask.
         """
         y_BhSv = nn.functional.scaled_dot_product_attention(
             q_BhSq, k_BhSq, v_BhSv, attn_mask=mask, is_causal=causal, scale=self.heads.scale,
@@ -96,7 +96,7 @@ class RaggedAttention(nn.Module):
         return self._linear("output")(y_BSE) if "output" in self.roles else y_BSE
 
     def split(self, x_BSE: Tensor, copies: int = 1) -> Tensor:
-        """From heads side by side, each so many times, to (B, h * copies, S, width)."""
+        """From concatenated heads, with repeats, to (B, h * copies, S, width)."""
         return x_BSE.unflatten(-1, (self.heads.count * copies, -1)).transpose(1, 2)
 
     def _linear(self, role: str) -> Any:
@@ -109,13 +109,13 @@ class PlainAttention(RaggedAttention):
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_kwargs: Any
     ) -> tuple[Tensor, None]:
-        """Attend, and project where the projection lies inside.
+        """Attend, and project if the projection lies inside.
 
         Args:
             hidden_states: x_BSD.
             attention_mask: additive or boolean, broadcastable to (B, h, S, S).
 
         Returns:
-            Shape (B, S, h*v), or (B, S, D) behind the projection; and no attention weights.
+            Shape (B, S, h*v), or (B, S, D) after the projection; and no attention weights.
         """
         return self.attend(*self.project(hidden_states), attention_mask), None

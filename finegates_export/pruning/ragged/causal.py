@@ -1,9 +1,9 @@
-"""Attention of decoders: each token attends those before it, whose keys and values may lie in a cache.
+"""Attention of decoders: each token attends to those before it, whose keys and values may be cached.
 
-It calls the cache as transformers' own modules do, and `DynamicCache` takes each layer's keys and values as they come:
-heads of any number, Q/K and V widths that differ. Padding and sliding windows come in with the mask.
+It calls the cache as transformers' own modules do, and `DynamicCache` takes any number of heads and different Q/K and V
+widths per layer. Padding and sliding windows are part of the mask.
 
-Shapes: as in `attention`; T tokens attended, those of the cache and the S new ones.
+Shapes: as in `attention`; T attended tokens, cached ones and the S new ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NoCausalAttention(NoAttention):
     def forward(
         self, hidden_states: Tensor, *args: Any, past_key_values: Any = None, **kwargs: Any
     ) -> tuple[Tensor, None]:
-        """The constant; a cache gets one zero a token."""
+        """The constant; a cache gets one zero per token."""
         if past_key_values is not None:
             counted_B1S1 = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
             past_key_values.update(counted_B1S1, counted_B1S1, self.layer_idx)
@@ -60,11 +60,11 @@ class CausalAttention(RaggedAttention):
 
         Args:
             hidden_states: x_BSD.
-            position_embeddings: cos and sin, shape (B or 1, S, original head size) each; None where Q and K are not
+            position_embeddings: cos and sin, shape (B or 1, S, original head size) each; None if Q and K are not
                 rotated.
-            attention_mask: additive or boolean, broadcastable to (B, h, S, T); None where the order of the tokens alone
-                says who attends whom, as transformers' masks do where nothing is padded.
-            past_key_values: a `Cache` of transformers, which is given the new keys and values and gives all of them.
+            attention_mask: additive or boolean, broadcastable to (B, h, S, T); None if only the order of tokens
+                decides, as in transformers without padding.
+            past_key_values: a `Cache` of transformers, which takes the new keys and values and returns all of them.
         """
         q_BhSq, k_BhSq, v_BhSv = self.project(hidden_states)
         if "query_norm" in self.roles:
@@ -73,6 +73,6 @@ class CausalAttention(RaggedAttention):
             q_BhSq, k_BhSq = (self.rotation(x, position_embeddings) for x in (q_BhSq, k_BhSq))
         if past_key_values is not None:
             k_BhSq, v_BhSv = past_key_values.update(k_BhSq, v_BhSv, self.layer_idx)
-        # A lone token attends everything; several without a mask come without a past.
+        # A single token attends to everything; several without a mask have no past.
         causal = attention_mask is None and q_BhSq.shape[2] > 1
         return self.attend(q_BhSq, k_BhSq, v_BhSv, attention_mask, causal=causal), None

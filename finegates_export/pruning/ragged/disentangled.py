@@ -1,6 +1,6 @@
 """DeBERTa's attention: content, content-to-position and position-to-content scores in one softmax.
 
-The position terms are summed into one additive bias, so that what remains is ordinary attention under a bias.
+The position terms are summed into one additive bias, which leaves ordinary attention with a bias.
 
 Shapes: as in `attention`; P relative positions in the embedding table.
 """
@@ -17,7 +17,7 @@ from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
 
 
 class DisentangledAttention(RaggedAttention):
-    """See `RaggedAttention`; `linears` also holds the position terms' own linears where they have any."""
+    """See `RaggedAttention`; `linears` also holds the position terms' own linears, if any."""
 
     def __init__(
         self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
@@ -41,9 +41,9 @@ class DisentangledAttention(RaggedAttention):
 
         Args:
             hidden_states: x_BSD.
-            attention_mask: 1 where a token may attend another, shape (B, 1, S, S).
-            output_attentions: not served, as in fused attention.
-            query_states: not served; transformers passes it in its mask decoder alone.
+            attention_mask: 1 where a token may attend to another, shape (B, 1, S, S).
+            output_attentions: not supported, as in fused attention.
+            query_states: not supported; transformers passes it only in its mask decoder.
             relative_pos: bucketed relative positions, shape (1, S, S).
             rel_embeddings: shape (P or more, D).
         """

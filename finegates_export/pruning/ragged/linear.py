@@ -1,4 +1,4 @@
-"""Linears with rows or columns cut away, and what stands where nothing is left."""
+"""Linears with rows or columns removed, and replacements for empty sublayers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ConstantLinear(nn.Module):
-    """A linear with no inputs left: its bias, whatever comes in.
+    """A linear without inputs: its bias, for any input.
 
     Args:
         bias: shape (D,).
@@ -25,12 +25,12 @@ class ConstantLinear(nn.Module):
 
 
 class NoAttention(nn.Module):
-    """Stands where a layer's attention was when no head is left.
+    """Replaces a layer's attention if no head is left.
 
     Args:
-        output: the name of the output projection in it and the constant that stands for it; None where the
-            projection lies outside and has been replaced there.
-        replaced: the module whose place this takes.
+        output: the name of the output projection and its constant; None if the projection lies outside and
+            is replaced there.
+        replaced: the replaced module.
     """
 
     def __init__(self, output: tuple[str, nn.Module] | None, replaced: nn.Module) -> None:
@@ -41,12 +41,12 @@ class NoAttention(nn.Module):
             self.add_module(*output)
 
     def forward(self, hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, None]:
-        """The constant, or the input where the constant comes behind: it reads the shape alone."""
+        """The constant, or the input if the constant follows: that reads only the shape."""
         return (getattr(self, self._output)(hidden_states) if self._output else hidden_states), None
 
 
 class NoFeedForward(nn.Module):
-    """Stands where a layer's feed-forward network (or its first half) was when no neuron is left.
+    """Replaces a layer's feed-forward network (or its first half) if no neuron is left.
 
     Args:
         down: as `output` in `NoAttention`.
@@ -59,12 +59,12 @@ class NoFeedForward(nn.Module):
             self.add_module(*down)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """The constant, or the input where the constant comes behind."""
+        """The constant, or the input if the constant follows."""
         return getattr(self, self._down)(hidden_states) if self._down else hidden_states
 
 
 def slice_linear(linear: nn.Linear, *, rows: list[int] | None = None, columns: list[int] | None = None) -> nn.Linear:
-    """A linear of the chosen rows and columns, all where None; its bias follows the rows."""
+    """A linear of the chosen rows and columns, None for all; its bias follows the rows."""
     weight = linear.weight.detach()
     bias = linear.bias.detach() if linear.bias is not None else None
     if rows is not None:

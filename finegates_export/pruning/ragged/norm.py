@@ -1,11 +1,11 @@
-"""RMSNorm over the dims that are left of a head (Qwen3's norms behind Q and K).
+"""RMSNorm over a head's remaining dims (Qwen3's norms after Q and K).
 
     y = w x / sqrt(sum(x^2) / d + eps)
 
-Dims that are always zero leave the sum as it is; the mean over fewer dims is larger by d / d', which
-`w sqrt(d / d')` and `eps d / d'` take back.
+Dims that are always zero do not change the sum; the mean over fewer dims is larger by d / d', which
+`w sqrt(d / d')` and `eps d / d'` undo.
 
-Shapes: q dims of a head that are left.
+Shapes: q remaining dims of a head.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RaggedNorm(nn.Module):
     """See above.
 
     Args:
-        weight_q: what the normalised dims are multiplied by.
+        weight_q: scale of the normalised dims.
         eps: added to the mean square.
     """
 
@@ -43,7 +43,7 @@ def slice_norm(norm: Any, dims: Dims) -> RaggedNorm:
 
     Args:
         norm: an RMSNorm of transformers, for its `weight` and `variance_epsilon`.
-        dims: what stays, by old numbers.
+        dims: the kept dims, by old numbers.
     """
     weight = norm.weight.detach()
     grown = len(weight) / len(dims)

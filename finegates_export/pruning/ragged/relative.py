@@ -12,7 +12,7 @@ from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
 
 
 class RelativeAttention(RaggedAttention):
-    """See `RaggedAttention`; of the shared bias each layer takes the heads it kept."""
+    """See `RaggedAttention`; each layer takes its kept heads of the shared bias."""
 
     kept: Tensor
 

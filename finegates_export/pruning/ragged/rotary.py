@@ -1,7 +1,7 @@
 """Attention whose queries and keys are rotated by position, pair by pair (ModernBERT; decoders by `causal`).
 
-The rotation happens outside the attention operator, with the *original* cos and sin at the pairs that each head kept:
-tables computed anew for the narrower heads would turn by other angles.
+The rotation happens outside the attention operator, with the *original* cos and sin of each head's kept pairs: tables
+for narrower heads would rotate by other angles.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
 
 
 class Rotation(nn.Module):
-    """What is left of the pairs that positions turn.
+    """The remaining rotary pairs.
 
     Args:
         heads: `heads.qk` lists each head's kept first halves of pairs, then their second halves.
-        head_dim: dims of a head before it was cut.
+        head_dim: original dims per head.
     """
 
     dims: Tensor
@@ -34,10 +34,10 @@ class Rotation(nn.Module):
         self.register_buffer("dims", torch.tensor(dims), persistent=False)
 
     def forward(self, x_BhSq: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Queries or keys, turned.
+        """Rotate queries or keys.
 
         Args:
-            x_BhSq: one head for each that was kept, or a group of query heads for each.
+            x_BhSq: one head per kept head, or a group of query heads per kept head.
             tables: cos and sin, shape (B or 1, S, original head size) each.
         """
         cos, sin = (self._table(table, x_BhSq.shape[1] // self.count) for table in tables)
@@ -84,14 +84,14 @@ class RotaryAttention(RaggedAttention):
 
 
 def for_queries(x_BhSE: Tensor, group: int) -> Tensor:
-    """Each head once for every query head that shares it, shape (B, h * group, S, E)."""
+    """Each head repeated for every query head that shares it, shape (B, h * group, S, E)."""
     if group == 1:
         return x_BhSE
     return x_BhSE.unsqueeze(2).expand(-1, -1, group, -1, -1).flatten(1, 2)
 
 
 def rotate(x_BhSq: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the first half of each head's dims with the second; tables broadcastable to (B, h, S, q)."""
+    """Rotate the first half of each head's dims with the second; tables broadcastable to (B, h, S, q)."""
     return x_BhSq * cos + _rotate_half(x_BhSq) * sin
 
 

@@ -1,9 +1,9 @@
-"""A decoder with a smaller vocabulary: its rows of the embeddings and of the LM head, its ids, its tokenizer's files.
+"""A decoder with a smaller vocabulary: rows of embeddings and LM head, ids, and tokenizer files.
 
-The model computes the same logits for the tokens that stay. What is drawn from them differs: the share that went to
-the others is spread over those that stay.
+The model computes the same logits for kept tokens. Sampling differs: the probability of removed tokens is spread over
+kept ones.
 
-Shapes: V tokens that stay.
+Shapes: V kept tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
 OLDER_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json")
-"""Tell the whole vocabulary again, each in its own form; `tokenizer.json` is read before them."""
+"""Files that repeat the whole vocabulary in other forms; `tokenizer.json` takes precedence."""
 TOKEN_SETTING = re.compile(r"_token_ids?$")
 QUOTED = re.compile(r"""(?P<mark>['"])(?P<text>(?:\\.|(?!(?P=mark)).)*)(?P=mark)""", re.DOTALL)
 ESCAPE, ESCAPES = re.compile(r"\\(.)", re.DOTALL), {"n": "\n", "r": "\r", "t": "\t"}
@@ -42,22 +42,22 @@ FORBIDDEN = "bad_words_ids"
 
 @dataclass(frozen=True)
 class VocabularyCut:
-    """What stays."""
+    """The kept vocabulary."""
 
     kept: npt.NDArray[Any]
-    """Ids before, ascending, shape (V,); the place of each is its id from now on."""
+    """Old ids, ascending, shape (V,); the position of each is its new id."""
     before: int
-    """Tokens that the model had."""
+    """Number of tokens before."""
     content: Content
     """The smaller tokenizer.json."""
 
     @property
     def size(self) -> int:
-        """Tokens that stay, V."""
+        """Number of kept tokens, V."""
         return len(self.kept)
 
     def samples(self, samples: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-        """A run's rows by their new ids, those that need no token that is gone; None where there is no such row."""
+        """A run's rows in new ids, without rows that need a removed token; None if no row is left."""
         import torch
 
         if samples is None:
@@ -126,12 +126,12 @@ class VocabularyCut:
             return [self._new(one) for one in value] if isinstance(value, list) else self._new(value)
         if name in SUPPRESSED and isinstance(value, list):
             return [self._new(one) for one in value if one in self.kept]
-        if name == FORBIDDEN and isinstance(value, list):  # a word of which a token is gone is not written any more
+        if name == FORBIDDEN and isinstance(value, list):  # a word with a removed token cannot be generated any more
             return [[*map(self._new, word)] for word in value if np.isin(word, self.kept).all()]
         return value
 
     def _new(self, number: int) -> int:
-        """A token's new id; a number under 0 means none, and stays what it is."""
+        """A token's new id; a negative number means none, and stays unchanged."""
         return number if number < 0 else int(np.searchsorted(self.kept, number))
 
 
@@ -139,15 +139,15 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
     """The vocabulary that a text needs.
 
     Args:
-        text: a text file, or JSON lines of which all strings count.
-        folder: of the tokenizer.
-        vocabulary: tokens that the model has, more than its tokenizer where it was filled up.
-        settings: of the model and of its generation; the tokens they name stay.
+        text: a text file, or JSON lines, where all strings count.
+        folder: the tokenizer's folder.
+        vocabulary: the model's number of tokens, which padding may make larger than the tokenizer's.
+        settings: settings of the model and its generation; tokens they name are kept.
 
     Raises:
         InputError: the text or the tokenizer cannot be read, the text is empty, or the model has fewer tokens than the
             tokenizer.
-        UnsupportedError: the vocabulary is not made by byte pairs.
+        UnsupportedError: the vocabulary is not byte-pair encoding.
     """
     content, tokenizer = _tokenizer(folder)
     tokenizer.no_truncation()
@@ -163,8 +163,8 @@ def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[s
     kept = sorted(set(needed_tokens(content, read | named)) | named)
     if kept[-1] >= vocabulary:
         raise InputError(
-            f"vocabulary-of: the tokenizer in {folder} has a token {kept[-1]}, the model has {vocabulary}; leave "
-            "--vocabulary-of away, or take the tokenizer that the model was trained with"
+            f"vocabulary-of: the tokenizer in {folder} has a token {kept[-1]}, but the model has "
+            f"{vocabulary}; omit --vocabulary-of, or use the tokenizer that the model was trained with"
         )
     return VocabularyCut(np.asarray(kept, np.int64), vocabulary, cut_content(content, kept))
 
@@ -175,11 +175,11 @@ def cut_again(whole: Path, short: Path, vocabulary: int, size: int) -> Vocabular
     Args:
         whole: folder of the tokenizer that was cut.
         short: the bundle.
-        vocabulary: tokens that the model had.
-        size: tokens that it has in the bundle.
+        vocabulary: the model's number of tokens before.
+        size: its number of tokens in the bundle.
 
     Raises:
-        InputError: a tokenizer cannot be read, or they do not say which tokens the bundle's are.
+        InputError: a tokenizer cannot be read, or they do not determine the bundle's tokens.
     """
     (_, before), (content, after) = map(_tokenizer, (whole, short))
     old, new = before.get_vocab(with_added_tokens=True), after.get_vocab(with_added_tokens=True)
@@ -193,7 +193,7 @@ def cut_again(whole: Path, short: Path, vocabulary: int, size: int) -> Vocabular
 
 
 def _tokenizer(folder: Path) -> tuple[Content, Any]:
-    """A tokenizer.json, as it is written and as it works."""
+    """A tokenizer.json, as content and as a tokenizer."""
     from tokenizers import Tokenizer
 
     place = folder / TOKENIZER
@@ -213,7 +213,7 @@ def _named(settings: dict[str, Any]) -> Iterator[int]:
 
 
 def _written_by(template: str) -> Iterator[str]:
-    """A chat template as it stands, and every text in quotes as it is written, its escapes resolved."""
+    """A chat template, and every quoted text in it with escapes resolved."""
     yield template
     for found in QUOTED.finditer(template):
         yield ESCAPE.sub(lambda escape: ESCAPES.get(escape[1], escape[1]), found["text"])
@@ -225,7 +225,7 @@ def _texts(path: Path) -> Iterator[str]:
         if path.suffix != ".jsonl":
             yield whole
             return
-        # JSON ends no string at the other characters that splitlines() splits at.
+        # JSON lines end only at newlines, not at the other characters of splitlines().
         for line in filter(str.strip, whole.split("\n")):
             yield from _strings(json.loads(line))
     except (OSError, ValueError) as error:

@@ -1,9 +1,9 @@
-"""Which tokens of a byte-pair vocabulary a text needs, and the vocabulary of those alone.
+"""The tokens of a byte-pair vocabulary that a text needs, and a vocabulary of only those.
 
-Byte-pair encoding (Sennrich et al., 2016) joins neighbours, always by the first merge in the list that any two of them
-have. What a text needs is its own tokens, the parts that merges make them of, and what no merge makes: single
-characters or bytes, so that every other text is read as well, in more pieces. Each merge that reads the text stays,
-and stays in front of the same others: the text is read into the same tokens as before.
+Byte-pair encoding (Sennrich et al., 2016) joins neighbours, always by the first applicable merge in the list. A text
+needs its own tokens, the parts that merges make them of, and single characters or bytes, so that any other text can
+still be read, in more pieces. Each merge used for the text stays, in the same order: the text is read into the same
+tokens as before.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ ALGORITHM = "BPE"
 
 
 def needed_tokens(content: Content, ids: Iterable[int]) -> list[int]:
-    """The ids that stay, ascending.
+    """The kept ids, ascending.
 
     Args:
         content: the tokenizer.
-        ids: those that the text is read into, and others to keep.
+        ids: the text's ids, and others to keep.
 
     Raises:
-        UnsupportedError: the vocabulary is not made by byte pairs.
+        UnsupportedError: the vocabulary is not byte-pair encoding.
     """
     model = content["model"]
     if model.get("type") != ALGORITHM:
         raise UnsupportedError(
             f"vocabulary-of: the tokenizer is of the type {model.get('type')}, and only a vocabulary of byte pairs "
-            f"({ALGORITHM}) is read as before when some of it is gone; leave --vocabulary-of away"
+            f"({ALGORITHM}) is read as before when some of it is gone; omit --vocabulary-of"
         )
     vocabulary: dict[str, int] = model["vocab"]
     parts: dict[str, set[str]] = {}
@@ -53,7 +53,7 @@ def needed_tokens(content: Content, ids: Iterable[int]) -> list[int]:
 
 
 def cut_content(content: Content, kept: list[int]) -> Content:
-    """The tokenizer with the ids that stay, numbered anew in their order."""
+    """The tokenizer with only the kept ids, renumbered in order."""
     new = {old: number for number, old in enumerate(kept)}
     cut = copy.deepcopy(content)
     model = cut["model"]
@@ -70,7 +70,7 @@ def cut_content(content: Content, kept: list[int]) -> Content:
 
 
 def _merges(model: Content) -> Iterator[tuple[str, str, str]]:
-    """Left, right, and what they become; older files have a merge as one string."""
+    """Left, right, and their result; older files write a merge as one string."""
     prefix = model.get("continuing_subword_prefix") or ""
     for merge in model["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
@@ -78,7 +78,7 @@ def _merges(model: Content) -> Iterator[tuple[str, str, str]]:
 
 
 def _renumber(processor: Content | None, new: dict[int, int]) -> None:
-    """Ids of special tokens that a post-processor puts around a text."""
+    """Ids of special tokens that a post-processor adds around a text."""
     if processor is None:
         return
     for part in processor.get("processors", ()):

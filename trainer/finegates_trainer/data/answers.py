@@ -1,4 +1,4 @@
-"""Answers that stand in their texts: from a text beside a start, or from SQuAD's dictionaries."""
+"""Answers as spans of their texts: from columns of text and start, or from SQuAD's dictionaries."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ START_COLUMNS = ("answer_start", "start")
 
 
 def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list[tuple[str, int]]:
-    """Text and place of every row's first answer.
+    """Text and start of every row's first answer.
 
     Args:
         table: of `read_tables`.
         column: the answers' column.
-        contexts: the texts that they stand in.
+        contexts: the texts that contain them.
         where: what the user named.
 
     Raises:
-        InputError: a row has no answer, or one that does not stand where it says; the message names it.
+        InputError: a row has no answer, or one that is not at its start; the message names the row.
     """
     answers = []
     for number, (value, given, context) in enumerate(zip(table[column], _starts(table), contexts, strict=True)):
@@ -34,7 +34,7 @@ def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list
 
 
 def _starts(table: Any) -> list[Any]:
-    """The column of starts, None where it has nothing or is not there."""
+    """The column of starts; None if it is empty or missing."""
     column = next((name for name in START_COLUMNS if name in table.columns), None)
     if column is None:
         return [None] * len(table)
@@ -42,31 +42,31 @@ def _starts(table: Any) -> list[Any]:
 
 
 def _first(value: Any) -> Any:
-    """The first of a list, None of an empty one; a single answer may stand there without a list."""
+    """The first of a list, None for an empty one; a single answer needs no list."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         return value
     return next(iter(value), None)
 
 
 def _start(value: Any, at: str) -> int | None:
-    """Where an answer is said to start; None where it is to be searched for."""
+    """Where an answer starts according to its row; None if it must be searched for."""
     if is_nothing(value) or (isinstance(value, str) and not value.strip()):
         return None
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{at} has the start {value!r:.60} of an answer, a whole number is read there; correct it, or leave it "
-            "away to have the answer searched for"
+            f"{at} has the start {value!r:.60} of an answer, but a whole number is expected; correct it, or omit it "
+            "to search for the answer"
         ) from error
 
 
 def _placed(text: str, start: int | None, context: str, at: str) -> tuple[str, int]:
     if not text:
-        raise InputError(f"{at} has no answer; every question needs one in its text, remove those without")
+        raise InputError(f"{at} has no answer; every question needs one in its text, remove those without one")
     first = context.find(text) if start is None else start
     if start is None and first < 0:
-        raise InputError(f"{at}: the answer {text!r} does not stand in its text; correct or remove it")
+        raise InputError(f"{at}: the answer {text!r} is not in its text; correct or remove it")
     if first < 0 or context[first : first + len(text)] != text:
-        raise InputError(f"{at}: the answer {text!r} does not stand at {first} in its text; correct its start")
+        raise InputError(f"{at}: the answer {text!r} is not at {first} in its text; correct its start")
     return text, first

@@ -1,4 +1,4 @@
-"""The order in which steps see the rows: a function of seed and epoch alone."""
+"""The order in which steps see the rows: a function of only seed and epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finegates_trainer.data.examples import Examples
 from finegates_trainer.processes import Processes
 
 POOL_BATCHES = 32
-"""Rows are shuffled, then sorted by length within pools of this many batches, so that little is padding."""
+"""Rows are shuffled, then sorted by length within pools of this many batches, to reduce padding."""
 
 
 class EpochBatches:
@@ -19,9 +19,9 @@ class EpochBatches:
 
     Args:
         lengths: tokens of each row.
-        batch_size: rows a batch, over all processes; the last may be smaller.
+        batch_size: rows per batch, over all processes; the last may be smaller.
         seed: the run's seed.
-        processes: who shares the rows; this process gets its part of every batch.
+        processes: the processes that share the rows; this one gets its part of every batch.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int, processes: Processes | None = None) -> None:
@@ -31,7 +31,7 @@ class EpochBatches:
         self.processes = processes or Processes()
         self.epoch = 0
         self.done = 0
-        """Batches at the start of the epoch that were seen before."""
+        """Batches to skip at the start of the epoch, seen before a resume."""
 
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size)
@@ -50,7 +50,7 @@ class EpochBatches:
 
 
 def evaluation_batches(rows: Examples, batch_size: int) -> Iterator[list[int]]:
-    """Indices in order of length, a batch at a time."""
+    """Indices sorted by length, in batches."""
     lengths = rows.lengths
     order = sorted(range(len(rows)), key=lambda i: lengths[i])
     for start in range(0, len(order), batch_size):

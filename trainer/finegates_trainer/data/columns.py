@@ -21,7 +21,7 @@ LABEL_COLUMNS = ("label", "labels", "score", "target", "class", "stars", "simila
 
 @dataclass(frozen=True)
 class UsualColumns:
-    """Where a task's rows usually are."""
+    """Usual columns of a task's rows."""
 
     text: tuple[str, ...]
     pair: tuple[str, ...]
@@ -36,17 +36,17 @@ USUAL = {
     "question-answering": UsualColumns(("question",), ("context", "passage"), ("answers", "answer"), needs_pair=True),
     "embedding": UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, ("score", "label", "similarity"), needs_pair=True),
 }
-"""For the tasks that differ from plain text with a label."""
+"""For tasks other than plain text with a label."""
 
 
 def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     """The rows of a table.
 
     Raises:
-        InputError: a column is missing, a row has no text or no label, or a value is not what the task reads.
+        InputError: a column is missing, a row has no text or no label, or a value does not fit the task.
     """
     unit = task_of(source.task).unit
-    where = table.attrs.get("file", where)  # a folder has several
+    where = table.attrs.get("file", where)  # a folder may have several
     if unit == "next":
         return generation_rows(table, source, where)
     usual = USUAL.get(source.task, PLAIN)
@@ -95,14 +95,14 @@ def _texts(table: Any, column: str, where: str) -> list[str]:
 
 
 def _several(value: Any) -> list[Any]:
-    """The labels of a row: a list, the same written as JSON, or words between commas."""
+    """The labels of a row: a list, a list as JSON, or comma-separated words."""
     if not isinstance(value, str):
         return list(value) if isinstance(value, LISTS) else [value]
     if value.strip().startswith("["):
         try:
             return list(json.loads(value))
         except ValueError:
-            pass  # a label may begin with a bracket
+            pass  # a label may start with a bracket
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
@@ -125,6 +125,6 @@ def _tagged_words(table: Any, text: str, label: str, where: str) -> Rows:
     for number, (some, others) in enumerate(zip(words, tags, strict=True)):
         if len(some) != len(others):
             raise InputError(
-                f"{place(table, number, where)} has {len(some)} words and {len(others)} tags; give one each"
+                f"{place(table, number, where)} has {len(some)} words but {len(others)} tags; give one tag per word"
             )
     return Rows([[str(word) for word in some] for some in words], None, tags)

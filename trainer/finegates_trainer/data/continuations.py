@@ -1,8 +1,8 @@
-"""Text to generate as tokens and, for each, the one that follows it.
+"""Rows for text generation as tokens, each labelled with the next token.
 
-Documents stand one behind the other, end-of-text between them, in blocks that are filled to the last token. Of a prompt
-and its completion only the completion is learned, of a conversation only the assistant's messages. The label of a token
-is the token behind it: logits and labels stand at the same place, and a block's last token is not lost.
+Documents are packed into full blocks, separated by end-of-text. Of a prompt and its completion only the completion is
+learned, of a conversation only the assistant's messages. The label of a token is the next token: logits and labels have
+the same positions, and a block's last token is not lost.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from finegates_trainer.data.examples import Encoded, TextExamples
 from finegates_trainer.data.generation import ANSWERING
 
 GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\b")
-"""How a chat template marks what the assistant says."""
+"""How a chat template marks the assistant's words."""
 Tokens = tuple[list[int], list[bool]]
-"""Ids, and which of them are to be learned."""
+"""Ids, and which of them to learn."""
 
 
 def continuation_examples(
     tokenizer: Any, rows: Rows, max_length: int, names: tuple[str, ...], pad_id: int
 ) -> TextExamples:
-    """Rows of text to generate as a language model reads them.
+    """Rows for text generation, as a language model reads them.
 
     Args:
         tokenizer: the base's.
         rows: of `generation_rows`.
-        max_length: tokens of a block; rows that are not packed are cut to it.
-        names: the inputs that the model's graph has.
-        pad_id: of the token that fills a batch up.
+        max_length: tokens per block; rows that are not packed are truncated to it.
+        names: the inputs of the model's graph.
+        pad_id: id of the padding token.
 
     Raises:
-        InputError: no end-of-text token, no chat template or one that does not say which tokens are the assistant's, or
-            all that is to be learned was cut off.
+        InputError: no end-of-text token, no chat template or one that does not mark the assistant's tokens, or
+            everything to learn was truncated.
     """
     if all(isinstance(text, str) for text in rows.texts):
         end = _end_of_text(tokenizer)
@@ -45,12 +45,12 @@ def continuation_examples(
         tokens = _completed(tokenizer, rows, end)
     else:
         tokens = _conversations(tokenizer, rows)
-    # One more than the model reads: the last one's label.
+    # One more than the model reads: the label of the last one.
     short = [(ids[: max_length + 1], learned[: max_length + 1]) for ids, learned in tokens]
     kept = [(ids, learned) for ids, learned in short if any(learned[1:])]
     if not kept:
         raise InputError(
-            f"of {len(tokens)} rows all that is to be learned lies behind the first {max_length} tokens; raise "
+            f"in all {len(tokens)} rows, what is to be learned lies beyond the first {max_length} tokens; raise "
             "--max-length"
         )
     cut = sum(len(ids) > max_length + 1 for ids, _ in tokens)
@@ -58,7 +58,7 @@ def continuation_examples(
 
 
 def _documents(tokenizer: Any, texts: list[str], end: int) -> list[Tokens]:
-    """Each document's tokens, and the end-of-text behind them; nothing tells a document's first token."""
+    """Each document's tokens and end-of-text; a document's first token is not predicted from the previous one."""
     documents = []
     for ids in tokenizer(texts, verbose=False)["input_ids"]:
         whole = ids if ids[-1:] == [end] else [*ids, end]
@@ -75,7 +75,7 @@ def _packed(documents: list[Tokens], max_length: int, names: tuple[str, ...], pa
 
 
 def _completed(tokenizer: Any, rows: Rows, end: int) -> list[Tokens]:
-    """Prompts and completions are tokenized apart, as they will be when text is generated."""
+    """Prompts and completions are tokenized separately, as in generation."""
     prompts = tokenizer(rows.texts, verbose=False)["input_ids"]
     completions = tokenizer(rows.labels, add_special_tokens=False, verbose=False)["input_ids"]
     return [
@@ -89,7 +89,7 @@ def _conversations(tokenizer: Any, rows: Rows) -> list[Tokens]:
 
     if not tokenizer.chat_template:
         raise InputError(
-            "the base's tokenizer has no chat template to write conversations with; take a base that was trained on "
+            "the base's tokenizer lacks a chat template for conversations; take a base that was trained on "
             "them, put its chat_template.jinja beside tokenizer.json, or give prompt and completion"
         )
     marked = tokenizer.is_fast and GENERATION_BLOCK.search(tokenizer.get_chat_template()) is not None
@@ -104,15 +104,15 @@ def _conversations(tokenizer: Any, rows: Rows) -> list[Tokens]:
             ) from error
         except _NoPrefixError as error:
             raise InputError(
-                f"{at}: the chat template writes this conversation otherwise once message {error.message} answers, so "
-                "what was read before it cannot be told; end the conversation there, or mark the assistant's words in "
+                f"{at}: the chat template rewrites earlier messages once message {error.message} answers, so the "
+                "text before it is unknown; end the conversation there, or mark the assistant's words in "
                 "the template with {% generation %}"
             ) from error
     return conversations
 
 
 class _NoPrefixError(Exception):
-    """A conversation up to an answer is not the beginning of the whole."""
+    """A conversation up to an answer is not a prefix of the whole."""
 
     def __init__(self, message: int) -> None:
         super().__init__()
@@ -120,9 +120,9 @@ class _NoPrefixError(Exception):
 
 
 def _by_marks(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
-    """What the template's generation blocks hold is learned.
+    """Learn the contents of the template's generation blocks.
 
-    Where a block ends in a space that is part of no token, transformers marks all that follows: blocks are counted.
+    If a block ends in a space that belongs to no token, transformers marks everything after it, so blocks are counted.
     """
     encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     marks = [bool(mark) for mark in encoded["assistant_masks"]]
@@ -133,7 +133,7 @@ def _by_marks(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
 
 
 def _by_prefixes(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
-    """What an answer adds to the tokens that would be read to generate it is learned."""
+    """Learn the tokens that an answer adds to those read before generating it."""
     whole = _rendered(tokenizer, messages)
     learned = [False] * len(whole)
     for number, message in enumerate(messages):
@@ -154,8 +154,7 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -
 def _end_of_text(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise InputError(
-            "the base's tokenizer has no end-of-text token to end a text with; name one as eos_token in its "
-            "tokenizer_config.json"
+            "the base's tokenizer lacks an end-of-text token; name one as eos_token in its tokenizer_config.json"
         )
     return int(tokenizer.eos_token_id)
 

@@ -1,4 +1,4 @@
-"""Rows as a model reads them: tokenized, or images that are opened when their turn comes; collated to tensors.
+"""Rows as a model reads them: tokenized, or images opened when needed; collated into tensors.
 
 Shapes: B rows, S tokens, C labels.
 """
@@ -17,9 +17,9 @@ from finegates_export.common.tasks import NO_LABEL, PIXELS, TOKEN_UNITS, Unit
 from finegates_export.errors import InputError
 
 Encoded = dict[str, list[int]]
-"""One text's token ids, mask and segments, not padded."""
+"""One text's token ids, mask and segments, without padding."""
 LABEL_TYPES: dict[Unit, torch.dtype] = dict.fromkeys(("row", "token", "span", "next"), torch.int64)
-"""Labels of the other units are floats."""
+"""Units with integer labels; the others have floats."""
 
 
 class Examples(Protocol):
@@ -27,7 +27,7 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Sequence[Any]:
-        """As `encode_labels` gives them; of answers the first and last token, of (next) tokens one for each."""
+        """Labels of `encode_labels`; for answers the first and last token, for (next) tokens one per token."""
 
     @property
     def lengths(self) -> list[int]:
@@ -35,14 +35,14 @@ class Examples(Protocol):
 
     @property
     def dropped(self) -> int:
-        """Rows that were left out because their answer was cut off."""
+        """Number of rows dropped because their answer was truncated."""
 
     @property
     def cut(self) -> int:
-        """Rows of text to generate that were longer than the model is to read."""
+        """Number of rows for text generation that were truncated."""
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
 
     def collate(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         """The model's inputs for some rows, padded to the longest of them, and their labels."""
@@ -50,7 +50,7 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class TextExamples:
-    """A text, or a pair that is read as one, in every row."""
+    """One text per row, or one pair read together."""
 
     inputs: list[Encoded]
     labels: list[Any]
@@ -79,7 +79,7 @@ class TextExamples:
 
 @dataclass(frozen=True)
 class PairExamples:
-    """Two texts in every row that are read one by one, and a score for the two: 2 B texts, B labels."""
+    """Two texts per row, read separately, with one score: 2 B texts, B labels."""
 
     first: list[Encoded]
     second: list[Encoded]
@@ -105,7 +105,7 @@ class PairExamples:
 
 @dataclass(frozen=True)
 class ImageExamples:
-    """Image files; each is opened when it is collated, so that memory holds a batch of them."""
+    """Image files, opened when collated, so that memory holds only a batch."""
 
     files: list[Path]
     labels: list[int]

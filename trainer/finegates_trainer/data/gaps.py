@@ -1,4 +1,4 @@
-"""Rows that lack what a task reads are refused by their places: made into words, nothing would be trained as "nan"."""
+"""Refusing rows with missing values by their place: converted to text, they would be trained as "nan"."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from finegates_export.errors import InputError
 from finegates_trainer.data.tables import place
 
 LISTS = (list, np.ndarray)
-"""What JSON and Parquet make of a list."""
+"""The types of lists from JSON and Parquet."""
 
 
 def refuse_missing(table: Any, column: str, kind: str, where: str, *, blank: bool = False) -> None:
-    """Refuse a table in which a row has nothing in a column.
+    """Refuse a table with a missing value in a column.
 
     Args:
         table: of `read_tables`.
         column: the column's name.
-        kind: what is read there, as messages call it.
+        kind: what the column holds, as messages call it.
         where: what the user named.
-        blank: whether spaces alone are nothing too; a file of separated values has no other way to say so.
+        blank: whether text of only spaces counts as missing; CSV and TSV files have no other way to leave a cell empty.
 
     Raises:
         InputError: there is such a row; the message names the first and counts them.
@@ -39,14 +39,14 @@ def refuse_missing(table: Any, column: str, kind: str, where: str, *, blank: boo
 
 
 def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, blank: bool = False) -> None:
-    """Refuse a column in whose lists something is missing, or something that is neither a name nor a number.
+    """Refuse a column whose lists have missing values, or values that are neither names nor numbers.
 
     Args:
         table: of `read_tables`.
         column: the column's name.
-        lists: its values, read.
+        lists: its parsed values.
         where: what the user named.
-        blank: whether spaces alone are nothing too.
+        blank: whether text of only spaces counts as missing.
 
     Raises:
         InputError: there is such a row; the message names it.
@@ -55,32 +55,32 @@ def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, 
         for one in entries:
             if isinstance(one, (dict, *LISTS)) or is_nothing(one) or (blank and _is_blank(one)):
                 raise InputError(
-                    f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, names or "
-                    "numbers are read there; correct or remove it"
+                    f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, but names "
+                    "or numbers are expected; correct or remove it"
                 )
 
 
 def refuse_several(table: Any, column: str, where: str) -> None:
-    """Refuse a column that holds anything but one label a row.
+    """Refuse a column that does not hold exactly one label per row.
 
     Raises:
-        InputError: a row has a list or an object there; the message names it.
+        InputError: a row has a list or an object; the message names it.
     """
     for number, value in enumerate(table[column]):
         if isinstance(value, LISTS):
             raise InputError(
-                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, one label is "
-                "read there; give one, or train with --task multi-label"
+                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, but one label "
+                "is expected; give one, or train with --task multi-label"
             )
         if isinstance(value, dict):
             raise InputError(
-                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, one label is read "
-                "there; give a name or a number"
+                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, but one label "
+                "is expected; give a name or a number"
             )
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a single value is one that files have for nothing: null, or not a number."""
+    """Whether a single value means missing: null or NaN."""
     return value is None or value != value  # noqa: PLR0124  # NaN alone differs from itself
 
 

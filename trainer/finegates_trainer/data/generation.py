@@ -1,6 +1,6 @@
-"""Rows of text to generate: documents, prompts with what completes them, and conversations.
+"""Rows for text generation: documents, prompts with completions, and conversations.
 
-Which of them a table holds is told by its columns: `messages`; `prompt` and `completion`; or a text.
+A table's columns decide which of them it holds: `messages`; `prompt` and `completion`; or a text.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ FORMS = f"{MESSAGES}; {PROMPT} and {COMPLETION}; or {DOCUMENT}"
 
 
 def generation_rows(table: Any, source: DataSource, where: str) -> Rows:
-    """The rows of a table: texts as they are, labels what completes a prompt, or None.
+    """The rows of a table: texts unchanged; labels are completions, or None.
 
     Raises:
         InputError: no known columns, a row without text, or messages without an answer; the message names the row.
     """
     if source.pair_column is not None:
-        raise InputError(f"pair-column: {source.task} reads {FORMS}; leave --pair-column away")
+        raise InputError(f"pair-column: {source.task} reads {FORMS}; omit --pair-column")
     texts, completions = _columns(table, source, where)
     places = [place(table, number, where) for number in range(len(table))]
     read = [_text(value, texts, at) for value, at in zip(table[texts].tolist(), places, strict=True)]
     conversations = sum(not isinstance(text, str) for text in read)
     if conversations and (completions is not None or conversations < len(read)):
         raise InputError(
-            f"{where}: column {texts!r} holds conversations beside texts or completions; give one form: {FORMS}"
+            f"{where}: column {texts!r} mixes conversations with texts or completions; use one form: {FORMS}"
         )
     labels: list[Any] = [None] * len(read)
     if completions is not None:
@@ -41,7 +41,7 @@ def generation_rows(table: Any, source: DataSource, where: str) -> Rows:
 
 
 def _columns(table: Any, source: DataSource, where: str) -> tuple[str, str | None]:
-    """The column that is read, and the one that completes it."""
+    """The column of texts, and the column of completions."""
     named = [name for name in (source.text_column, source.label_column) if name is not None]
     missing = [name for name in named if name not in table.columns]
     has = ", ".join(map(str, table.columns))
@@ -50,14 +50,14 @@ def _columns(table: Any, source: DataSource, where: str) -> tuple[str, str | Non
     if source.text_column is not None:
         return source.text_column, source.label_column
     if source.label_column is not None:
-        raise InputError(f"label-column: {source.label_column} completes no prompt; name that with --text-column")
+        raise InputError(f"label-column: {source.label_column} has no prompt to complete; name one with --text-column")
     if MESSAGES in table.columns:
         return MESSAGES, None
     if PROMPT in table.columns and COMPLETION in table.columns:
         return PROMPT, COMPLETION
     if DOCUMENT in table.columns:
         return DOCUMENT, None
-    raise InputError(f"{where} has no text to generate; read are {FORMS}; it has {has}. Name one with --text-column")
+    raise InputError(f"{where} has no text to generate; it needs {FORMS}, but has {has}. Name one with --text-column")
 
 
 def _text(value: Any, column: str, at: str) -> Any:
@@ -66,7 +66,7 @@ def _text(value: Any, column: str, at: str) -> Any:
         return _string(value, column, at)
     messages = [_message(message, column, at) for message in value]
     if not any(message["role"] == ANSWERING and message["content"] for message in messages):
-        raise InputError(f"{at} has no message of the {ANSWERING} in {column!r}: nothing to learn; remove it")
+        raise InputError(f"{at} has no message of the {ANSWERING} in {column!r} and nothing to learn; remove it")
     return messages
 
 
@@ -74,14 +74,14 @@ def _message(message: Any, column: str, at: str) -> dict[str, str]:
     known = isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
     if not known:
         raise InputError(
-            f"{at} has {message!r:.60} in {column!r}; a message is an object with the texts role and content"
+            f"{at} has {message!r:.60} in {column!r}; but a message must be an object with the strings role and content"
         )
     return {"role": message["role"], "content": message["content"]}
 
 
 def _string(value: Any, column: str, at: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{at} has {value!r:.60} in {column!r}, a text is read there; correct or remove it")
+        raise InputError(f"{at} has {value!r:.60} in {column!r}, but a text is expected; correct or remove it")
     if not value.strip():
-        raise InputError(f"{at} has an empty {column!r}: nothing to learn; remove it")
+        raise InputError(f"{at} has an empty {column!r} and nothing to learn; remove it")
     return value

@@ -25,7 +25,7 @@ def label_names(train: Rows, base_labels: tuple[str, ...] = ()) -> tuple[str, ..
 
 
 def label_name(label: Any) -> str:
-    """How a label is named: 1 and 1.0 and "1" are the same label."""
+    """A label's name: 1, 1.0 and "1" are the same label."""
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         return str(int(label))
     return str(label).strip()
@@ -34,11 +34,11 @@ def label_name(label: Any) -> str:
 def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> list[Any]:
     """Labels as training reads them.
 
-    Class indices for one label a row; a list of 0 and 1 for several; a list of indices for words; floats for scores.
-    Answers and completions stay what they are: their tokens are known when the text is tokenized.
+    Class indices for one label per row; a list of 0 and 1 for several; a list of indices for words; floats for scores.
+    Answers and completions stay unchanged: their tokens are known once the text is tokenized.
 
     Raises:
-        InputError: a label that training has not seen, or a score that is not a finite number.
+        InputError: a label that is not in the training rows, or a score that is not a finite number.
     """
     unit = task_of(task).unit
     if unit in ("span", "next"):
@@ -48,7 +48,7 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
     index = {name: i for i, name in enumerate(labels)}
     unseen = sorted(set(_all_names(rows)) - set(index))
     if unseen:
-        raise InputError(f"{what} rows have labels that training has not seen: {unseen[:5]}; seen were {list(labels)}")
+        raise InputError(f"{what} rows have labels that training lacks: {unseen[:5]}; it has {list(labels)}")
     if unit == "row":
         return [index[label_name(label)] for label in rows.labels]
     encoded = [[index[label_name(one)] for one in several] for several in rows.labels]

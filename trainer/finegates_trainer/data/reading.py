@@ -1,4 +1,4 @@
-"""Both splits of a data source, read as its task asks."""
+"""Both splits of a data source, read for its task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finegates_trainer.data.tables import read_tables
 def read_data(source: DataSource) -> LabelledData:
     """Read both splits; without evaluation rows a tenth is held out.
 
-    With `eval_data` what is held out beside the training rows is not read: it may be unlabelled.
+    With `eval_data`, a dev file next to the training rows is not read: it may be unlabelled.
 
     Raises:
         InputError: nothing found, a column is missing, or no rows.

@@ -1,4 +1,4 @@
-"""Labelled rows, where they come from, and how they are split and limited."""
+"""Labelled rows, their source, and how to split and limit them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ EVAL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Rows:
-    """Labelled rows, one entry a row in every list."""
+    """Labelled rows; every list has one entry per row."""
 
     texts: list[Any]
     """Strings; lists of words for token classification; paths of files for images; for text generation documents,
     prompts, or conversations as lists of messages."""
     pairs: list[str] | None
-    """The second texts, where rows have two."""
+    """The second texts, if rows have two."""
     labels: list[Any]
-    """As the source has them: strings, ints or floats; lists of them where a row has several labels or one a word;
-    for questions the answer's text and where it starts; what completes a prompt, None for other text to generate."""
+    """Labels from the source: strings, ints or floats; lists of them for several labels per row or one per word; for
+    questions, the answer's text and start; for text generation, a completion or None."""
     places: list[str] | None = None
-    """Where each row stands, as messages call it; None where no message needs it."""
+    """The place of each row, for messages; None if no message needs it."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,7 +37,7 @@ class Rows:
         return Rows([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices], places)
 
     def digest(self) -> str:
-        """SHA-256 over all rows: says whether two runs saw the same."""
+        """SHA-256 over all rows: identifies equal data in two runs."""
         digest = hashlib.sha256()
         for i, text in enumerate(self.texts):
             pair = self.pairs[i] if self.pairs is not None else ""
@@ -45,10 +45,10 @@ class Rows:
         return digest.hexdigest()
 
     def held_out(self, *, by_pair: bool = False) -> tuple[Rows, Rows]:
-        """Nine tenths to train on and a tenth to evaluate on, chosen by a hash of the text alone.
+        """Nine tenths for training and a tenth for evaluation, selected by a hash of the text.
 
         Args:
-            by_pair: by a hash of the second text: of questions about one text none may give away another's answer.
+            by_pair: hash the second text instead, so that questions about one text do not reveal each other's answers.
         """
         known_by = self.pairs if by_pair and self.pairs is not None else self.texts
         evaluation = [i for i, text in enumerate(known_by) if _hash_share(_identity(text)) < EVAL_SHARE]
@@ -58,7 +58,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataSource:
-    """What to read and how; the fields of the same names in `TrainOptions`."""
+    """What to read and how, with the field names of `TrainOptions`."""
 
     data: str
     eval_data: str | None = None
@@ -70,14 +70,14 @@ class DataSource:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Rows to train on and rows to evaluate on."""
+    """Training rows and evaluation rows."""
 
     train: Rows
     evaluation: Rows
 
 
 def limit_rows(rows: Rows, count: int | None, seed: int) -> Rows:
-    """At most `count` rows, drawn by the seed, in their old order."""
+    """At most `count` rows, sampled with the seed, in their old order."""
     if count is None or count >= len(rows):
         return rows
     drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
@@ -85,10 +85,10 @@ def limit_rows(rows: Rows, count: int | None, seed: int) -> Rows:
 
 
 def _identity(text: Any) -> str:
-    """What a row is known by: a file by its name and its folder's, wherever that lies."""
+    """A row's identity; for a file, its name and its folder's name, regardless of the path."""
     return "/".join(text.parts[-2:]) if isinstance(text, Path) else str(text)
 
 
 def _hash_share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """A number in [0, 1) that depends only on the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

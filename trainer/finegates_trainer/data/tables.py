@@ -1,6 +1,6 @@
-"""Tables from files, folders and `datasets` names; nothing here knows what the columns mean.
+"""Tables from files, folders and `datasets` names; the meaning of columns is decided elsewhere.
 
-A table knows where each of its rows stands (see `place`), so that a message about one can name it.
+A table knows the place of each of its rows (see `place`), for messages.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from finegates_export.errors import InputError, missing_extra
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt")
 EVAL_NAMES = ("dev", "validation", "valid", "eval", "test")
 BETWEEN_DOCUMENTS = re.compile(r"\n(?:[^\S\n]*\n){2,}")
-"""Two empty lines or more part the documents of a text file; one empty line parts the paragraphs of a document."""
+"""Two or more empty lines separate the documents of a text file; one empty line separates paragraphs."""
 
 
 def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
-    """The training table and the evaluation table (None where there is only one), as pandas has them.
+    """The training table and the evaluation table (None if there is only one), as pandas data frames.
 
     Args:
         source: a file, a folder or the name of a data set.
@@ -45,11 +45,11 @@ def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
 
 
 def place(table: Any, number: int, source: str) -> str:
-    """Where a row stands, as messages call it: a file and a line, or a row's number.
+    """A row's place for messages: a file and a line, or a row number.
 
     Args:
         table: of `read_tables`.
-        number: the row's, from 0.
+        number: the row's number, from 0.
         source: what the user named; a table from a file knows its own name.
     """
     line = table.index[number] if table.index.name == "line" else None
@@ -92,7 +92,7 @@ def _parse(path: Path) -> Any:
 
 
 def _separated(path: Path, **form: Any) -> Any:
-    """A table of separated values as strings; a separator behind every row's last value is nothing.
+    """A table of separated values as strings; a separator after every row's last value is ignored.
 
     Raises:
         InputError: the rows have more values than the header has names; the message names one.
@@ -102,7 +102,7 @@ def _separated(path: Path, **form: Any) -> Any:
     table = pd.read_csv(path, dtype=str, keep_default_na=False, **form)
     if isinstance(table.index, pd.RangeIndex):
         return table
-    # pandas takes the first values of rows that are longer than the header for their names, and shifts the others.
+    # pandas takes the first values of rows longer than the header as row names, and shifts the others.
     values = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
     named = len(table.columns)
     nameless = (values.iloc[:, named:].apply(lambda column: column.str.strip()) != "").any(axis=1)
@@ -110,7 +110,7 @@ def _separated(path: Path, **form: Any) -> Any:
         at = place(values, int(nameless.to_numpy().argmax()), str(path))
         raise InputError(
             f"{at} has more values than the header's {named} names ({', '.join(table.columns)}); name every column, "
-            "or put a text with commas in quotes (CSV)"
+            "or quote texts that contain commas (CSV)"
         )
     return values.iloc[:, :named].set_axis(table.columns, axis=1)
 
@@ -119,7 +119,7 @@ def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
     """The objects of a JSONL file by their lines.
 
     Raises:
-        InputError: a line is something else; the message names it.
+        InputError: a line is not an object; the message names it.
     """
     rows = {}
     for line, written in enumerate(text.split("\n"), 1):
@@ -130,13 +130,15 @@ def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{path} line {line} is not JSON ({error}); correct or remove it") from error
         if not isinstance(row, dict):
-            raise InputError(f"{path} line {line} is {written[:40]!r}, not an object; a row is {{column: value, ...}}")
+            raise InputError(
+                f"{path} line {line} is {written[:40]!r}, not an object; rows look like {{column: value, ...}}"
+            )
         rows[line] = row
     return rows
 
 
 def _documents(text: str) -> dict[int, dict[str, str]]:
-    """The documents of a text file by their first lines, empty ones left out."""
+    """The documents of a text file by their first line, without empty ones."""
     gaps = [*BETWEEN_DOCUMENTS.finditer(text)]
     starts = [0, *(gap.end() for gap in gaps)]
     ends = [*(gap.start() for gap in gaps), len(text)]
@@ -170,7 +172,7 @@ def _hub_tables(name: str, held_out: bool) -> tuple[Any, Any]:
 
 
 def _named_labels(split: Any) -> Any:
-    """A `datasets` split as a table, class indices replaced by their names, in lists of them too."""
+    """A `datasets` split as a table, with class indices replaced by names, also in lists."""
     table = split.to_pandas()
     for column, feature in split.features.items():
         names = getattr(feature, "names", None)
@@ -185,5 +187,5 @@ def _named_labels(split: Any) -> Any:
 
 
 def _name_of(index: Any, names: list[str]) -> str | None:
-    """The name of a class index; none of what says that there is no class: null, and -1 in test splits."""
+    """The name of a class index; None for no class: null, or -1 in test splits."""
     return names[int(index)] if index is not None and index >= 0 else None

@@ -11,7 +11,7 @@ from finegates_trainer.data.continuations import continuation_examples
 from finegates_trainer.data.examples import Encoded, Examples, ImageExamples, PairExamples, TextExamples
 
 CONTEXT = 1
-"""The second of the two texts that a question's tokens are numbered by."""
+"""The sequence number of the text in a pair of question and text."""
 
 
 def make_examples(
@@ -24,12 +24,12 @@ def make_examples(
         preprocessor: the base's tokenizer, or its image processor.
         rows: what to read.
         labels: the rows' labels, of `encode_labels`.
-        max_length: tokens a row is cut to; of a question's row only the text is cut.
-        names: the inputs that the model's graph has.
+        max_length: maximum tokens per row; of a question and its text, only the text is truncated.
+        names: the inputs of the model's graph.
 
     Raises:
-        InputError: every answer was cut off, or rows lack their second text.
-        UnsupportedError: words or answers with a tokenizer that does not say where its tokens come from.
+        InputError: every answer was truncated, or rows lack their second text.
+        UnsupportedError: words or answers with a tokenizer without token offsets.
     """
     kind = task_of(task)
     if kind.images:
@@ -39,7 +39,7 @@ def make_examples(
         return continuation_examples(preprocessor, rows, max_length, names, pad_id)
     if kind.unit in ("token", "span") and not preprocessor.is_fast:
         raise UnsupportedError(
-            f"{task} needs a tokenizer that says where each token comes from (tokenizer.json); this base has only "
+            f"{task} needs a tokenizer with token offsets (tokenizer.json); this base has only "
             f"{type(preprocessor).__name__}"
         )
     if kind.unit == "token":
@@ -57,7 +57,7 @@ def make_examples(
 def _tagged(
     tokenizer: Any, rows: Rows, labels: list[list[int]], max_length: int, names: tuple[str, ...], pad_id: int
 ) -> TextExamples:
-    """A word's label goes to its first piece."""
+    """A word's label goes to its first token."""
     encoded = tokenizer(rows.texts, is_split_into_words=True, truncation=True, max_length=max_length)
     per_token = []
     for i, tags in enumerate(labels):
@@ -70,7 +70,7 @@ def _tagged(
 def _questions(
     tokenizer: Any, rows: Rows, labels: list[tuple[str, int]], max_length: int, names: tuple[str, ...], pad_id: int
 ) -> TextExamples:
-    """Answers as first and last token; rows whose answer was cut off are left out."""
+    """Answers as first and last token; rows whose answer was truncated are dropped."""
     try:
         encoded = tokenizer(
             rows.texts, rows.pairs, truncation="only_second", max_length=max_length, return_offsets_mapping=True
@@ -84,12 +84,12 @@ def _questions(
         spans.append(_span(encoded["offset_mapping"][i], context, start, start + len(text)))
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
-        raise InputError(f"all {len(labels)} answers lie behind the first {max_length} tokens; raise --max-length")
+        raise InputError(f"all {len(labels)} answers lie beyond the first {max_length} tokens; raise --max-length")
     return TextExamples([inputs[i] for i in kept], [spans[i] for i in kept], pad_id, "span", len(spans) - len(kept))
 
 
 def _span(offsets: list[tuple[int, int]], context: list[bool], start: int, end: int) -> tuple[int, int] | None:
-    """The first and last token that touch the characters from `start` to `end`; None where the text ends before."""
+    """The first and last token of the characters from `start` to `end`; None if the text ends before."""
     own = [token for token, inside in enumerate(context) if inside]
     if not own or offsets[own[-1]][1] < end:
         return None

@@ -1,1 +1,1 @@
-"""What a model learns from, and how well it has: losses, metrics, a teacher."""
+"""Losses, metrics, and learning from a teacher."""

@@ -1,4 +1,4 @@
-"""What training minimises, by the task's unit of prediction.
+"""The loss that training minimises, by the task's unit of prediction.
 
 Shapes: B rows, S tokens, C labels, D hidden size.
 """
@@ -17,7 +17,7 @@ from finegates_export.errors import InputError
 from finegates_trainer.processes import Average, alone
 
 LEAST_COUNT = 1e-6
-"""A batch whose words were all cut off would divide by zero."""
+"""Avoids division by zero for a batch whose words were all truncated."""
 
 
 class TaskLoss:
@@ -45,11 +45,11 @@ class TaskLoss:
         self._class_weights, self._score_range, self._average = class_weights, score_range, average
 
     def __call__(self, outputs: Any, labels: Tensor) -> Tensor:
-        """The mean over a batch, in float32; see `processes` for what it is where several share the batch.
+        """The mean over a batch, in float32; see `processes` for batches shared by several processes.
 
         Args:
-            outputs: what the model returned.
-            labels: what `Examples.collate` gave.
+            outputs: the model's outputs.
+            labels: labels of `Examples.collate`.
         """
         total, count = self._loss(outputs, labels)
         return total / self._average(count).clamp(min=LEAST_COUNT)
@@ -83,7 +83,7 @@ class TaskLoss:
         return start + end, _count(ends_B2)
 
     def _vector(self, outputs: Any, scores_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The cosine of a pair against its score, brought to [0, 1] by the range of the training scores."""
+        """The cosine of a pair against its score, scaled to [0, 1] by the range of the training scores."""
         vectors_BD = outputs.sentence_embedding.float()
         cosine_B = functional.cosine_similarity(vectors_BD[0::2], vectors_BD[1::2])
         low, high = self._score_range
@@ -102,9 +102,9 @@ def score_range(labels: Sequence[float]) -> tuple[float, float]:
     """The lowest and the highest score.
 
     Raises:
-        InputError: they are the same.
+        InputError: they are equal.
     """
     low, high = min(labels), max(labels)
     if low == high:
-        raise InputError(f"all training pairs have the score {low:g}; an embedding learns from scores that differ")
+        raise InputError(f"all training pairs have the score {low:g}; an embedding learns from different scores")
     return low, high

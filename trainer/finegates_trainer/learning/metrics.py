@@ -1,4 +1,4 @@
-"""The metrics by task; the first of a task is its default. Correlations and F1 are scikit-learn's and scipy's."""
+"""The metrics by task; a task's first one is its default. Correlations and F1 are scikit-learn's and scipy's."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ METRICS: dict[str, dict[str, MetricFunction]] = {
     "image-classification": _ONE_LABEL,
     "text-generation": {"perplexity": _perplexity, "accuracy": _next_accuracy},
 }
-"""Greater is better, but for those in `LESS_IS_BETTER`. Multi-label accuracy is that of single decisions, token metrics
-are per labelled token, F1 without further name is the macro average."""
+"""Greater is better, except those in `LESS_IS_BETTER`. Multi-label accuracy counts single decisions, token metrics are
+per labelled token, and plain F1 is the macro average."""
 LESS_IS_BETTER = frozenset({"perplexity"})
 POINTS = 100.0
 
@@ -102,13 +102,13 @@ def is_better(metric: str, one: float, other: float) -> bool:
 def gain(metric: str, one: float, other: float) -> float:
     """How much better `one` is than `other`.
 
-    In points, which are hundredths; where less is better, as a perplexity has no scale, in per cent of `other`.
+    In points (hundredths); if less is better, in per cent of `other`, since perplexity has no scale.
     """
     return POINTS * ((other - one) / other if metric in LESS_IS_BETTER else one - other)
 
 
 def default_metric(task: str) -> str:
-    """The metric that chooses the best checkpoint where the user names none."""
+    """The metric that selects the best checkpoint by default."""
     return next(iter(METRICS[task]))
 
 
@@ -117,7 +117,7 @@ def compute_metrics(task: str, predicted: Sequence[Any], truth: Sequence[Any]) -
 
     Args:
         task: a name of `TASKS`.
-        predicted: a prediction for every row, of `predictions_of`.
+        predicted: one prediction per row, of `predictions_of`.
         truth: the rows' labels, of `Examples.labels`.
     """
     if task_of(task).unit in TOKEN_UNITS:

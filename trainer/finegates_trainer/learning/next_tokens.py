@@ -1,8 +1,8 @@
-"""A language model's head, applied late: where there are labels, some positions at a time.
+"""A language model's head, applied late: only at labelled positions, and a part of them at a time.
 
-Over a vocabulary of 49,152 the logits of a token take 85 times the memory of its 576 hidden numbers; a float32 copy,
-the softmax and the gradient take as much again each. Here a part of them exists at a time: the loss of each part is
-differentiated at once, and what is kept is the gradient of the hidden states.
+With a vocabulary of 49,152, a token's logits take 85 times the memory of its 576 hidden numbers; a float32 copy, the
+softmax and the gradient take as much again each. Here only a part exists at a time: the loss of each part is
+differentiated at once, and only the gradient of the hidden states is kept.
 
 Shapes: B rows, S tokens, N chosen tokens, D hidden size, V vocabulary.
 """
@@ -22,21 +22,21 @@ from finegates_export.common.tasks import NO_LABEL
 from finegates_export.gates.gated_model import GatedModel, plain_model
 
 LOGITS_AT_ONCE = 2**24
-"""Numbers: 64 MiB in float32."""
+"""Maximum numbers at a time: 64 MiB in float32."""
 SumOf = Callable[..., Tensor]
-"""From logits (N, V) and what else was chosen at the same tokens, to a sum over the tokens."""
+"""Maps logits (N, V), and further values at the same tokens, to a sum over the tokens."""
 
 
 @dataclass(frozen=True)
 class NextTokens:
-    """What a language model returns while it learns: all but the logits."""
+    """The output of a language model in training: everything but the logits."""
 
     hidden: Tensor
-    """What the head reads, shape (B, S, D)."""
+    """Input of the head, shape (B, S, D)."""
     head: nn.Module
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        """The head's answer, in float32; its hooks are those of `postpone_head` and stay out."""
+        """The head's output in float32, without the hooks of `postpone_head`."""
         logits_NV: Tensor = self.head.forward(hidden_ND)
         return logits_NV.float()
 
@@ -45,8 +45,8 @@ class NextTokens:
 
         Args:
             sum_of: the function.
-            chosen_BS: which tokens.
-            given: what else the function reads, shape (B, S, ...) each.
+            chosen_BS: the chosen tokens.
+            given: further arguments of the function, shape (B, S, ...) each.
         """
         others = [one[chosen_BS] for one in given]
         trained = [parameter for parameter in self.head.parameters() if parameter.requires_grad]
@@ -58,7 +58,7 @@ class NextTokens:
         return total
 
     def predictions(self, labels_BS: Tensor) -> list[npt.NDArray[np.float64]]:
-        """See `next_token_predictions`; shape (S, 2) a row, 0 where there is no label."""
+        """See `next_token_predictions`; shape (S, 2) per row, 0 without a label."""
         known_BS = labels_BS != NO_LABEL
         found_BS2 = np.zeros((*labels_BS.shape, 2))
         hidden_ND, labels_N = self.hidden[known_BS], labels_BS[known_BS]
@@ -76,7 +76,7 @@ class NextTokens:
 
 
 def postpone_head(gated: GatedModel) -> None:
-    """Have a gated language model return `NextTokens`; nothing is generated, so keys and values are not kept either."""
+    """Have a gated language model return `NextTokens`; nothing is generated, so keys and values are not cached."""
     head: Any = plain_model(gated.model).get_output_embeddings()  # type: ignore[operator]  # a model of transformers
     read: list[Tensor] = []
 
@@ -94,14 +94,14 @@ def postpone_head(gated: GatedModel) -> None:
 
 
 def next_token_predictions(logits_NV: Tensor, labels_N: Tensor) -> npt.NDArray[np.float64]:
-    """For each token the negative logarithm of its label's probability, and the likeliest label; shape (N, 2)."""
+    """For each token the negative logarithm of its label's probability, and the most likely label; shape (N, 2)."""
     surprise_N = nn.functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
     likeliest_N = logits_NV.argmax(-1)
     return np.stack([surprise_N.cpu().double().numpy(), likeliest_N.cpu().double().numpy()], -1)
 
 
 class _Total(torch.autograd.Function):
-    """A sum over parts, each differentiated as soon as it is known."""
+    """A sum over parts, each differentiated at once."""
 
     @staticmethod
     def forward(

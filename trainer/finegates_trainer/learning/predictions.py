@@ -1,4 +1,4 @@
-"""From a model's outputs to what metrics compare: a prediction for every row, by the task's unit.
+"""From a model's outputs to one prediction per row for metrics, by the task's unit.
 
 Shapes: B rows, S tokens, C labels, D hidden size.
 """
@@ -26,18 +26,18 @@ def predictions_of(
     pooling: Pooling | None = None,
     labels: Tensor | None = None,
 ) -> list[Any]:
-    """A prediction for every row of a batch.
+    """One prediction per row of a batch.
 
-    A class index for one label a row; 0 and 1 for several; a float for a score; an index for every token; first and
-    last token of an answer; the cosine of a pair, whose two texts follow each other in the batch; for text to generate
-    what `next_token_predictions` says of every token.
+    A class index for one label per row; 0 and 1 for several; a float for a score; an index for every token; first and
+    last token of an answer; the cosine of a pair, whose two texts follow each other in the batch; for text
+    generation the result of `next_token_predictions` per token.
 
     Args:
         task: a name of `TASKS`.
         outputs: the model's, by name.
         mask_BS: the attention mask; None for images.
-        pooling: how embeddings are made, where the model does not return them.
-        labels: of `Examples.collate`; read for text to generate, whose score is what was thought of them.
+        pooling: how to make embeddings if the model does not return them.
+        labels: of `Examples.collate`; used for text generation, whose metrics are about the labels' probabilities.
     """
     unit = task_of(task).unit
     if unit == "next" and labels is not None:

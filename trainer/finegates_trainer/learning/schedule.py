@@ -1,7 +1,7 @@
-"""Which phase a step belongs to, what it aims for, and how fast it learns.
+"""The phase, aim and learning rate of each step.
 
 A run is one stretch of steps per level. In a stretch the gates are first pressed towards the level (`close`), then the
-structure is settled and everything goes on training on it (`settled`). The first stretch starts with a `free` phase.
+structure is settled and training continues on it (`settled`). The first stretch starts with a `free` phase.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PhaseName = Literal["free", "close", "settled"]
 
 @dataclass(frozen=True)
 class Phase:
-    """Where a step stands."""
+    """The state of the schedule at a step."""
 
     name: PhaseName
     level: int
@@ -27,12 +27,12 @@ class Phase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The plan of all steps.
+    """The schedule of all steps.
 
     Args:
         levels: removed shares to settle at, ascending; empty without gates.
-        steps: optimizer steps in all.
-        free_fraction: share of the first stretch before the gates are pressed.
+        steps: total optimizer steps.
+        free_fraction: share of the first stretch before pressure starts.
         settle_fraction: share of each stretch with the structure settled.
         warmup: share of each stretch over which the learning rate rises.
 
@@ -47,8 +47,8 @@ class Schedule:
     warmup: float
 
     def __post_init__(self) -> None:
-        wanted = f"{self.steps} steps for {self.stretches} levels, each of which needs one"
-        check(self.steps >= self.stretches, "max-steps", f"{wanted}; train for more steps, or for fewer levels")
+        wanted = f"{self.steps} steps for {self.stretches} levels, but each level needs at least one"
+        check(self.steps >= self.stretches, "max-steps", f"{wanted}; train for more steps or fewer levels")
 
     @property
     def stretches(self) -> int:
@@ -69,7 +69,7 @@ class Schedule:
         return start + int((end - start) * (1 - self.settle_fraction))
 
     def phase(self, step: int) -> Phase:
-        """Where a step stands, steps counted from 0."""
+        """The state at a step, counted from 0."""
         level = next(i for i in range(self.stretches) if step < self.end(i))
         if not self.levels:
             return Phase("settled", 0, 0.0)

@@ -1,3 +1,3 @@
-"""What presses gates shut, and what decides when the structure is settled; a file for each way to ask."""
+"""Objectives: they close gates and settle the structure; one file per objective."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much may stay, and which units that makes: a share of the layers' linear weights, met to a weight."""
+"""A budget and the units that fit it: a share of the layers' linear weights, met to a weight."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from finegates_trainer.objectives.objective import Settlement, State
 
 
 class Budget(Protocol):
-    """What an aim leaves for the units that stay."""
+    """The budget that an aim leaves for kept units."""
 
     def keep(self, scores: Mapping[UnitKey, Scores], aim: float) -> dict[UnitKey, Mask]:
-        """The units of most worth within the budget, as far as that can be told without measuring.
+        """The most valuable units within the budget, without measuring.
 
         Args:
             scores: what each unit is worth, shape (units,); negative for one that was closed for good.
@@ -26,13 +26,13 @@ class Budget(Protocol):
         """
 
     def settle(self, scores: Mapping[UnitKey, Scores], aim: float) -> Settlement:
-        """The same for good, measured where the aim is."""
+        """The final choice, measured if the aim is a speed."""
 
     def state(self) -> State:
-        """What was measured, for a run that goes on."""
+        """Measurements, for a resumed run."""
 
     def restore(self, state: State) -> None:
-        """Put `state` back."""
+        """Restore `state`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ShareBudget:
 
     Args:
         structure: the model's units.
-        widths: the widths that the target likes.
+        widths: the widths that the target prefers.
     """
 
     structure: Structure
@@ -50,11 +50,11 @@ class ShareBudget:
     def keep(
         self, scores: Mapping[UnitKey, Scores], aim: float, residual_width: int | None = None
     ) -> dict[UnitKey, Mask]:
-        """See `Budget`; `residual_width`: dims of the residual stream that stay, where a width gate closed some."""
+        """See `Budget`; `residual_width`: kept dims of the residual stream, if a width gate closed some."""
         return settle(scores, self.structure, aim, self.widths, residual_width=residual_width)
 
     def settle(self, scores: Mapping[UnitKey, Scores], aim: float, width: Mask | None = None) -> Settlement:
-        """See `Budget`; `width`: which of those dims stay."""
+        """See `Budget`; `width`: which of those dims are kept."""
         keep = self.keep(scores, aim, None if width is None else int(width.sum()))
         return Settlement(keep, width, f"{aim:.1%} of the weights asked to go")
 

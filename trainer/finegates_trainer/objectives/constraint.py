@@ -2,8 +2,8 @@
 
     penalty = lambda * c + rho / 2 * c^2        c = expected - bound - offset
 
-`lambda` follows `c`, so the bound is met whatever the task loss weighs. The expectation uses the smooth P(open) and
-differs from what evaluation really gives, so `offset` follows the difference between the two.
+`lambda` follows `c`, so the bound is met regardless of the task loss's scale. The expectation uses the smooth P(open)
+and differs from the value in evaluation, so `offset` follows the difference between the two.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from finegates_trainer.objectives.objective import State
 
 RHO = 50.0
 MULTIPLIER_RATE = 0.05
-"""How fast lambda follows the violation. A gate has some way to go before it closes, and until then nothing is
-evaluated as closed: a multiplier that gathers faster closes far more than was asked, and nearly all at once."""
+"""How fast lambda follows the violation. A gate takes a while to close, and until then counts as open in
+evaluation: a faster multiplier closes far more than asked, and nearly all at once."""
 OFFSET_RATE = 0.02
 OFFSET_LIMIT = 0.5
 
 
 @dataclass
 class Offset:
-    """How far an expectation has to be from the bound for evaluation to be at it."""
+    """The difference between expectation and bound at which evaluation meets the bound."""
 
     value: float = 0.0
 
@@ -33,24 +33,24 @@ class Offset:
 
         Args:
             reached: the quantity in evaluation.
-            bound: what it may be.
+            bound: its bound.
         """
         self.value = min(OFFSET_LIMIT, max(-OFFSET_LIMIT, self.value + OFFSET_RATE * (bound - reached)))
 
 
 @dataclass
 class Constraint:
-    """The multiplier and the offset, as they stand."""
+    """The current multiplier and offset."""
 
     multiplier: float = 0.0
     offset: Offset = field(default_factory=Offset)
 
     def penalty(self, expected: Tensor, bound: float) -> Tensor:
-        """What is added to the task loss; moves the multiplier as well.
+        """The penalty added to the task loss; also updates the multiplier.
 
         Args:
             expected: the quantity under the gates' open probabilities.
-            bound: what it may be.
+            bound: its bound.
         """
         violation = expected - bound - self.offset.value
         penalty = self.multiplier * violation + 0.5 * RHO * violation**2
@@ -66,5 +66,5 @@ class Constraint:
         return {"multiplier": self.multiplier, "offset": self.offset.value}
 
     def restore(self, state: State) -> None:
-        """Put `state` back."""
+        """Restore `state`."""
         self.multiplier, self.offset.value = float(state["multiplier"]), float(state["offset"])

@@ -18,11 +18,11 @@ TILT = 0.2
 
 
 class SmoothGrid:
-    """A measured grid under expected widths, which lie between those that were measured.
+    """A measured grid at expected widths, between the measured ones.
 
     Args:
         grid: knots and milliseconds.
-        device: where the widths are.
+        device: the widths' device.
     """
 
     def __init__(self, grid: Grid, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class SmoothGrid:
         """Milliseconds, shape (L,).
 
         Args:
-            coordinates: one tensor an axis, shape (L,); beyond the outermost knots those count.
+            coordinates: one tensor per axis, shape (L,); values are clamped to the outermost knots.
         """
         lows, shares = [], []
         for axis, wanted_L in zip(self._axes, coordinates, strict=True):
@@ -51,11 +51,11 @@ class SmoothGrid:
 
 
 class TiltedGrid:
-    """A grid that slopes everywhere, for gradients: on the steps of a staircase the grid itself has none.
+    """A grid with a slope everywhere, for gradients: on flat steps the grid itself has none.
 
     Args:
         grid: knots and milliseconds.
-        device: where the widths are.
+        device: the widths' device.
     """
 
     def __init__(self, grid: Grid, device: torch.device) -> None:
@@ -64,5 +64,5 @@ class TiltedGrid:
         self._exact, self._even = SmoothGrid(grid, device), SmoothGrid(even, device)
 
     def __call__(self, *coordinates: Tensor) -> Tensor:
-        """See `SmoothGrid`; at both ends of every axis the same number."""
+        """See `SmoothGrid`; equal at both ends of every axis."""
         return (1.0 - TILT) * self._exact(*coordinates) + TILT * self._even(*coordinates)

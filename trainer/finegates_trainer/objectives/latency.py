@@ -1,6 +1,6 @@
-"""A speed to reach by pressure: expected milliseconds under the gates, held by a multiplier; see `SpeedBudget`.
+"""A target speed by pressure: expected milliseconds under the gates, held by a multiplier; see `SpeedBudget`.
 
-Shapes: L layers, h heads, d units of a head.
+Shapes: L layers, h heads, d units per head.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finegates_trainer.objectives.speed_budget import SpeedBudget
 
 
 class _Tables:
-    """The two tables of layers that are alike."""
+    """The two tables of layers of one form."""
 
     def __init__(
         self, kind: type[SmoothGrid] | type[TiltedGrid], costs: SublayerCosts, layers: list[int], device: torch.device
@@ -36,7 +36,7 @@ class LatencyObjective:
     Args:
         bank: the gates.
         sigma: of P(open).
-        budget: what widths cost, what the whole model takes, and who measures it.
+        budget: costs of widths, the whole model's time, and its probe.
     """
 
     def __init__(self, bank: GateBank, sigma: float, budget: SpeedBudget) -> None:
@@ -77,7 +77,7 @@ class LatencyObjective:
 
     @torch.no_grad()
     def evaluated_time_share(self) -> float:
-        """The time of what evaluation leaves open over the unpruned model's, by the table."""
+        """The time of the units open in evaluation, as a share of the unpruned model's, by the table."""
         return float(self._time_share((self.bank.values() > 0).float(), self._exact))
 
     def state(self) -> State:
@@ -90,7 +90,7 @@ class LatencyObjective:
         self.budget.restore(state)
 
     def _time_share(self, gates_N: Tensor, tables: Sequence[_Tables]) -> Tensor:
-        """The whole model's expected time over the unpruned model's."""
+        """The whole model's expected time as a share of the unpruned model's."""
         products = self.bank.unit_products(gates_N)
         total = torch.zeros((), device=gates_N.device)
         for table in tables:
@@ -101,7 +101,7 @@ class LatencyObjective:
         return (anchor.rest + anchor.factor * total) / anchor.unpruned
 
     def _expected_sizes(self, layer: int, products: dict[UnitKey, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Heads, Q/K and V/O dims a head, neurons. A head is there as far as its most open V/O dim is."""
+        """Heads, Q/K and V/O dims per head, neurons. A head is as open as its most open V/O dim."""
         qk, vo, _ = self.budget.structure.layers[layer].groups()
         qk_hd, vo_hd = products[layer, "qk"].view(qk.heads, -1), products[layer, "vo"].view(vo.heads, -1)
         heads = vo_hd.amax(1).sum()

@@ -1,7 +1,7 @@
-"""The baseline to beat: the same units, ranked by the weight they carry once LoRA has learned; no gate learns.
+"""The baseline to beat: the same units, ranked by their weights' magnitude after LoRA has learned; gates do not learn.
 
-The schedule is that of gates: LoRA and head train, the smallest units go when the structure is settled, what stays goes
-on training.
+The schedule is that of gates: LoRA and head train, the smallest units are closed when the structure is settled, and the
+rest continues training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MagnitudeObjective:
 
     Args:
         gated: the model, whose gates stay open until they are settled.
-        widths: the widths that the target likes.
+        widths: the widths that the target prefers.
     """
 
     def __init__(self, gated: GatedModel, widths: Widths) -> None:
@@ -65,7 +65,7 @@ class MagnitudeObjective:
 
     @torch.no_grad()
     def _magnitudes(self) -> dict[UnitKey, Scores]:
-        """Of base weights and adapter together."""
+        """Magnitudes of base weights and adapter together."""
         model: Any = self.gated.model
         plain: Any = plain_model(model)
         if plain is model:
@@ -78,4 +78,4 @@ class MagnitudeObjective:
         finally:
             model.unmerge_adapter()
             for path, weight in before.items():
-                weights[path].copy_(weight)  # what was added and taken away again differs in the last bit
+                weights[path].copy_(weight)  # adding and subtracting again changes the last bit

@@ -1,4 +1,4 @@
-"""What an objective answers: the penalty of a step, its correction after it, and which units stay in the end."""
+"""The interface of objectives: a step's penalty, its correction, and which units stay in the end."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from finegates_export.gates.layout import UnitKey
 from finegates_export.pruning.layer_options import Mask, Scores
 
 State = Mapping[str, Tensor | float]
-"""What a run that goes on needs, by name."""
+"""State of a resumed run, by name."""
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """Which units stay for good."""
+    """The units that stay for good."""
 
     keep: dict[UnitKey, Mask]
     width: Mask | None = None
-    """Which dims of a gated residual width stay."""
+    """The kept dims of a gated residual width."""
     words: str = ""
-    """What was settled, as a person reads it."""
+    """The settled structure, in words."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What the run folder records of it, as JSON types."""
+    """Its record in the run folder, as JSON types."""
 
 
 class Objective(Protocol):
-    """One way to ask for a smaller model. An aim of 0 is the whole model, of 1 nothing."""
+    """One way to make a model smaller. An aim of 0 keeps the whole model, an aim of 1 nothing."""
 
     def gather(self) -> None:
-        """After a step's backward pass, before its update: read what the gradients say."""
+        """After a step's backward pass, before its update: read the gradients."""
 
     def penalty(self, aim: float) -> Tensor:
-        """What is added to the task loss while gates are pressed.
+        """The penalty added to the task loss under pressure.
 
         Args:
-            aim: what this step presses towards.
+            aim: the aim of this step.
         """
 
     def correct(self, aim: float) -> None:
@@ -51,20 +51,20 @@ class Objective(Protocol):
         """Decide which units stay."""
 
     def hold(self) -> None:
-        """After an update on a settled structure: bring gates that left their bounds back."""
+        """After an update on a settled structure: bring gates back into their bounds."""
 
     def standing(self, aim: float) -> str:
-        """How far it is, in a few words."""
+        """Progress in a few words."""
 
     def state(self) -> State:
-        """What a resumed run needs to go on."""
+        """State for a resumed run."""
 
     def restore(self, state: State) -> None:
-        """Put `state` back."""
+        """Restore `state`."""
 
 
 def openness(bank: GateBank) -> dict[UnitKey, Scores]:
-    """How open each unit is, shape (units,): what settling ranks by."""
+    """Openness of each unit, shape (units,), by which settling ranks."""
     return without_closed(bank, {key: values.double().cpu().numpy() for key, values in bank.unit_scores().items()})
 
 
@@ -75,13 +75,13 @@ def without_closed(bank: GateBank, scores: Mapping[UnitKey, Scores]) -> dict[Uni
 
 
 def width_openness(bank: GateBank) -> Scores | None:
-    """How open each dim of a gated residual width is; None without the gate."""
+    """Openness of each dim of a gated residual width; None without the gate."""
     scores = bank.width_scores()
     return None if scores is None else scores.double().cpu().numpy()
 
 
 def settle_bank(bank: GateBank, settlement: Settlement) -> None:
-    """Close what does not stay, for good."""
+    """Close everything else for good."""
     bank.settle(
         {key: torch.from_numpy(mask) for key, mask in settlement.keep.items()},
         None if settlement.width is None else torch.from_numpy(settlement.width),

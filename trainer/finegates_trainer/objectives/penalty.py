@@ -1,4 +1,4 @@
-"""The paper's first objective: task loss + weight * mean P(open). What share closes is what the weight makes of it.
+"""The paper's first objective: task loss + weight * mean P(open). The weight decides how much closes.
 
 FineGates (Svirsky, Refael, Lindenbaum), section 3; P(open) = Phi((mu + 0.5) / sigma), the mean over all gates.
 """
@@ -16,14 +16,14 @@ from finegates_trainer.objectives.share import SettledByShare
 
 
 class PenaltyObjective(SettledByShare):
-    """Weighs the mean open probability against the task; no share is asked for and none is met.
+    """Weighs the mean open probability against the task; no share is aimed at.
 
     Args:
         bank: the gates.
         structure: the model's units.
-        widths: the widths that the target likes.
-        sigma: of P(open).
-        weight: of the penalty.
+        widths: the widths that the target prefers.
+        sigma: sigma of P(open).
+        weight: weight of the penalty.
     """
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:
@@ -31,7 +31,7 @@ class PenaltyObjective(SettledByShare):
         self.weight = weight
 
     def penalty(self, aim: float) -> Tensor:
-        """See `Objective`; the aim plays no part."""
+        """See `Objective`; the aim is not used."""
         _ = aim
         return self.weight * open_probability(self.bank.mu, self.sigma).mean()
 
@@ -39,7 +39,7 @@ class PenaltyObjective(SettledByShare):
         """Nothing to correct: there is no aim."""
 
     def settle(self, aim: float) -> Settlement:
-        """As much goes as evaluation closes; heads of a layer get equal widths."""
+        """Removes what evaluation closes; heads of a layer get equal widths."""
         _ = aim
         return super().settle(self.bank.closed_share())
 

@@ -1,9 +1,9 @@
-"""Units ranked by what closing each would cost, closed a few at a time along the ramp; no penalty presses gates.
+"""Units ranked by the cost of closing each, closed a few at a time along the ramp, without a penalty.
 
 Closing a gate of value w whose gradient is g costs about (w g)^2, in units in which gates can be compared (Molchanov et
 al., Importance Estimation for Neural Network Pruning, 2019; of an open gate the mean of g^2 is the Fisher information).
-A gate that is fully open has hardly any slope towards closing, however much it matters: the loss is flat around what
-was learned before. Pressure therefore moves all gates alike for a long way, and the squares tell them apart at once.
+A fully open gate has hardly any slope towards closing, however important it is: the loss is flat around what was
+learned before. Pressure therefore moves all gates alike for a long time, while the squares separate them at once.
 
 Shapes: N gates.
 """
@@ -21,17 +21,17 @@ from finegates_trainer.objectives.budget import Budget
 from finegates_trainer.objectives.objective import Settlement, State, settle_bank, without_closed
 
 MEMORY = 0.98
-"""How much of the squares a step keeps."""
+"""Decay of the running mean of squares per step."""
 PERIOD = 4
-"""Steps between two closings."""
+"""Steps between closings."""
 
 
 class SensitivityObjective:
-    """Closes what costs least, as much as the ramp asks for.
+    """Closes the least costly units, as many as the ramp asks for.
 
     Args:
         bank: the gates.
-        budget: what an aim leaves.
+        budget: the budget that an aim leaves.
     """
 
     def __init__(self, bank: GateBank, budget: Budget) -> None:
@@ -41,7 +41,7 @@ class SensitivityObjective:
 
     @torch.no_grad()
     def gather(self) -> None:
-        """After a backward pass: what its gradients say of every gate."""
+        """After a backward pass: update every gate's estimate from its gradients."""
         if self.bank.mu.grad is not None:
             squares_N = (self.bank.values() * self.bank.mu.grad).square()
             self.costs_N = MEMORY * self.costs_N + (1.0 - MEMORY) * squares_N
@@ -52,14 +52,14 @@ class SensitivityObjective:
         return torch.zeros((), device=self.bank.mu.device)
 
     def correct(self, aim: float) -> None:
-        """Every few steps: close for good what the ramp has come to."""
+        """Every few steps: close units for good, as far as the ramp has come."""
         self.pressed += 1
         if self.pressed % PERIOD == 0:
             settle_bank(self.bank, Settlement(self.budget.keep(self.scores(), aim)))
 
     @torch.no_grad()
     def hold(self) -> None:
-        """No gate is further open than open: there its gradient is 0, which would say that it costs nothing."""
+        """Clamp gates to fully open: beyond, the gradient is 0, which would mean a cost of 0."""
         self.bank.hold()
         self.bank.mu.clamp_(max=OPEN_MU)
 
@@ -69,7 +69,7 @@ class SensitivityObjective:
 
     @torch.no_grad()
     def scores(self) -> dict[UnitKey, Scores]:
-        """What closing each unit would cost, shape (units,): the least of what its gates cost."""
+        """The cost of closing each unit, shape (units,): the least cost of its gates."""
         least = self.bank.unit_least(self.costs_N)
         return without_closed(self.bank, {key: values.double().cpu().numpy() for key, values in least.items()})
 

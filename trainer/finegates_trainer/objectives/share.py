@@ -14,12 +14,12 @@ from finegates_trainer.objectives.objective import Settlement, State, openness, 
 
 
 class SettledByShare:
-    """What objectives have in common that end at a share of the weights.
+    """Common part of objectives that settle at a share of the weights.
 
     Args:
         bank: the gates.
         structure: the model's units.
-        widths: the widths that the target likes.
+        widths: the widths that the target prefers.
         sigma: of the penalty's P(open).
     """
 
@@ -34,7 +34,7 @@ class SettledByShare:
         self.bank.hold()
 
     def settle(self, aim: float) -> Settlement:
-        """Keep the most open units that leave `aim` of the weights out."""
+        """Keep the most open units such that `aim` of the weights is removed."""
         scores = width_openness(self.bank)
         width = None if scores is None else settle_width(scores, aim)
         return self.budget.settle(openness(self.bank), aim, width)
@@ -45,7 +45,7 @@ class SettledByShare:
 
 
 class ShareObjective(SettledByShare):
-    """Presses the expected share of weights that stay down to `1 - aim`; see `SettledByShare`."""
+    """Presses the expected kept share of weights down to `1 - aim`; see `SettledByShare`."""
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float) -> None:
         super().__init__(bank, structure, widths, sigma)

@@ -1,7 +1,7 @@
 """The authors' second objective: weight * mean over gate vectors of |mean P(open) - keep|.
 
-What is really closed differs from what P(open) says, so `keep` is corrected step by step until evaluation closes what
-was asked. The absolute value has a kink: see docs/gates.md for what the paper's proposition does not cover.
+The closed share in evaluation differs from P(open), so `keep` is corrected step by step until evaluation meets the
+aim. The absolute value has a kink: see docs/gates.md for what the paper's proposition does not cover.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from finegates_trainer.objectives.share import SettledByShare
 
 
 class TargetObjective(SettledByShare):
-    """Draws the mean open probability of every gate vector to the share that is kept.
+    """Pulls the mean open probability of every gate vector to the kept share.
 
     Args:
         bank: the gates.
         structure: the model's units.
-        widths: the widths that the target likes.
-        sigma: of P(open).
-        weight: of the penalty.
+        widths: the widths that the target prefers.
+        sigma: sigma of P(open).
+        weight: weight of the penalty.
     """
 
     def __init__(self, bank: GateBank, structure: Structure, widths: Widths, sigma: float, weight: float) -> None:

@@ -1,1 +1,1 @@
-"""A training on its way: set up, started or resumed, written down."""
+"""A training run: set up, started or resumed, and written."""

@@ -1,7 +1,7 @@
-"""Where an interrupted run goes on: one safetensors file, replaced atomically. No pickle.
+"""The checkpoint of an interrupted run: one safetensors file, replaced atomically. No pickle.
 
-Everything a step depends on is either in here or a function of seed and step: noise, dropout and the order of rows are
-drawn anew from those, so a resumed run repeats the uninterrupted one bit for bit.
+Everything a step depends on is either stored here or a function of seed and step: noise, dropout and row order are
+derived from those, so a resumed run repeats the uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], scalars: dict[str,
 
     Args:
         folder: the run's working folder.
-        tensors: parameters, optimizer state, best state, by names that say which.
+        tensors: parameters, optimizer state, best state, by name.
         scalars: the rest, as JSON types.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], scalars: dict[str,
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and scalars of the folder's checkpoint; None where there is none.
+    """Tensors and scalars of the folder's checkpoint; None if there is none.
 
     Raises:
         RunFolderError: the file cannot be read.
@@ -68,7 +68,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
-    """Put `optimizer_tensors` back."""
+    """Restore `optimizer_tensors`."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             prefix = f"optimizer/{names[id(parameter)]}/"

@@ -33,19 +33,19 @@ from finegates_trainer.running.reporter import Reporter, StepReport
 from finegates_trainer.running.setup import Training
 
 SETTLED_GATE_RATE = 0.1
-"""Gates of a settled structure learn at this share of their rate, decaying with everything else."""
+"""Gates of a settled structure learn at this share of their rate, with the same decay as the rest."""
 CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
 """Options that may differ between a run and the one that resumes it."""
 PAIRED_UNITS: tuple[Unit, ...] = ("row", "label", "score", "span")
-"""Whose rows may be two texts that are read as one."""
+"""Tasks whose rows may be two texts read as one."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
-"""Between the seeds of two processes' dropout in one step."""
+"""Offset between the dropout seeds of two processes in one step."""
 
 Decided = TypeVar("Decided")
 OnLevel = Callable[[int, dict[str, float], int], None]
-"""Called when a level's stretch ends, its best state restored: level index, its metrics, steps done."""
+"""Called when a level's stretch ends, with its best state restored: level index, metrics, steps done."""
 
 
 class Loop:
@@ -54,7 +54,7 @@ class Loop:
     Args:
         training: the prepared run.
         work: folder for checkpoints.
-        reporter: is told what happens.
+        reporter: receives progress.
     """
 
     def __init__(self, training: Training, work: Path, reporter: Reporter) -> None:
@@ -70,7 +70,7 @@ class Loop:
         self.processes = join_processes()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if _bfloat16(options.precision) else "no",
-            # Every process computes them alike.
+            # Every process computes the same values.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         self.batches = EpochBatches(training.train_rows.lengths, options.batch_size, options.seed, self.processes)
@@ -87,7 +87,7 @@ class Loop:
         self.schedule = Schedule(options.aims, steps, options.free_fraction, options.settle_fraction, options.warmup)
         self.objective = make_objective(training, self._on_main_process)
         self.settled: dict[str, Any] = {}
-        """What the latest settling recorded."""
+        """The record of the latest settling."""
         self.outputs = self.task.outputs if training.pooling is None else (SENTENCE,)
         self.loss = self._loss_function()
         self.step = 0
@@ -105,13 +105,13 @@ class Loop:
         """Train to the end, handing every finished level to `on_level`.
 
         Raises:
-            DivergedError: the loss of a step, or what the model answers in evaluation, is not finite.
+            DivergedError: a step's loss, or the model's output in evaluation, is not finite.
         """
         for _ in self.steps(on_level):
             pass
 
     def steps(self, on_level: OnLevel) -> Iterator[None]:
-        """`run`, a step at a time."""
+        """`run`, one step at a time."""
         try:
             for inputs, labels in self._batches_from_here():
                 phase = self.schedule.phase(self.step)
@@ -126,7 +126,7 @@ class Loop:
             self.reporter.finished()
 
     def resume(self) -> bool:
-        """Restore the last checkpoint; False where there is none.
+        """Restore the last checkpoint; False if there is none.
 
         Raises:
             RunFolderError: it belongs to a run with other options or rows.
@@ -139,8 +139,8 @@ class Loop:
             mine, theirs = self._fingerprint(), scalars["fingerprint"]
             differing = sorted(name for name in mine if mine[name] != theirs.get(name))
             raise RunFolderError(
-                f"the interrupted run in {self.work} was started with other {', '.join(differing)}; "
-                "give the same options, or leave --resume away to start again"
+                f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
+                "give the same options, or omit --resume to start again"
             )
         self._restore(_below("state/", tensors))
         self.best_state = _below("best/", tensors)
@@ -177,9 +177,9 @@ class Loop:
         return predictions_of(self.task.name, outputs, mask)
 
     def _check_finite(self, answers: Iterable[Any]) -> None:
-        """A step's loss is that of the weights before it; labels chosen among NaN would look like any others."""
+        """A step's loss belongs to the weights before it; predictions from NaN would look normal."""
         if not all(np.isfinite(values).all() for values in answers):
-            raise self._diverged(f"what the model answers after step {self.step} is not finite")
+            raise self._diverged(f"the model's output after step {self.step} is not finite")
 
     def _train_step(self, inputs: dict[str, Tensor], labels: Tensor, phase: Phase) -> None:
         self.model.train()
@@ -202,7 +202,7 @@ class Loop:
             self.accelerator.clip_grad_norm_([parameter for _, parameter in self.named], self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        # Of all processes, so that all of them go on or none.
+        # Over all processes, so that all of them continue or none.
         value, whole = self.processes.average(torch.stack([task_loss.detach(), loss.detach()])).tolist()
         if not math.isfinite(whole):
             raise self._diverged(f"the loss of step {self.step + 1} is {whole}")
@@ -257,7 +257,7 @@ class Loop:
         self.reporter.settled(self.bank.closed_share(), settlement.words)
 
     def _on_main_process(self, decide: Callable[[], Decided]) -> Decided:
-        """One process decides, all do the same: what is measured differs from process to process."""
+        """One process decides for all, since measurements differ between processes."""
         from accelerate.utils import broadcast_object_list
 
         decided = [decide() if self.processes.is_main else None]
@@ -347,14 +347,14 @@ class Loop:
     def _fingerprint(self) -> dict[str, Any]:
         options = {name: value for name, value in self.options.to_json().items() if name not in CHECKPOINT_KEYS}
         data = self.training.data
-        # Other evaluation rows would compare a checkpoint's score with scores on the rows before.
+        # With other evaluation rows, scores would not be comparable with the checkpoint's.
         return {**options, "rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.named}
 
     def _inner_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer itself, out of accelerate's wrapper."""
+        """The optimizer inside accelerate's wrapper."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
 
@@ -367,7 +367,7 @@ def _exact(value: Tensor | float) -> Tensor:
 
 
 def _bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16; on a processor without its instructions that would be slower, not faster."""
+    """Whether to compute in bfloat16, which is slower on a CPU without its instructions."""
     if precision == "auto":
         return torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return precision == "bfloat16"

@@ -1,4 +1,4 @@
-"""Which objective the options ask for; the one that needs measurements measures here."""
+"""Makes the objective from the options, with its measurements if it needs any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 OnMain = Callable[[Callable[[], Any]], Any]
-"""Has one process of the run work something out, and tells the others."""
+"""Computes something in one process of the run and shares it with the others."""
 
 
 def make_objective(training: Training, on_main: OnMain) -> Objective:
@@ -31,15 +31,15 @@ def make_objective(training: Training, on_main: OnMain) -> Objective:
 
     Args:
         training: the prepared run.
-        on_main: who measures; two processes that measure side by side measure each other.
+        on_main: runs measurements in one process, since parallel measurements disturb each other.
 
     Raises:
         InputError: a speed-up that cannot be reached.
-        MeasurementError: the process that measures failed.
+        MeasurementError: the measuring process failed.
     """
     options, gated = training.options, training.gated
     target = TARGETS[options.target]
-    # Writing text is limited by reading weights, and the paper's layout has no gates on heads: both take any width.
+    # Decoding is limited by reading weights, and the paper's layout has no gates on heads: both allow any width.
     any_width = task_of(options.task).generates or options.layout == "matrix"
     widths = target.WIDTHS if any_width else target.SETTLED_WIDTHS
     bank, structure, sigma = gated.gates, training.structure, options.penalty_sigma

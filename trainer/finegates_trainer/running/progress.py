@@ -1,4 +1,4 @@
-"""A run on a terminal: facts first, then one bar with loss, metric and share removed, a line per evaluation."""
+"""A run on a terminal: facts first, then one bar with loss, metric and removed share, a line per evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run tells what it is doing; the command shows it on a terminal, the library says nothing by itself."""
+"""How a run reports progress; the command shows it on a terminal, the library is silent by default."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class StepReport:
     loss: float
     metric_name: str
     metric: float | None
-    """The latest evaluation's; None before the first."""
+    """Metric of the latest evaluation; None before the first."""
     standing: str
-    """How far the gates are from what was asked for."""
+    """Progress of the gates towards their aim."""
 
 
 class Reporter(Protocol):
-    """Receives what happens, in order."""
+    """Receives events in order."""
 
     def started(self, facts: dict[str, str]) -> None:
         """Before the first step: what will be trained, line by line."""
@@ -34,7 +34,7 @@ class Reporter(Protocol):
         """After every evaluation."""
 
     def settled(self, removed: float, words: str) -> None:
-        """When a level's structure was settled: the share that goes, and what was asked for."""
+        """When a level's structure was settled: the removed share, and the aim in words."""
 
     def finished(self) -> None:
         """After the last step, also when the run fails."""
@@ -42,7 +42,7 @@ class Reporter(Protocol):
 
 @dataclass
 class Silent:
-    """Says nothing, remembers the evaluations."""
+    """Silent, but remembers the evaluations."""
 
     evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 

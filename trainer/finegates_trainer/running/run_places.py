@@ -1,4 +1,4 @@
-"""Where a run goes, where it is kept while it trains, and whether something there is still wanted."""
+"""A run's destination and working folder, and whether they hold anything to keep."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from finegates_trainer.running.checkpoint import CHECKPOINT
 from finegates_trainer.running.loop import CHECKPOINT_KEYS
 
 OWN_NAMES = {CHECKPOINT, LEVELS_FOLDER}
-"""What lies in a working folder."""
+"""Files of a working folder."""
 
 
 def working_folder(out: Path) -> Path:
-    """Where checkpoints and finished levels lie while the run trains."""
+    """The folder for checkpoints and finished levels during training."""
     return out.absolute().parent / f"{out.name}.training"
 
 
 def check_places(options: TrainOptions, out: Path, work: Path) -> None:
-    """Fail before any work if the run could not be put at `out`, or if its working folder holds what is still wanted.
+    """Fail before any work starts if the run could not be written to `out`, or its working folder is in use.
 
     Raises:
-        OutputError: see `check_destination`; or an interrupted run lies beside `out`.
+        OutputError: see `check_destination`; or an interrupted run exists next to `out`.
     """
     reads = (options.base, options.data, options.eval_data, options.teacher, options.adapter)
     check_destination(out, overwrite=options.overwrite or options.resume, marks=(RUN_JSON,), reads=reads)
     if options.resume or not work.exists():
         return
-    found = {path.name for path in work.iterdir() if not path.name.startswith(".")}  # a killed write leaves a dot's
+    found = {path.name for path in work.iterdir() if not path.name.startswith(".")}  # a killed write leaves a dot file
     if found - OWN_NAMES:
-        raise OutputError(f"{work} is where the run would keep its checkpoints, and holds other files; move them away")
+        raise OutputError(f"{work} is needed for checkpoints but holds other files; move them elsewhere")
     if found and not options.overwrite:
         raise OutputError(
-            f"{work} holds an interrupted run; pass --resume to go on with it, or --overwrite to start again"
+            f"{work} holds an interrupted run; pass --resume to continue it, or --overwrite to start again"
         )
 
 
 def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
-    """The run that stands at `out`, where it is the one that was asked for; None where there is still work to do.
+    """The finished run at `out`, if it has the requested options; None if there is still work to do.
 
     Raises:
-        RunFolderError: another one stands there, and `overwrite` is off.
+        RunFolderError: another run is there, and `overwrite` is off.
     """
     if not (out / RUN_JSON).is_file() or (options.overwrite and (work / CHECKPOINT).is_file()):
         return None
@@ -57,12 +57,12 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
     )
     if other and not options.overwrite:
         raise RunFolderError(
-            f"{out} stands already, trained with {other[0]} {stands[other[0]]!r} and not {asked[other[0]]!r}; pass "
+            f"{out} already exists, trained with {other[0]} {stands[other[0]]!r} instead of {asked[other[0]]!r}; pass "
             "--overwrite to replace it, or choose another --out"
         )
     return None if other else run
 
 
 def _same_file(one: Any, other: Any) -> bool:
-    """Whether two settings are one path, written in two ways."""
+    """Whether two settings are the same path, spelled differently."""
     return isinstance(one, str) and isinstance(other, str) and Path(one).resolve() == Path(other).resolve()

@@ -1,4 +1,4 @@
-"""Everything a run needs before its first step, built from the options; errors in the input surface here."""
+"""Everything a run needs before its first step, built from the options; input errors surface here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from finegates_trainer.options import TrainOptions
 from finegates_trainer.running.start import check_kept, with_lora
 
 HUB_LABEL = "LABEL_"
-"""transformers names labels LABEL_0, LABEL_1 where nobody named them."""
+"""transformers' default label names, LABEL_0 and so on."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Training:
     """The base's tokenizer, or its image processor."""
     labels: tuple[str, ...]
     pooling: Pooling | None
-    """How an embedding is made of the hidden state; None for other tasks."""
+    """How to pool the hidden state into an embedding; None for other tasks."""
     gated: GatedModel
     data: LabelledData
     train_rows: Examples
@@ -81,7 +81,7 @@ class Training:
 
 
 def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
-    """Read base, where it is not given, and data, and build the gated model, all from the seed.
+    """Read the base, if not given, and the data, and build the gated model from the seed.
 
     Raises:
         InputError: base, data or adapter cannot be used.
@@ -125,7 +125,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     if options.objective == "magnitude":
         gated.gates.mu.requires_grad_(False)
     for parameter in gated.parameters():
-        if parameter.requires_grad:  # what is trained leaves a shared base's memory
+        if parameter.requires_grad:  # trained tensors move out of a shared base's memory
             parameter.data = parameter.data.clone()
     return Training(
         options=options,
@@ -145,10 +145,10 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
 
 
 def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
-    """Tokens of a row: a text that is shorter fits in any case, but blocks of text to generate are filled."""
+    """Maximum tokens per row: shorter texts always fit, but packed blocks for text generation are full."""
     if task_of(options.task).unit == "next" and options.max_length > most:
         raise InputError(
-            f"max-length: {base.id} has {most} positions, {options.max_length} tokens were asked for; ask for fewer"
+            f"max-length: {base.id} has {most} positions, but {options.max_length} tokens were requested; request fewer"
         )
     return min(options.max_length, most)
 
@@ -177,8 +177,8 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     fewest = 1 if task.unit == "label" else 2
     if len(labels) < fewest or (task.unit == "row" and len(labels) > len(data.train)):
         raise InputError(
-            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each in "
-            "the rows"
+            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each with "
+            "rows of its own"
         )
     return labels
 
@@ -187,15 +187,15 @@ def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
     made = tuple(rows.collate([0])[0][PIXELS].shape[1:])
     if made != image_shape(config):
         raise InputError(
-            f"{base.id}: the image processor makes images of shape {made}, config.json asks for {image_shape(config)}; "
-            "restore the base's own preprocessor_config.json"
+            f"{base.id}: the image processor makes images of shape {made}, but config.json asks for "
+            f"{image_shape(config)}; restore the base's own preprocessor_config.json"
         )
 
 
 def _trainable(
     model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
 ) -> Any:
-    """Freeze the base; open the head, LoRA and, by option, the gated biases, or everything."""
+    """Freeze the base; unfreeze the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
     heads = _trained_heads(model, base.family(), options)
@@ -214,7 +214,7 @@ def _trainable(
 
 
 def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[str, ...]:
-    """A task's head is new and trains; a language model's belongs to the base and stays, unless it is asked for."""
+    """A task's head is new and trains; a language model's belongs to the base and is frozen unless --train-head."""
     if task_of(options.task).unit == "next":
         if not options.train_head:
             return ()
@@ -222,14 +222,14 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
         if head.weight is model.get_input_embeddings().weight:
             raise InputError(
                 f"train-head: the head of {options.base} is its embeddings (tie_word_embeddings), which are frozen; "
-                "leave --train-head away"
+                "omit --train-head"
             )
         return tuple(path for path, module in model.named_modules() if module is head)
     return family.head_modules(model)
 
 
 def _base_labels(config: Any) -> tuple[str, ...]:
-    """The base's labels in the order of its outputs; none where nobody named them, or not one for each output."""
+    """The base's labels in the order of its outputs; none if they have default names, or their number differs."""
     named = {int(output): label_name(label) for output, label in (config.id2label or {}).items()}
     unnamed = all(name.startswith(HUB_LABEL) for name in named.values())
     if unnamed or set(named) != set(range(len(named))):

@@ -19,27 +19,27 @@ SHAPE_OPTIONS = {
     "lora_rank": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "rslora": "use_rslora",
     "dora": "use_dora",
 }  # fmt: skip
-"""Options that an adapter has answered already, and what peft's config calls them."""
+"""Options that an adapter already fixes, and their names in peft's config."""
 
 
 def with_lora(
     model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
 ) -> tuple[Any, tuple[str, ...]]:
-    """The frozen model with trainable LoRA on it, or as it was where the options want none.
+    """The frozen model with trainable LoRA, or unchanged if the options ask for none.
 
     Args:
         model: the plain model; it may be changed.
         structure: its gated linears.
-        base: what it was loaded from.
-        labels: of the rows, in order.
-        options: of the run.
+        base: the base it was loaded from.
+        labels: label names of the rows, in order.
+        options: the run's options.
 
     Returns:
         The model, and the names of the plain model's tensors that came with the adapter; see `check_kept`.
 
     Raises:
-        InputError: what `options.adapter` names does not fit the base, the task, the labels or other options.
-        RunFolderError: it is a run on another base, or broken.
+        InputError: `options.adapter` does not fit the base, the task, the labels or other options.
+        RunFolderError: it is a run on another base, or damaged.
         UnsupportedError: it is not plain LoRA.
     """
     if options.adapter is None:
@@ -60,9 +60,9 @@ def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions
     """Refuse to start from tensors that the run would not train: it would not write them either.
 
     Args:
-        model: the plain model, all that trains opened.
-        brought: what `with_lora` found beside LoRA.
-        options: of the run.
+        model: the plain model, with trained parameters unfrozen.
+        brought: tensors that `with_lora` found besides LoRA.
+        options: the run's options.
 
     Raises:
         InputError: something would be lost.
@@ -77,14 +77,14 @@ def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions
 
 
 def _check_same_lora(stored: StoredAdapter, options: TrainOptions) -> None:
-    """Refuse LoRA of another kind than the adapter's; a default asks for none."""
+    """Refuse LoRA options that contradict the adapter; defaults do not count."""
     for name, peft_name in SHAPE_OPTIONS.items():
         asked, own = getattr(options, name), getattr(stored.config, peft_name)
         if asked not in (own, getattr(TrainOptions, name)):
             flag = name.replace("_", "-")
             raise InputError(
-                f"{flag}: {asked} was asked for, and the adapter {options.adapter} has {own}, which it keeps; leave "
-                f"--{flag} away, or start without --adapter"
+                f"{flag}: {asked} was requested, but the adapter {options.adapter} has {own}, which it keeps; omit "
+                f"--{flag}, or start without --adapter"
             )
 
 
@@ -106,13 +106,11 @@ def _lora_linears(layer: Any, options: TrainOptions) -> list[str]:
 
 
 def _adapter_of(run: Run, base: BaseModel, labels: tuple[str, ...], options: TrainOptions) -> Path:
-    """The adapter of a run that another one may start from."""
+    """The adapter of a run that another run can start from."""
     if run.info.layout != "none":
-        raise InputError(
-            f"adapter: {run.folder} has gates, which would be left behind; start from a run of the layout none"
-        )
+        raise InputError(f"adapter: {run.folder} has gates, which would be lost; start from a run with --layout none")
     if run.adapter is None:
-        raise InputError(f"adapter: {run.folder} was trained without LoRA; start from a run that has it")
+        raise InputError(f"adapter: {run.folder} was trained without LoRA; start from a run with LoRA")
     if (run.info.task, run.info.labels) != (options.task, labels):
         raise InputError(
             f"adapter: {run.folder} was trained for {run.info.task} with the labels {list(run.info.labels)}, these "

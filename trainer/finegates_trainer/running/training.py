@@ -36,28 +36,28 @@ from finegates_trainer.running.run_places import check_places, finished_run, wor
 from finegates_trainer.running.setup import Training, prepare
 
 IMAGE_SAMPLES = 64
-"""Images that a run folder keeps at most: one of 224 x 224 takes 0.6 MB."""
+"""Maximum images in a run folder: one of 224 x 224 takes 0.6 MB."""
 GENERATION_SAMPLES = 2048
-"""Tokens of text to generate that it keeps at most: the exporter compares their logits, 0.4 GB at 49,152 a token."""
+"""Maximum tokens for text generation in a run folder: the exporter compares logits, 0.4 GB at 49,152 per token."""
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, base: BaseModel | None = None) -> Run:
-    """Train gates, LoRA and head as told, and write the run folder.
+    """Train gates, LoRA and head, and write the run folder.
 
     While it runs, checkpoints and finished levels lie in a folder beside `out` named `<out>.training`; it is removed
-    when the run folder stands. Of several processes (see `processes`) the main one evaluates, writes and tells.
+    once the run folder is complete. Of several processes (see `processes`), the main one evaluates, writes and reports.
 
     Args:
         options: the run.
-        reporter: is told what happens; nobody by default.
-        base: the base, where the caller has found it already; as a `SharedBase`, it is read once for many runs.
+        reporter: receives progress; silent by default.
+        base: the base, if the caller has it already; a `SharedBase` is read once for many runs.
 
     Returns:
-        The run that was written; the last level's where several were walked.
+        The written run; with several levels, the last level's.
 
     Raises:
-        InputError: base, data or adapter cannot be used, or fewer processes take part than were asked for.
-        OutputError: the run folder cannot be written, or another process is at it.
+        InputError: base, data or adapter cannot be used, or fewer processes take part than requested.
+        OutputError: the run folder cannot be written, or another process holds it.
         RunFolderError: `resume` with another run's checkpoint.
     """
     processes = join_processes()
@@ -150,7 +150,7 @@ def _write_level(
 
 
 def _write_base(training: Training, stage: Path) -> tuple[str, None, dict[str, str]]:
-    """The trained model as a base of its own: where it lies in the run folder, and its hashes."""
+    """The trained model as its own base: its path in the run folder, and its hashes."""
     name = f"{BASE_FOLDER}/{Path(training.base.id).name}"
     model: Any = training.gated.model
     whole: Any = model.get_submodule(model.prefix) if isinstance(model, EncoderModel) else model
@@ -160,7 +160,7 @@ def _write_base(training: Training, stage: Path) -> tuple[str, None, dict[str, s
 
 
 def _publish(work: Path, out: Path, options: TrainOptions) -> None:
-    """Swap the finished levels in as the run folder: the last one on top, all of them below it if several."""
+    """Turn the finished levels into the run folder: the last one at the top, and all of them below it if several."""
     levels = [work / LEVELS_FOLDER / name for name in options.level_names]
     missing = [level.name for level in levels if not level.is_dir()]
     if missing:
@@ -212,12 +212,12 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
 def _rows_told(training: Training) -> str:
     rows = f"{len(training.train_rows)} to train on, {len(training.eval_rows)} to evaluate on"
     dropped, cut = _dropped(training), _cut(training)
-    rows += f"; {dropped} dropped, their answers were cut off" if dropped else ""
+    rows += f"; {dropped} dropped, since their answers were cut off" if dropped else ""
     return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
 
 
 def _teacher_told(options: TrainOptions) -> dict[str, str]:
-    """A recipe that distils hidden states and is given no teacher learns worse than it says."""
+    """A recipe for distilling hidden states, without a teacher, learns worse than it promises."""
     if options.teacher:
         weights = f"logits {options.distill_logits:g}, hidden states {options.distill_hidden:g}"
         return {"teacher": f"{options.teacher} ({weights})"}

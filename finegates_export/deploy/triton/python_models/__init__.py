@@ -1,1 +1,1 @@
-"""Models of Triton's Python backend, copied into repositories as they are; they import nothing of this project."""
+"""Models of Triton's Python backend, copied into repositories unchanged; they import nothing from this project."""

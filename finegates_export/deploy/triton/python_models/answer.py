@@ -1,4 +1,4 @@
-"""From logits to labels and probabilities, as a model of Triton's Python backend; needs numpy, nothing else.
+"""From logits to labels and probabilities, as a model of Triton's Python backend; needs only numpy.
 
 Shapes: B rows, C labels.
 """
@@ -14,13 +14,13 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """What the backend calls."""
+    """The class that the backend calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the labels.
 
         Args:
-            args: of the backend: the model's config, which names labels and task.
+            args: from the backend: the model's config, which names labels and task.
         """
         values = {name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()}
         self._labels_C = np.array([label.encode("utf-8") for label in json.loads(values["labels"])], np.object_)
@@ -46,6 +46,6 @@ class TritonPythonModel:
         }
 
     def _several_labels(self, logits_BC: Any) -> dict[str, Any]:
-        """The labels above one half, empty ones in the places of the others, and every label's probability."""
+        """The labels above one half, empty strings for the others, and every label's probability."""
         nothing = np.array(b"", np.object_)
         return {"label": np.where(logits_BC > 0, self._labels_C, nothing), "scores": 1 / (1 + np.exp(-logits_BC))}

@@ -1,9 +1,9 @@
-"""A bundle's tokenizer as a model of Triton's Python backend; needs `tokenizers` and numpy, nothing else.
+"""A bundle's tokenizer as a model of Triton's Python backend; needs only `tokenizers` and numpy.
 
-A row of the input `text` holds a text, or a text and its pair. Requests are padded to few lengths, so that the server
+A row of the input `text` holds one text or a pair of texts. Requests are padded to a few lengths, so that the server
 can put several of them into one call of the graph.
 
-Shapes: B rows, N texts a row (1 or 2), S tokens.
+Shapes: B rows, N texts per row (1 or 2), S tokens.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 TEXTS = (1, 2)
-"""A text, or a text and its pair."""
+"""One text or a pair of texts."""
 
 
 class TritonPythonModel:
-    """What the backend calls."""
+    """The class that the backend calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the tokenizer that lies beside this file.
+        """Read the tokenizer next to this file.
 
         Args:
-            args: of the backend: the model's config, folder and version.
+            args: from the backend: the model's config, folder and version.
         """
         config = json.loads(args["model_config"])
         values = {name: value["string_value"] for name, value in config["parameters"].items()}
@@ -42,13 +42,13 @@ class TritonPythonModel:
         self._tokenizer.enable_truncation(self._lengths[-1])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Tokenize every request; one that cannot be read is answered with an error, the others go on."""
+        """Tokenize every request; one that cannot be read gets an error, the others are answered."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
         text_BN = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()
         if text_BN.ndim != 2 or text_BN.shape[1] not in TEXTS or not len(text_BN):
-            told = f"text has the shape {list(text_BN.shape)}; a row holds a text, or a text and its pair"
+            told = f"text has the shape {list(text_BN.shape)}; each row must hold one text or a pair of texts"
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(told))
         try:
             rows = [[text.decode("utf-8") for text in row] for row in text_BN]
@@ -57,7 +57,7 @@ class TritonPythonModel:
         encoded = self._tokenizer.encode_batch([tuple(row) if len(row) > 1 else row[0] for row in rows])
         columns = {
             "input_ids": self._padded([one.ids for one in encoded], self._pad_id),
-            # where nothing is attended, all padding is, and its length is the company's
+            # without any attended token all padding is attended, and its length depends on the batch
             "attention_mask": self._padded([one.attention_mask or self._attended_when_empty for one in encoded], 0),
             "token_type_ids": self._padded([one.type_ids for one in encoded], 0),
         }
