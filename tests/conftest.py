@@ -11,10 +11,11 @@ import pytest
 from tests.assertion_count import AssertionCount
 from tests.tiers import LEFT_OUT, left_out
 
-HELPERS = ("tests.clients.harness", "tests.export.compare", "tests.serving.documented", "tests.serving.running")
-"""Modules without tests that assert too; pytest rewrites them to tell the values of what failed, and to count."""
+FOLDERS = [folder.parent.name for folder in Path(__file__).parent.glob("*/__init__.py")]
 
-pytest.register_assert_rewrite(*HELPERS)
+# Helpers assert too: pytest then tells the values of what failed, and counts what held.
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in FOLDERS))
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 warnings.filterwarnings("ignore", category=FutureWarning)
