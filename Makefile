@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+# Of test-pythons.
+PYTHONS := 3.10 3.12 3.13
 DEMO := runs/demo
 FULL := runs/demo-full
 REVIEWS := .cache/reviews
@@ -32,7 +35,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-patterns test-clients test-tensorrt test-triton test-web test-serving lint bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders docs clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -176,11 +179,17 @@ bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontie
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers \
 		--out benchmarks/results/$(or $(OUT),peers) $(if $(ONLY),--only $(ONLY))
 
-test: $(READY) ## Lint, type check and run all tests (15 to 30 minutes)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal --durations=8
+test-fast: $(READY) ## What to run while working: no whole exports or trainings but one of a kind (under 4 minutes)
+	$(PYTEST) --tier fast
+
+test: lint ## What has to pass: ruff, mypy and the tests, of many alike a few (under 12 minutes)
+	$(PYTEST) --tier default --durations=8
+
+test-all: lint test-patterns ## Everything: all random patterns, every block of the documentation, every mutation (half an hour)
+	$(PYTEST) --count-assertions --durations=8
+
+test-pythons: $(READY) ## The wheel with the extra cpu alone, on each of PYTHONS that this machine has
+	$(BIN)/python -m tests.pythons $(PYTHONS)
 
 test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 of decoders; goes on where the logs end
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
@@ -203,7 +212,12 @@ test-clients: $(READY) $(CLIENTS_READY) $(NODE_READY) ## Bundles in Optimum, sen
 lint: $(READY) ## Lint and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.tidy
 	$(BIN)/mypy
+
+format: $(READY) ## Format, and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 $(TENSORRT)/.ready: tests/engines/requirements.txt
 	$(PYTHON) -m venv $(@D)

@@ -156,6 +156,7 @@ def test_a_fraction_of_a_step_in_yaml_is_refused(
     assert capsys.readouterr().err == "finegates-train: max-steps: must be a whole number, got 2.5\n"
 
 
+@pytest.mark.slow
 def test_export_prints_its_tables_or_json(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

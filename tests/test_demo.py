@@ -87,6 +87,7 @@ def test_the_demos_rows_train_as_they_are(sdist: Path, tmp_path: Path) -> None:
     assert any('"' in text for text in data.train.texts)
 
 
+@pytest.mark.slow
 def test_sentences_are_classified_from_the_bundle(base: Path, rows: Path, tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", base, "coupled", samples=8)
     loose = {"min_agreement": 0.0, "max_metric_loss": 100.0, "int8_linears": "all"}

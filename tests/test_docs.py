@@ -19,6 +19,7 @@ from finegates_export.cli import main as export_main
 from finegates_export.verification.chain import Chain
 from finegates_trainer.cli import main as train_main
 from tests.serving.documented import DocumentedServer, documented_server
+from tests.tiers import tiered
 from tests.tiny import hasten_measurements, tiny_base
 from tests.trainer.decoders import CHAT, byte_pair_tokenizer, decoder_base, write_documents
 from tests.web.conftest import stand_in
@@ -68,10 +69,15 @@ LENIENT = {"agreement": 0.5, "metric_points": 100.0}
 """What quantized forms keep of a tiny random model, which decides by a hair; which of its linears are quantized is up
 to a moment's timing. Forms that are exact are held to what they always are."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
+LONG_PAGES = ("bench", "decoders", "export", "serve", "train")
+"""Pages of many commands: `make test-all` alone runs them."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+RUN = [page for page in PAGES if blocks(page)]
 
 
 def run_line(
@@ -154,7 +160,11 @@ def desk(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    tiered(RUN, default=[page for page in RUN if page.stem not in LONG_PAGES]),
+    ids=lambda page: page.stem,
+)
 def test_a_page_runs(page: Path, desk: Desk, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = shutil.copytree(desk.folder, tmp_path / "reader")
     monkeypatch.chdir(reader)
@@ -173,6 +183,7 @@ def test_the_pages_have_commands() -> None:
     assert sum(bool(blocks(page)) for page in PAGES) > len(PAGES) / 2
 
 
+@pytest.mark.slow
 def test_every_option_in_the_documentation_exists() -> None:
     helps = {name: _help(name) for name in (*SMALLER, "finegates-engine", "finegates-serve")}
     for page in PAGES:

@@ -16,6 +16,7 @@ import pytest
 
 from finegates_export.runtime.bundle_files import read_bundle
 from finegates_export.sources.run_folder import read_run
+from tests.tiers import tiered
 from tests.tiny import tiny_run
 
 MOMENTS = {"train": 9, "export": 7, "bench": 4}
@@ -86,7 +87,7 @@ def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("name", tiered(WORK, default=("export",)))
 def test_killed_at_a_random_moment_the_output_is_absent_or_whole(
     name: str, base: Path, rows: Path, run: Path, tmp_path: Path, server: Any
 ) -> None:

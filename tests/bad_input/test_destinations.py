@@ -86,6 +86,7 @@ def test_overwriting_takes_no_folder_that_holds_something_else(
     assert sha256_tree(runs.parent) == {f"runs/{name}": digest for name, digest in before.items()}
 
 
+@pytest.mark.slow
 def test_a_saved_model_does_not_take_the_place_of_a_run(run: Path, runs: Path, tmp_path: Path) -> None:
     export(ExportOptions(ckpt=run, out=tmp_path / "bundle", torch=True))
     model = load_torch(tmp_path / "bundle" / "torch")
@@ -95,6 +96,7 @@ def test_a_saved_model_does_not_take_the_place_of_a_run(run: Path, runs: Path, t
         save_torch(model, tmp_path / "tuned", overwrite=True)
 
 
+@pytest.mark.slow
 def test_what_is_read_is_not_replaced_though_it_is_of_the_same_kind(run: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     export(ExportOptions(ckpt=run, out=bundle, torch=True))
@@ -107,6 +109,7 @@ def test_what_is_read_is_not_replaced_though_it_is_of_the_same_kind(run: Path, t
     check_place(ExportOptions(ckpt=run, out=run / "bundle", overwrite=True))
 
 
+@pytest.mark.slow
 def test_an_earlier_result_and_an_empty_folder_are_replaced(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     out.mkdir()

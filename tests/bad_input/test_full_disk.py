@@ -43,6 +43,7 @@ def test_writing_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, n
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_tensors_that_do_not_fit_are_told_the_same_way(run: Path, tmp_path: Path) -> None:
     export(ExportOptions(ckpt=run, out=tmp_path / "bundle", torch=True))
     model = load_torch(tmp_path / "bundle" / "torch")
@@ -59,6 +60,7 @@ def test_a_folder_that_a_killed_process_had_moved_aside_goes_with_the_next_run(r
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_report_that_cannot_be_printed_fails_without_a_traceback_of_ours(run: Path) -> None:
     command = [sys.executable, "-m", "finegates_export", "--ckpt", str(run), "--plan-only"]

@@ -22,6 +22,8 @@ from tests.tiny import tiny_base
 
 SMALLER = "mpnet-of-one-layer"
 
+pytestmark = pytest.mark.slow  # most of these read one measurement, which takes its time
+
 
 @pytest.fixture(scope="module")
 def smaller_run(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:

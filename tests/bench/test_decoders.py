@@ -65,6 +65,7 @@ def test_bytes_of_a_token_leave_out_tables_that_are_looked_up(tmp_path):
     assert graph_costs.weight_bytes(graph("words")) == 1000
 
 
+@pytest.mark.slow
 def test_flops_and_cache_are_those_of_the_bundle(tmp_path):
     base = tiny_base(tmp_path / "base", "llama", generator=True)
     run = tiny_run(tmp_path / "run", base, "coupled", task="text-generation")

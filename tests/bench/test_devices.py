@@ -14,11 +14,12 @@ from finegates_bench.measuring.exports import Exported
 from finegates_export.errors import ChainError, UnsupportedError
 from finegates_export.verification.inputs import Batch
 from tests.bench.conftest import QUICK
+from tests.tiers import tiered
 
 GPU_TARGETS = ("ort-cuda", "tensorrt")
 
 
-@pytest.mark.parametrize("target", GPU_TARGETS)
+@pytest.mark.parametrize("target", tiered(GPU_TARGETS, default=1))
 def test_a_target_in_float16_is_measured_and_named_so(target: str, gated_run: Path, tmp_path: Path) -> None:
     found = measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", target=target, **QUICK))
     assert {model.precision for model in found.models} == {"float16"}

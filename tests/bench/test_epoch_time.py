@@ -22,6 +22,7 @@ def epoch(monkeypatch: pytest.MonkeyPatch, base: Path, out: Path, *more: str) ->
     epoch_time.main()
 
 
+@pytest.mark.slow
 def test_it_times_all_rows_of_a_file_at_every_share(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ import product_worker  # noqa: E402
 SPEC = product_worker.ProductSpec("torch", 5, 12, 7, (12, 4), 1, Budget(2, 0.0, 0), {})
 
 
+@pytest.mark.slow
 def test_it_writes_every_way_of_both_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
         "--out",

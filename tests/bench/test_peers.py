@@ -60,6 +60,7 @@ def arguments(unpruned_run: Path, gated_run: Path, base: Path, tmp_path: Path) -
     )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_peers_are_made_timed_and_told_and_nothing_is_made_twice(
     gated_run: Path, unpruned_run: Path, base: Path, rows: Path, small: Path, tmp_path: Path,

@@ -192,6 +192,7 @@ def test_what_int8_left_in_float_is_named(measured: BenchReport) -> None:
         assert name not in write(measured)
 
 
+@pytest.mark.slow
 def test_padding_and_what_is_gone_are_drawn(measured: BenchReport) -> None:
     def drawing(padding: int, heads: int) -> str:
         layer = dataclasses.replace(level.export.layers[0], neuron_padding=padding, attention_padding=0, heads=heads)
@@ -247,6 +248,7 @@ def test_untrained_models_are_drawn_hollow(measured: BenchReport) -> None:
         assert hollow.format(precision) not in other, "what has no metric is not in the metric's plot"
 
 
+@pytest.mark.slow
 def test_without_any_metric_its_plot_is_left_out(measured: BenchReport, tmp_path: Path) -> None:
     blind = tuple(dataclasses.replace(model, metric=None, metric_source=None) for model in measured.models)
     report(dataclasses.replace(measured, models=blind), tmp_path / "report")
@@ -254,12 +256,14 @@ def test_without_any_metric_its_plot_is_left_out(measured: BenchReport, tmp_path
     assert "metric-1x8" not in (tmp_path / "report" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_report_gives_the_same_drawings(measured: BenchReport, report_folder: Path, tmp_path: Path) -> None:
     report(measured, tmp_path / "again")
     for name in ("latency.svg", "metric.svg", "plan.svg", "index.html", "report.md"):
         assert (tmp_path / "again" / name).read_bytes() == (report_folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_existing_report_stays_unless_overwritten(measured: BenchReport, tmp_path: Path) -> None:
     out = tmp_path / "report"
     out.mkdir()

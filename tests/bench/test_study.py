@@ -38,6 +38,7 @@ def write_study(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.exhaustive
 def test_a_study_runs_and_a_second_time_trains_nothing(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_shape_longer_than_the_model_is_refused(base: Path) -> None:
 # what is told
 
 
+@pytest.mark.slow
 def test_files_hold_every_number_and_the_stamp(base: Path, tmp_path: Path) -> None:
     report = report_of(base, dense=20, around=0.25)
     save_table(report, tmp_path / "out")
@@ -301,6 +302,7 @@ def test_bad_options_are_refused_by_name(settings, told) -> None:
         TableOptions(**settings)
 
 
+@pytest.mark.slow
 def test_the_command_measures_in_a_real_process_prints_and_writes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,14 @@ from finegates_export.costs.timing.timer import Budget, time_interleaved
 from finegates_export.pruning.plan import AttentionPlan, FeedForwardPlan, LayerPlan, ShrinkPlan
 
 MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _nothing_old_to_collect() -> Iterator[None]:
+    """The timer collects garbage first, which takes seconds amid what earlier tests have left in the process."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def test_every_round_runs_every_call_once_and_orders_differ() -> None:

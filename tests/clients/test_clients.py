@@ -11,6 +11,7 @@ from finegates_export import load
 from finegates_export.common.tasks import LOGITS, SENTENCE
 from tests.clients.harness import OUTPUTS, Client, ask, difference, reference, tokenized
 from tests.export.compare import REJECTED, TOLERANCE
+from tests.tiers import tiered
 from tests.tiny import LORA, MAX_LENGTH
 
 LONG = " ".join(["the play was very sad and told so"] * 6)
@@ -97,7 +98,7 @@ def distance(case, bundle, run, scratch):
     return difference(reference(run, question, case.output), given, question)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", tiered(CASES, default=CASES[7:8]), ids=str)
 def test_a_client_computes_what_the_gated_model_computes(case, workshop, tmp_path, record_property):
     case.client.command()  # skips before anything is exported
     run = workshop.run("coupled", LORA, **RUNS[case.run])

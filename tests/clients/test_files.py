@@ -77,6 +77,7 @@ def test_a_damaged_tokenizer_config_is_refused_by_name(tmp_path):
     assert files_of(tmp_path / "bundle") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", OUTPUT_CLASSES)
 def test_exported_model_returns_the_class_of_the_task(task, workshop):
     base = {"variant": "vit"} if task == "image-classification" else {}
@@ -95,6 +96,7 @@ def test_exported_model_returns_the_class_of_the_task(task, workshop):
         np.testing.assert_allclose(outputs[name].numpy(), values, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_score_stays_a_number_for_sentence_transformers(workshop):
     def config_of(run):
         return json.loads((workshop.bundle(run) / "config.json").read_text(encoding="utf-8"))

@@ -47,6 +47,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path) -> None:
         Profile.read(path)
 
 
+@pytest.mark.slow
 def test_a_bundle_for_tensorrt_has_profiles_and_others_have_none(workshop) -> None:
     run = run_of(workshop)
     bundle = workshop.bundle(run, target="tensorrt", min_agreement=0.0, max_metric_loss=100.0)

@@ -11,6 +11,7 @@ from finegates_export import load
 from finegates_export.common.tasks import TASKS
 from finegates_export.runtime import batching
 from finegates_export.runtime.batching import Buckets, by_length, in_order
+from tests.tiers import tiered
 from tests.tiny import LORA, MAX_LENGTH, tiny_run
 from tests.tiny_models import IMAGE
 
@@ -161,7 +162,14 @@ def inputs_of(task):
     return QUESTIONS if task == "question-answering" else TEXTS
 
 
-@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.images and task.unit != "next"])
+@pytest.mark.parametrize(
+    "task",
+    tiered(
+        [name for name, task in TASKS.items() if not task.images and task.unit != "next"],
+        fast=("classification",),
+        default=("token-classification", "embedding"),
+    ),
+)
 def test_answers_come_in_the_order_given_whatever_shares_a_call(bundle_of, task):
     inputs = inputs_of(task)
     alone = load(bundle_of(task), threads=1)

@@ -52,6 +52,7 @@ def exported(run, out, **options):
     return export(ExportOptions(ckpt=run, out=out, threads=1, **options))
 
 
+@pytest.mark.slow
 def test_an_earlier_graph_in_the_run_folder_stays_there(small, tmp_path):
     run = shutil.copytree(small, tmp_path / "run")
     for name in ("model.onnx", "model.onnx.data", "index.html"):
@@ -117,6 +118,7 @@ def test_the_delivered_graph_computes_what_the_gated_model_computes(bundle, run)
     assert difference(reference, graph) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_single_file_carries_what_a_server_needs_as_metadata(small, tmp_path, workshop):
     report = exported(small, tmp_path / "model.onnx", opset=18)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
@@ -134,6 +136,7 @@ def test_a_single_file_carries_what_a_server_needs_as_metadata(small, tmp_path, 
     assert report.after.size_bytes == (tmp_path / "model.onnx").stat().st_size
 
 
+@pytest.mark.slow
 def test_graphs_go_under_onnx_where_asked_and_verify_finds_them_there(small, workshop):
     bundle = workshop.bundle(small, onnx_folder=True)
     assert bundle_info(bundle)["graphs"] == ["onnx/model.onnx"]
@@ -221,6 +224,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OTHERS)
 def test_verify_refuses_an_export_of_another_task_or_other_labels_by_name(workshop, run, case):
     options, told = OTHERS[case]
@@ -256,6 +260,7 @@ def test_the_model_card_tells_what_was_done_and_no_licence_that_nobody_stated(bu
     assert f"{bundle_info(bundle)['report']['plan']['removed']:.0%} of the layers' linear weights removed" in card
 
 
+@pytest.mark.slow
 def test_a_stated_licence_is_passed_on(small, tmp_path):
     licensed = shutil.copytree(small, tmp_path / "run")
     info = json.loads((licensed / "run.json").read_text(encoding="utf-8"))

@@ -29,6 +29,7 @@ from finegates_export.verification.cached_forms import cached_onnx_form, cached_
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts, written_by
 from finegates_export.verification.steps import same_choices
+from tests.tiers import tiered
 from tests.tiny_models import DECODER_VARIANTS, MAX_LENGTH, VOCABULARY, tiny_model
 
 RAGGED = [(variant, "ort-cpu") for variant in DECODER_VARIANTS]
@@ -114,7 +115,9 @@ def written(tmp_path_factory):
     return write
 
 
-@pytest.mark.parametrize(("variant", "target"), RAGGED)
+@pytest.mark.parametrize(
+    ("variant", "target"), tiered(RAGGED, fast=1, default=(("gpt2", "ort-cpu"), ("llama", "portable")))
+)
 def test_ragged_layers_read_a_text_at_once_and_in_steps(written, variant, target):
     own = decoder(variant)
     path, chain = written(variant, target), own.chain()
@@ -130,6 +133,7 @@ def test_ragged_layers_read_a_text_at_once_and_in_steps(written, variant, target
     assert [value.name for value in onnx.load(path).graph.input][3:] == list(own.layout.past_names)
 
 
+@pytest.mark.slow
 def test_an_unpruned_model_too(tmp_path):
     own = decoder("gpt2", whole=True)
     save_graph(own.graph("ort-cpu"), tmp_path / "whole.onnx")
@@ -211,6 +215,7 @@ def test_attention_and_rotation_are_one_operator_each_and_heads_stay_grouped(wri
     assert Counter(node.op_type for node in onnx_ir.load(written("llama", "portable")).graph)["Attention"] == 0
 
 
+@pytest.mark.slow
 def test_fewer_operators_than_layers_fail_the_export():
     own = decoder("llama")
     graph = write_cached_graph(own.shrunk, own.family.encoder(own.shrunk), own.layout, 20)
@@ -231,7 +236,7 @@ def test_a_tied_head_is_stored_once(written, variant, tied):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("words", [VOCABULARY, 3000])
+@pytest.mark.parametrize("words", tiered([VOCABULARY, 3000], default=(3000,)))
 def test_tables_too_large_to_be_folded_early_are_tied_too(tmp_path, words, tied):
     model = tiny_model("qwen2", generator=True, layers=1)
     model.resize_token_embeddings(words)

@@ -15,6 +15,7 @@ from finegates_export.pipeline.options import ExportOptions
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import make_inputs
 from tests.export.compare import NAMES, path_of
+from tests.tiers import tiered
 from tests.tiny import LORA, tiny_samples
 
 VOCABULARY, LONGEST, LABELS, HIDDEN = 40, 24, 3, 5
@@ -296,7 +297,7 @@ WRONG_STEPS = {
 }
 
 
-@pytest.mark.parametrize("step", WRONG_STEPS)
+@pytest.mark.parametrize("step", tiered(WRONG_STEPS, fast=("folded",), default=("ONNX, ort-cpu",)))
 def test_a_wrong_step_fails_the_export_by_its_name_and_leaves_nothing(workshop, tmp_path, monkeypatch, step):
     place, wrong = WRONG_STEPS[step]
     module, _, name = place.rpartition(".")
@@ -307,6 +308,7 @@ def test_a_wrong_step_fails_the_export_by_its_name_and_leaves_nothing(workshop, 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_graph_with_other_weights_than_planned_is_refused(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("finegates_export.pruning.plan.ShrinkPlan.kept_weights", property(lambda _plan: 12345))
     with pytest.raises(ChainError, match="the plan says 12,345; nothing was written"):

@@ -19,12 +19,13 @@ from finegates_export.sources.assemble import assemble, base_of
 from finegates_export.sources.base import find_base
 from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 
 SHAPE = Shape(2, 16)
 TASK = "text-generation"
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3", "gpt2"])
+@pytest.fixture(scope="module", params=tiered(["llama", "qwen3", "gpt2"], default=("gpt2",)))
 def run(request, workshop):
     return workshop.run("coupled", task=TASK, variant=request.param, generator=True)
 

@@ -20,6 +20,7 @@ from finegates_export.graphs.saving import save_graph
 from finegates_export.graphs.trace import write_graph
 from tests.export.compare import REJECTED, TOLERANCE, difference, onnx_outputs, torch_outputs
 from tests.export.test_families import gated_tiny, shrunk, structure_of
+from tests.tiers import tiered
 from tests.tiny import FRACTIONS
 from tests.tiny_models import TRACED_VARIANTS, tiny_model
 
@@ -46,8 +47,8 @@ def plain_graph(workshop):
     return make
 
 
-@pytest.mark.parametrize("closed", RAGGED)
-@pytest.mark.parametrize("variant", TRACED_VARIANTS)
+@pytest.mark.parametrize("closed", tiered(RAGGED, fast=("ragged",)))
+@pytest.mark.parametrize("variant", tiered(TRACED_VARIANTS, fast=("bert", "qwen3"), default=TRACED_VARIANTS))
 def test_attention_norms_and_activations_are_fused_in_every_layer(variant, closed, plain_graph):
     path, reference, model, expected = plain_graph(variant, closed)
     assert expected == {"attention": 2, "normalization": 4, "activation": 2}
@@ -61,7 +62,7 @@ def test_attention_norms_and_activations_are_fused_in_every_layer(variant, close
     assert difference(reference, onnx_outputs(fused, model.config)) < TOLERANCE
 
 
-@pytest.mark.parametrize("activation", FUSED_ACTIVATIONS)
+@pytest.mark.parametrize("activation", tiered(FUSED_ACTIVATIONS, default=2))
 def test_an_activation_that_transformers_writes_out_is_one_operator_too(activation):
     model = tiny_model("bert", activation=activation)
     family = family_of(model.config.model_type)
@@ -76,6 +77,7 @@ def test_an_activation_that_transformers_writes_out_is_one_operator_too(activati
     assert difference(torch_outputs(gated, model), onnx_outputs(fused, model.config)) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_another_activation_is_not_taken_for_one_of_them():
     model = tiny_model("bert", activation="quick_gelu")
     family = family_of(model.config.model_type)

@@ -102,6 +102,7 @@ def test_it_is_verified_again_at_any_time(run, bundle):
     assert links[0].relative < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "quantize", "file"), [("ort-cpu", "int4", "model_q4.onnx"), ("portable", "int8", "model_quantized.onnx")]
 )
@@ -115,11 +116,13 @@ def test_weights_in_4_bits_and_other_targets(workshop, run, target, quantize, fi
     assert 1e-4 < last["relative"] < (0.6 if quantize == "int4" else 0.3)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
     export(ExportOptions(ckpt=run, out=tmp_path / "again.onnx", threads=1))
     assert (tmp_path / "again.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_many_weights_lie_beside_the_graph(run, bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "INSIDE_LIMIT", 10_000)
     made = tmp_path / "bundle"
@@ -162,6 +165,7 @@ def test_real_rows_are_padded_on_the_left_and_logits_are_counted():
     assert [batch.rows for batch in wide] == [1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
 def test_a_tied_table_lies_in_every_file_once(workshop, tmp_path, quantize):
     """Large enough that nothing folds what turns it, and that onnxruntime's quantizer turns what it finds."""

@@ -280,6 +280,7 @@ def test_servers_and_the_page_refuse_it(bundle):
     assert not has_page(task_of("text-generation"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["llama", "gpt2"])
 def test_an_exported_decoder_writes_what_the_gated_one_does(workshop, variant):
     base = workshop.make(f"decoder base {variant}", lambda folder: decoder_base(folder, variant, layers=2))
@@ -307,6 +308,7 @@ def test_an_exported_decoder_writes_what_the_gated_one_does(workshop, variant):
     assert [one.prompt_tokens for one in quantized] == [4, 1, 7]
 
 
+@pytest.mark.slow
 def test_a_decoder_without_attention_left_is_exported_and_writes(workshop):
     base = workshop.make("decoder base llama", lambda folder: decoder_base(folder, "llama", layers=2))
     run = workshop.make(

@@ -197,6 +197,7 @@ def exported(base, runs, tmp_path_factory):
     return folder, *told, reads
 
 
+@pytest.mark.slow
 def test_a_bundle_is_the_same_bytes_as_that_of_a_separate_export(exported, runs, workshop):
     first, last = (sha256_tree(exported[0] / runs[name].name) for name in ("two", "score"))
     alone = sha256_tree(workshop.bundle(runs["score"]))
@@ -227,6 +228,7 @@ def test_a_failed_run_stops_no_other_and_is_told_at_the_end(exported, runs):
     assert err.count("finegates-export: ") == 1
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_foresaw_stops_no_other_run(runs, tmp_path, monkeypatch):
     def spoiled(options, base=None):
         if options.ckpt == runs["two"]:

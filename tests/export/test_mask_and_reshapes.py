@@ -57,6 +57,7 @@ def test_transformers_is_left_as_it_was_even_after_an_error():
     assert (masking_utils.sdpa_mask, masking_utils.ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "looked_up"), [("bert", False), ("mpnet", False), ("modernbert", True)])
 def test_a_traced_graph_looks_nothing_up_but_windows(family, looked_up, tmp_path):
     base = find_base(str(tiny_base(tmp_path / family, family)))

@@ -24,6 +24,7 @@ def run(workshop: Any) -> Any:
     return workshop.run("coupled", task="text-generation", variant="llama", generator=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgets", [True, False])
 def test_a_graph_is_gone_before_its_file_is_checked(
     run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, forgets: bool
@@ -50,6 +51,7 @@ def test_a_graph_is_gone_before_its_file_is_checked(
     assert alive == [not forgets]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_was_given_up_is_made_again_to_rank_its_linears(
     workshop: Any, run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.export.compare import TOLERANCE
 from tests.export.conftest import bundle_info
 from tests.patterns.draw import ADAPTERS, DECODER_TASKS, draw_pattern
 from tests.patterns.run import Outcome, run_pattern, summary
+from tests.tiers import tiered
 from tests.tiny import LORA
 from tests.tiny_models import DECODER_VARIANTS, ENCODER_VARIANTS
 
@@ -34,7 +35,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(RANDOM))
+@pytest.mark.parametrize("seed", tiered(range(RANDOM), fast=3, default=len(ENCODER_VARIANTS)))
 def test_a_random_pattern_is_exported_exactly_and_fused(seed, tmp_path):
     pattern = draw_pattern(seed)
     outcome = run_pattern(pattern, tmp_path)
@@ -45,13 +46,14 @@ def test_a_random_pattern_is_exported_exactly_and_fused(seed, tmp_path):
     assert found == wanted
 
 
-@pytest.mark.parametrize("seed", range(DECODERS))
+@pytest.mark.parametrize("seed", tiered(range(DECODERS), fast=1, default=4))
 def test_a_random_pattern_of_a_decoder_is_exported_exactly(seed, tmp_path):
     outcome = run_pattern(draw_pattern(seed, decoders=True), tmp_path)
     sys.stdout.write(f"{outcome.line()}\n")
     assert outcome.worst < TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_patterns_of_decoders_walk_through_every_family_task_layout_and_adapter():
     patterns = [draw_pattern(seed, decoders=True) for seed in range(100)]
     assert {pattern.variant for pattern in patterns[:DECODERS]} == set(DECODER_VARIANTS)
@@ -61,6 +63,7 @@ def test_the_patterns_of_decoders_walk_through_every_family_task_layout_and_adap
     assert not any(pattern.width for pattern in patterns)
 
 
+@pytest.mark.slow
 def test_the_patterns_walk_through_every_family_task_layout_and_adapter():
     patterns = [draw_pattern(seed) for seed in range(200)]
     assert {pattern.variant for pattern in patterns[:RANDOM]} == set(ENCODER_VARIANTS)
@@ -81,7 +84,7 @@ def test_the_summary_tells_a_pattern_that_does_not_hold():
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", tiered(CASES, default=("no attention", "no layer at all")))
 def test_any_gate_pattern_is_exported_exactly_fused_and_as_small_as_planned(workshop, case):
     layout, lora, shares = CASES[case]
     bundle = workshop.bundle(workshop.run(layout, lora, gates=shares))

@@ -122,6 +122,7 @@ def test_gradient_descent_at_one_over_l_descends_at_every_step_and_comes_to_rest
     assert max(norms[-300:]) < 1e-3
 
 
+@pytest.mark.slow
 def test_sgd_on_a_few_rows_a_step_comes_to_rest_as_its_rate_decays():
     task, task_constant = smooth_task()
     bound = task_constant + steepest(lambda mu: open_probability(mu, SIGMA))[1]

@@ -23,6 +23,7 @@ from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.quantization.set_aside import set_aside
 from finegates_export.pipeline.sensitivity import INT8, blockwise_int4, rank_by_sensitivity
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny_models import IMAGE_VARIANTS
 
 LENIENT = {"min_agreement": 0.0, "max_metric_loss": 100.0}
@@ -126,7 +127,9 @@ def test_the_library_leaves_logging_as_it_was(tmp_path):
     assert (logging.root.level, [*logging.root.handlers], logging.root.manager.disable) == before
 
 
-@pytest.mark.parametrize("variant", ["bert", "modernbert", "mpnet", "deberta-v3", "vit"])
+@pytest.mark.parametrize(
+    "variant", tiered(["bert", "modernbert", "mpnet", "deberta-v3", "vit"], fast=1, default=("modernbert",))
+)
 def test_every_linear_of_the_layers_is_packed_and_nothing_else_is(workshop, variant):
     task = "image-classification" if variant in IMAGE_VARIANTS else None
     run = workshop.run("coupled", variant=variant, task=task, layers=1)
@@ -152,7 +155,7 @@ def test_every_linear_of_the_layers_is_packed_and_nothing_else_is(workshop, vari
 
 
 @pytest.mark.parametrize("form", ["int8", "int8-static", "int4"])
-@pytest.mark.parametrize("variant", ["llama", "qwen3"])
+@pytest.mark.parametrize("variant", tiered(["llama", "qwen3"], default=("llama",)))
 def test_attention_whose_heads_share_keys_is_fused_around_quantized_products(workshop, variant, form):
     """The quantizer names sizes that it does not know, and fusion took each for a size of its own."""
     run = workshop.run("coupled", variant=variant, layers=1)
@@ -161,6 +164,7 @@ def test_attention_whose_heads_share_keys_is_fused_around_quantized_products(wor
     assert inspect_file(quantized).fused["attention"] == inspect_file(bundle / "model.onnx").fused["attention"] == 1
 
 
+@pytest.mark.slow
 def test_blocks_are_as_large_as_asked_for(workshop, run):
     for size in (16, 128):
         graph = onnx_ir.load(workshop.bundle(run, quantize="int4", block_size=size, **LENIENT) / "model_q4.onnx").graph
@@ -171,6 +175,7 @@ def test_blocks_are_as_large_as_asked_for(workshop, run):
         assert blocks == [-(-node.attributes["K"].as_int() // size) for node in nodes]
 
 
+@pytest.mark.slow
 def test_a_cuda_graph_is_packed_with_float16_scales(workshop, run):
     bundle = workshop.bundle(run, target="ort-cuda", quantize="int4", **LENIENT)
     facts = inspect_file(bundle / "model_q4.onnx")
@@ -208,6 +213,7 @@ def test_the_runtime_takes_the_form_it_is_asked_for(workshop, run):
 # what stays in float
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", QUANTIZERS)
 def test_a_linear_that_silently_stayed_in_float_fails_the_export(run, tmp_path, monkeypatch, form):
     real = {"int8": quantize_dynamic_int8, "int4": quantize_int4}[form]
@@ -236,6 +242,7 @@ def spoiling(form, spoiled):
     return quantize
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", QUANTIZERS)
 def test_a_linear_that_predictions_cannot_do_without_is_left_in_float(run, tmp_path, monkeypatch, form):
     monkeypatch.setattr(QUANTIZERS[form], spoiling(form, spoiled=4))
@@ -248,6 +255,7 @@ def test_a_linear_that_predictions_cannot_do_without_is_left_in_float(run, tmp_p
     assert [link.name for link in report.links][-2:] == [f"{form}, fused", f"{form}, as delivered"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", QUANTIZERS)
 def test_nothing_is_written_where_leaving_half_in_float_does_not_help(run, tmp_path, monkeypatch, form):
     monkeypatch.setattr(QUANTIZERS[form], spoiling(form, spoiled=0))
@@ -301,6 +309,7 @@ def test_the_report_has_the_metric_before_and_after_and_the_agreement(workshop, 
     assert file in info["files"]
 
 
+@pytest.mark.slow
 def test_the_printed_report_says_the_same(run, tmp_path):
     report = exported(run, tmp_path / "b", "int4")
     form = report.quantized
@@ -310,6 +319,7 @@ def test_the_printed_report_says_the_same(run, tmp_path):
     assert f"agreement of int4 with the gated model: {form.agreement:.2%}" in told
 
 
+@pytest.mark.slow
 def test_without_labelled_rows_there_is_no_metric_to_tell(workshop):
     run = workshop.run("coupled", samples=0, layers=1)
     bundle = workshop.bundle(run, quantize="int4", **LENIENT)
@@ -327,6 +337,7 @@ def test_without_quantization_there_is_nothing_to_tell(workshop, run):
     assert "linears quantized" not in (bundle / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_is_the_quantized_graph_alone(run, tmp_path):
     exported(run, tmp_path / "model.onnx", "int4")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -16,13 +16,14 @@ from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.chain import Tolerances
 from finegates_export.verification.prompts import left_padded
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 
 LENIENT = {"min_agreement": 0.5, "max_metric_loss": 100.0}
 """A tiny random model decides by a hair."""
 WORDS = 64
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2"], ids=["untied", "tied"])
+@pytest.fixture(scope="module", params=tiered(["llama", "qwen2"], default=("qwen2",)), ids=["untied", "tied"])
 def run(workshop: Any, request: pytest.FixtureRequest) -> Any:
     return workshop.run("coupled", task="text-generation", variant=request.param, generator=True)
 

@@ -59,6 +59,7 @@ def test_a_linear_stored_fused_is_there_once_and_deberta_keeps_its_reads_whole()
     assert "dense" in shared
 
 
+@pytest.mark.slow
 def test_gathers_take_weights_out_and_nothing_else_changes(workshop):
     run = workshop.run("matrix", LORA, gates=CLOSED)
     zeros, gathered = (bundle_info(workshop.bundle(run, gathers=how))["report"] for how in ("never", "always"))

@@ -70,6 +70,7 @@ def test_the_int8_graph_predicts_nearly_the_same(run, bundle):
     assert np.mean([label == LABELS[i] for label, i in zip(labels, logits.argmax(-1), strict=True)]) >= 0.8
 
 
+@pytest.mark.slow
 def test_a_regression_bundle_predicts_the_score(workshop):
     run = workshop.run("coupled", labels=1, layers=1)
     regression = finegates_export.load(workshop.bundle(run), threads=1)

@@ -19,6 +19,7 @@ from finegates_export.common.files import sha256_file
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.runtime.batching import BATCHES_TOGETHER
 from finegates_export.runtime.session import SessionOptions, open_session
+from tests.tiers import tiered
 from tests.tiny import LORA, MAX_LENGTH, labelled_texts, tiny_tokenizer
 from tests.tiny_models import IMAGE
 
@@ -229,8 +230,13 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(bundle, run, tmp_path):
     assert finegates_export.load(same).labels
 
 
-@pytest.mark.parametrize("variant", ["bert", "gpt2", "qwen3"])
-@pytest.mark.parametrize("task", ["classification", "multi-label", "embedding", "feature-extraction"])
+@pytest.mark.parametrize("variant", tiered(["bert", "gpt2", "qwen3"], fast=1, default=3))
+@pytest.mark.parametrize(
+    "task",
+    tiered(
+        ["classification", "multi-label", "embedding", "feature-extraction"], fast=1, default=("feature-extraction",)
+    ),
+)
 def test_a_text_without_a_token_has_the_same_answer_in_any_company(workshop, tmp_path, task, variant):
     made = workshop.bundle(workshop.run("coupled", task=task, variant=variant, layers=1))
     bare = json.loads((made / "tokenizer.json").read_text())

@@ -19,6 +19,7 @@ from finegates_export.sources.assemble import assemble, base_of
 from finegates_export.sources.run_folder import read_run
 from tests.export.compare import PRACTICE, REJECTED, difference, torch_outputs
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny import LORA
 
 CASES = {
@@ -30,7 +31,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=tiered(CASES, default=("bert", "qwen3")))
 def saved(request, workshop):
     """A run and its bundle with the torch model in it."""
     variant, layout, width = CASES[request.param]
@@ -59,6 +60,7 @@ def test_a_loaded_model_computes_what_the_gated_one_does_with_fewer_weights(save
     assert difference(gated_outputs(run, plan.width), torch_outputs(model)) > REJECTED
 
 
+@pytest.mark.slow
 def test_lora_trains_on_a_loaded_model_and_the_result_is_exported_again(saved, tmp_path):
     _, bundle = saved
     model = load_torch(bundle / "torch")

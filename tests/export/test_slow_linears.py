@@ -196,6 +196,7 @@ def neurons_of(run):
     return len(export(ExportOptions(ckpt=run, plan_only=True)).plan.layers[0].feed_forward.neurons)
 
 
+@pytest.mark.slow
 def test_slow_linears_stay_in_float_and_the_report_says_why(run, tmp_path, monkeypatch):
     slow_where(monkeypatch, 32, neurons_of(run))
     report = export(ExportOptions(ckpt=run, out=tmp_path / "b", quantize="int8", threads=1, **LENIENT))
@@ -238,6 +239,7 @@ def test_nothing_is_asked_where_there_is_nothing_to_decide(run, monkeypatch, opt
         export(ExportOptions(ckpt=run, plan_only=True, quantize="int8"))
 
 
+@pytest.mark.slow
 def test_where_everything_is_slow_the_quantized_graph_is_the_float_one(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Int8Judge, "__call__", lambda *_: "is kept in float: it was said")
     report = export(ExportOptions(ckpt=run, out=tmp_path / "b", quantize="int8", threads=1))

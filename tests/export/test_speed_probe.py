@@ -175,12 +175,14 @@ def test_nothing_is_left_behind(base, clock) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_real_process_times_what_was_written(probe) -> None:
     found = probe.speedup(masks(heads=1, qk=1, vo=1, neurons=0))
     assert 0.0 < found.low <= found.median <= found.high < float("inf")
     assert found.rounds == ROUNDS, "they are finished even without time"
 
 
+@pytest.mark.slow
 def test_its_graph_is_the_one_that_an_export_delivers(workshop, tmp_path) -> None:
     run = read_run(workshop.run("coupled"))
     delivered = onnx.load(workshop.bundle(run.folder) / "model.onnx")

@@ -19,6 +19,7 @@ from finegates_export.graphs.passes.half import LARGEST, to_float16
 from finegates_export.graphs.passes.standard import standard_operators
 from finegates_export.graphs.targets import TARGETS
 from finegates_trainer import TrainOptions
+from tests.tiers import tiered
 from tests.tiny_models import ENCODER_FAMILIES, IMAGE_VARIANTS, TRACED_VARIANTS
 
 LENIENT = {"min_agreement": 0.5, "max_metric_loss": 100.0}
@@ -55,7 +56,7 @@ def report_of(bundle):
     return json.loads((bundle / "bundle.json").read_text())["report"]
 
 
-@pytest.mark.parametrize("variant", TRACED_VARIANTS)
+@pytest.mark.parametrize("variant", tiered(TRACED_VARIANTS, fast=("bert",), default=("deberta-v3", "vit", "qwen3")))
 def test_a_portable_graph_has_standard_operators_alone(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="portable")
     assert domains(bundle / "model.onnx") <= {"", "ai.onnx"}
@@ -63,7 +64,7 @@ def test_a_portable_graph_has_standard_operators_alone(workshop, variant):
     assert [link["exact"] for link in report["links"]] == [True] * 5
 
 
-@pytest.mark.parametrize("variant", ENCODER_FAMILIES)
+@pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, default=("bert", "modernbert", "mpnet", "vit")))
 def test_a_tensorrt_graph_is_float16_in_standard_operators(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="tensorrt", **LENIENT)
     assert domains(bundle / "model.onnx") <= {"", "ai.onnx"}
@@ -74,6 +75,7 @@ def test_a_tensorrt_graph_is_float16_in_standard_operators(workshop, variant):
     assert {value.type.tensor_type.elem_type for value in onnx.load(bundle / "model.onnx").graph.output} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["bert", "modernbert", "mpnet", "vit"])
 def test_a_cuda_graph_is_float16_and_fused(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="ort-cuda", **LENIENT)
@@ -95,6 +97,7 @@ def test_widths_are_what_tensor_cores_take_whole(workshop, target):
     assert any_width.attention.vo_width % wanted.head_multiple, "the run has widths that need padding"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["ort-cpu", "portable", "tensorrt"])
 def test_static_int8_is_signed_and_around_every_linear(workshop, target):
     run = workshop.run("coupled")
@@ -119,6 +122,7 @@ def test_static_int8_is_signed_and_around_every_linear(workshop, target):
     assert not links[1].exact
 
 
+@pytest.mark.slow
 def test_dynamic_int8_is_another_form(workshop):
     bundle = workshop.bundle(workshop.run("coupled"), target="portable", quantize="int8", **LENIENT)
     found = operators(bundle / "model_quantized.onnx")
@@ -167,6 +171,7 @@ def test_a_foreign_operator_does_not_pass_for_a_standard_one(workshop):
         standard_operators(onnx_ir.load(bundle / "model.onnx"))
 
 
+@pytest.mark.slow
 def test_float16_that_predicts_otherwise_is_not_delivered(workshop, tmp_path, monkeypatch):
     def spoiled(graph):
         half = to_float16(graph)

@@ -52,6 +52,7 @@ def test_a_delivered_graph_returns_the_tasks_outputs_and_no_others(workshop, run
     assert config["architectures"] == [f"Bert{TASKS[task].architecture}"]
 
 
+@pytest.mark.slow
 def test_int8_is_held_to_the_tasks_predictions(workshop, run_of):
     """Per-token labels and vectors survive int8 as labels of rows do; the links say how well."""
     for task in ("token-classification", "feature-extraction"):
@@ -74,6 +75,7 @@ def test_features_are_the_hidden_states_of_the_texts_own_tokens(workshop, run_of
     assert len({features.shape for features in found}) > 1
 
 
+@pytest.mark.slow
 def test_pooling_in_the_graph_adds_an_output_and_needs_an_embedding(workshop, run_of, tmp_path):
     export(ExportOptions(ckpt=run_of("embedding"), out=tmp_path / "pooled.onnx", pool_in_graph=True, threads=1))
     session = onnxruntime.InferenceSession(tmp_path / "pooled.onnx", providers=["CPUExecutionProvider"])

@@ -103,6 +103,7 @@ def test_trap_2_fewer_fused_nodes_than_promised_is_an_error_that_names_them(narr
             fuse_for_ort(load_graph(plain), {**promised, name: count + 1})
 
 
+@pytest.mark.slow
 def test_trap_2_attention_that_no_pattern_matches_is_missed_and_counted(tmp_path):
     model = tiny_model(layers=1)
 
@@ -317,6 +318,7 @@ def test_trap_9_a_bundle_tells_nothing_of_the_machine_that_made_it(workshop):
                 assert trace not in content, (name, trace)
 
 
+@pytest.mark.slow
 def test_trap_9_the_same_run_exported_twice_is_the_same_bytes(workshop, tmp_path):
     run = workshop.run("coupled", LORA)
     options = {"quantize": "int8", "int8_linears": "all", "min_agreement": 0.8, "max_metric_loss": 20.0}

@@ -19,6 +19,7 @@ from finegates_export.pruning.vocabulary.needed import cut_content, needed_token
 from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.prompts import left_padded
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny import tiny_run
 from tests.trainer.decoders import END, byte_pair_tokenizer
 
@@ -78,7 +79,7 @@ def test_merges_of_older_files_are_read_too(whole):
     assert again(cut_content(content, kept)).encode(PAGES[0]).tokens == whole.encode(PAGES[0]).tokens
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+@pytest.fixture(scope="module", params=tiered([True, False], default=(True,)), ids=["tied", "untied"])
 def run(request, workshop, tmp_path_factory):
     place = tmp_path_factory.mktemp("vocabulary")
     source = workshop.base(variant="llama", generator=True, tie_word_embeddings=request.param)

@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.parse import urlsplit
 
+import pytest
+
 from finegates_export.common.commands import INTERRUPTED_STATUS
 from tests.serving.running import SECONDS, eventually, serving
 from tests.tiny import labelled_texts
@@ -21,6 +23,7 @@ def ask(server, text):
     return server.post("/predict", {"text": text})
 
 
+@pytest.mark.slow
 def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
     expected = {text: found.label for text, found in zip(TEXTS, predictor.predict(TEXTS), strict=True)}
     first = {process.pid for process in server.replicas()}
@@ -53,6 +56,7 @@ def test_a_killed_replica_costs_no_request_and_is_replaced(server, predictor):
     assert ask(server, TEXTS[0]).status == 200
 
 
+@pytest.mark.exhaustive
 def test_replicas_are_added_while_there_is_more_to_do_than_they_do(bundle):
     over = threading.Event()
 
@@ -73,6 +77,7 @@ def test_replicas_are_added_while_there_is_more_to_do_than_they_do(bundle):
         assert len(server.replicas()) == 2
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops_the_server(bundle):
     limits = ("--queue", "4", "--max-texts", "4", "--batch", "1", "--drain", "60", "--timeout", "60")
     with serving(bundle, *limits) as server, ThreadPoolExecutor(6) as pool:
@@ -95,6 +100,7 @@ def test_a_full_queue_is_said_and_what_was_taken_is_answered_before_ctrl_c_stops
         assert not replica.is_running()
 
 
+@pytest.mark.exhaustive
 def test_what_is_not_answered_when_the_server_ends_is_told_so(bundle):
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
     with serving(bundle, "--drain", "1") as server:

@@ -145,6 +145,7 @@ def test_a_teacher_that_tells_two_texts_apart_needs_a_student_that_does(
         train(taught)
 
 
+@pytest.mark.slow
 def test_all_weights_train_by_option_and_the_run_is_exported_from_them(base: Path, rows: Path, tmp_path: Path) -> None:
     from finegates_export import ExportOptions, export, load
 

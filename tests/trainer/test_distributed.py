@@ -51,6 +51,7 @@ def distance(one: Path, other: Path) -> float:
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_processes_train_what_one_process_trains(
     calm_base: Path, task_rows: dict[str, Path], tmp_path: Path

@@ -86,6 +86,7 @@ def test_a_run_learns_ends_at_its_share_and_is_read_back(
     assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_is_scored_as_training_scored_the_model(
     bases: dict[str, Path], text: Path, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_tilted_table_slopes_on_the_steps_and_is_the_table_at_its_ends() -> No
     assert torch.equal(exact(ends), tilted(ends))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["coupled", "matrix"])
 def test_pressure_alone_brings_the_time_down_to_the_aim(layout: str) -> None:
     objective = objective_of(layout)
@@ -163,6 +164,7 @@ def test_settling_ends_at_the_measured_speedup_whatever_the_table_says(slower: f
         assert len(probe.asked) > 1
 
 
+@pytest.mark.slow
 def test_chance_in_the_timings_averages_out() -> None:
     chance, errors = 0.02, []
     for seed in range(40):
@@ -226,6 +228,7 @@ def test_a_speedup_out_of_reach_is_refused_with_the_fastest() -> None:
         check_reachable(ANCHOR, (1.5, 100.0), "8x128")
 
 
+@pytest.mark.exhaustive
 def test_a_run_reaches_its_speedups_level_by_level(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasten_measurements(monkeypatch, tmp_path)
     base = tiny_base(tmp_path / "base", layers=6)

@@ -11,6 +11,7 @@ import torch
 
 from finegates_export.common.files import sha256_tree
 from finegates_export.errors import OutputError, RunFolderError
+from finegates_export.sources.run_folder import Run
 from finegates_trainer import train
 from finegates_trainer.running.reporter import Silent, StepReport
 from tests.trainer.test_train import options
@@ -41,16 +42,24 @@ class Steps(Silent):
         self.steps.append(report.step)
 
 
-@pytest.mark.parametrize("killed_at", [4, 13, 22])
-@pytest.mark.parametrize(
-    "changes",
-    [{"layout": "coupled"}, {"layout": "matrix", "lora_dropout": 0.2}, {"objective": "sensitivity"}],
+@pytest.fixture(
+    scope="module",
+    params=[{"layout": "coupled"}, {"layout": "matrix", "lora_dropout": 0.2}, {"objective": "sensitivity"}],
     ids=["coupled", "matrix", "sensitivity"],
 )
+def uninterrupted(
+    request: pytest.FixtureRequest, base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Run]:
+    """Options, and the run that was trained with them in one go."""
+    changes = request.param
+    return changes, train(options(base, rows, tmp_path_factory.mktemp("uninterrupted") / "run", **changes))
+
+
+@pytest.mark.parametrize("killed_at", [4, 13, 22])
 def test_a_resumed_run_repeats_the_uninterrupted_one(
-    base: Path, rows: Path, tmp_path: Path, killed_at: int, changes: dict[str, Any]
+    base: Path, rows: Path, tmp_path: Path, killed_at: int, uninterrupted: tuple[dict[str, Any], Run]
 ) -> None:
-    whole = train(options(base, rows, tmp_path / "whole", **changes))
+    changes, whole = uninterrupted
     with pytest.raises(Killed):
         train(options(base, rows, tmp_path / "run", **changes), KillAt(killed_at))
     assert not (tmp_path / "run").exists()

@@ -82,6 +82,7 @@ def test_a_run_learns_its_task_and_ends_at_its_share(trained: Trained, task: str
     assert bool(run.head) == (task != "embedding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CHANCE)
 def test_the_chain_holds_on_the_runs_own_rows_and_knows_their_metric(trained: Trained, task: str) -> None:
     report = json.loads((trained.bundle(task) / "bundle.json").read_text(encoding="utf-8"))["report"]
@@ -240,6 +241,7 @@ def test_what_is_no_question_is_refused(trained: Trained) -> None:
         predictor.logits([("so ?", "a film")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool_in_graph", [False, True])
 def test_embeddings_are_those_of_the_gated_model_whoever_pools(trained: Trained, pool_in_graph: bool) -> None:
     options: dict[str, Any] = {"pool_in_graph": True} if pool_in_graph else {}

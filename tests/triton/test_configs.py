@@ -71,6 +71,7 @@ def test_a_repository_holds_the_bundle_s_graph_and_tokenizer_as_they_are(bundle,
     assert (out / "classification_graph" / "labels.txt").read_text().split() == labels
 
 
+@pytest.mark.slow
 def test_weights_beside_a_large_graph_go_with_it(workshop, run, tmp_path, monkeypatch):
     monkeypatch.setattr("finegates_export.graphs.saving.INSIDE_LIMIT", 0)
     export(ExportOptions(ckpt=run, out=tmp_path / "repository", target="triton", threads=1))
@@ -132,6 +133,7 @@ def test_tensorrt_is_told_precision_and_shapes(workshop, run, tmp_path):
     assert told["trt_profile_max_shapes"].split(",")[0] == f"input_ids:32x{MAX_LENGTH}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_bundle_of_any_target_runs_where_it_was_exported_for(workshop, run, tmp_path, target):
     options = {"quantize": "none", "page": False} if target == "web" else {}
@@ -167,6 +169,7 @@ def test_tasks_without_tensors_for_answers_are_refused_before_the_export(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_run_into_a_repository(run, bundle, tmp_path, monkeypatch, capsys):
     out = tmp_path / "repository"
     words = ("--ckpt", run, "--target", "triton", "--out", out, "--threads", "1")

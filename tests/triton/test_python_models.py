@@ -62,6 +62,7 @@ def answered(monkeypatch, tmp_path):
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["bert", "gpt2"])
 def test_a_text_without_a_token_is_read_as_the_runtime_reads_it(workshop, tmp_path, answered, variant):
     made = workshop.bundle(workshop.run("coupled", variant=variant, layers=1))

@@ -70,6 +70,7 @@ def test_both_are_bundles_that_went_through_the_chain(site, run, unpruned, tmp_p
         load(spoilt)
 
 
+@pytest.mark.slow
 def test_the_graph_is_that_of_ort_cpu(site, workshop, run):
     for_cpu = workshop.bundle(run, quantize="int8", **LENIENT)
     for name in ("model.onnx", "model_quantized.onnx"):
@@ -150,11 +151,13 @@ def luminance(colour):
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+@pytest.mark.slow
 def test_a_folder_for_ones_own_page_has_the_model_alone(workshop, run, tmp_path):
     web(run, tmp_path / "bare", page=False, quantize="none")
     assert files_of(tmp_path / "bare") == MODEL - {"onnx/model_quantized.onnx"}
 
 
+@pytest.mark.slow
 def test_a_task_that_the_page_cannot_show_gets_none(workshop, node_modules, tmp_path):
     vectors = workshop.run("coupled", task="embedding", layers=1)
     web(vectors, tmp_path / "vectors")
