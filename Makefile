@@ -13,9 +13,9 @@ MINILM := .cache/all-MiniLM-L6-v2
 MPNET := .cache/all-mpnet-base-v2
 SMOLLM := .cache/SmolLM2-135M-Instruct
 TEXT := .cache/django-docs
-# Of bench-frontier STUDY=minilm-sst2; any two runs over MiniLM on one task do.
+# From bench-frontier STUDY=minilm-sst2; any two runs of MiniLM on one task will do.
 UNPRUNED := runs/frontier/minilm-sst2/unpruned-0
-# Of bench-speed; the study has trained 0 and 2.
+# For bench-speed; the study trained seeds 0 and 2.
 SEED := 0
 STRAIGHT := runs/frontier/minilm-sst2/gates-40-0
 PRUNED := $(STRAIGHT)/levels/0.40
@@ -45,32 +45,32 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	touch $@
 
-setup: $(READY) ## Make the virtual environment
+setup: $(READY) ## Create the virtual environment
 
-demo: $(READY) ## Train, export, prove, measure and run a real model (under 10 minutes)
+demo: $(READY) ## Train, export, verify, measure and run a real model (under 10 minutes)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/finegates-train --config trainer/recipes/demo.yaml --base $(MINILM) --data $(REVIEWS) --out $(DEMO) --overwrite
 	$(BIN)/finegates-export --ckpt $(DEMO) --out exports/demo/ --quantize int8 --overwrite
 	$(BIN)/finegates-bench --ckpt $(DEMO) --eval-data $(REVIEWS)/test.tsv --shapes 1x32,8x128 --out runs/demo-report/ --overwrite
 	$(BIN)/python benchmarks/demo/classify.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv --count 3
 
-demo-full: $(READY) ## The demo on all rows, three seeds, against unpruned models trained as long
+demo-full: $(READY) ## The demo on all rows with three seeds, against unpruned models trained equally long
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/python benchmarks/demo/seeds.py --base $(MINILM) --data $(REVIEWS) --config trainer/recipes/demo-full.yaml \
 		--seeds 0,1,2 --work $(FULL) --out benchmarks/results/demo-full
 
-bench-quick: $(READY) ## A report of a small random model, no training and no download (under 3 minutes)
+bench-quick: $(READY) ## A report on a small random model, without training or download (under 3 minutes)
 	$(BIN)/python benchmarks/quick.py --out runs/quick-report
 
-bench-chains: $(READY) ## The chain of checks on MPNet's and MiniLM's real weights (downloads 490 MB)
+bench-chains: $(READY) ## The chain of checks on the real weights of MPNet and MiniLM (downloads 490 MB)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET)
 	$(BIN)/python benchmarks/real_weights.py --bases $(MINILM) $(MPNET) --sentences $(REVIEWS)/test.tsv \
 		--out benchmarks/results/chains
 
-bench-step: $(READY) ## What gates add to a training step, in time and memory
+bench-step: $(READY) ## Time and memory that gates add to a training step
 	$(BIN)/python benchmarks/step_cost.py --work runs/step-cost --out benchmarks/results/step-cost
 
-bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DATA=folder of rows (hours)
+bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DATA=folder with rows (hours)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --mpnet $(MPNET) --small $(SMALL)
 	$(BIN)/python benchmarks/frontier/study.py benchmarks/frontier/$(STUDY).yaml --data $(DATA) \
 		--base minilm=$(MINILM) --base mpnet=$(MPNET) --base small=$(SMALL) \
@@ -79,7 +79,7 @@ bench-frontier: $(READY) ## Accuracy against removed share: STUDY=minilm-sst2 DA
 bench-curves: $(READY) ## The paper's figure 2 from the reports of bench-frontier
 	$(BIN)/python benchmarks/frontier/curves.py --results benchmarks/results/frontier --out benchmarks/results/frontier/curves
 
-bench-speed: $(READY) ## Speeds asked for, and what exported models then measure: DATA=folder of rows SEED=0 (two hours, nothing beside it)
+bench-speed: $(READY) ## Requested speed-ups against those of exported models: DATA=folder with rows SEED=0 (two hours on an idle machine)
 	$(MAKE) bench-frontier STUDY=minilm-sst2-speed DATA=$(DATA)
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/speed-$(SEED) \
 		--baseline runs/frontier/minilm-sst2/unpruned-$(SEED) --against runs/frontier/minilm-sst2/small-$(SEED) \
@@ -95,23 +95,23 @@ bench-language: $(READY) ## Perplexity against removed share: SmolLM2-135M on Dj
 bench-matrix: $(READY) ## Latency of the matrix layout on a random-weight BERT of 12 x 768
 	$(BIN)/python benchmarks/matrix_layout.py --work runs/matrix-layout --out benchmarks/results/matrix-layout
 
-bench-layers: $(READY) ## What layers cost, and how well their sum predicts whole models
+bench-layers: $(READY) ## Costs of layers, and how well their sum predicts whole models
 	$(BIN)/python benchmarks/layer_costs.py --work runs/layer-costs --out benchmarks/results/layer-costs
 
-bench-norms: $(READY) ## A residual sum and its norm as one operator and as two
+bench-norms: $(READY) ## A residual sum and its norm: one fused operator against two
 	$(BIN)/python benchmarks/norms.py --out benchmarks/results/norms
 
-bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: as given, sorted, in buckets
+bench-buckets: $(READY) ## Texts of all lengths through the demo's bundle: in given order, sorted, in buckets
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS)
 	$(BIN)/python benchmarks/sequence_buckets.py --bundle exports/demo/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/sequence-buckets
 
-bench-runtime: $(READY) ## The runtime's start, and predict against the same by hand, on bench-frontier minilm-sst2 at 40 %
+bench-runtime: $(READY) ## The runtime's start-up, and predict against hand-written code, on bench-frontier minilm-sst2 at 40 %
 	$(BIN)/finegates-export --ckpt $(PRUNED) --out exports/minilm-040/ --overwrite
 	$(BIN)/python benchmarks/runtime_start.py --bundle exports/minilm-040/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/runtime-start
 
-bench-product: $(READY) ## Products over the open dims alone against whole ones (paper, figure 3)
+bench-product: $(READY) ## Products over only the open dims against full ones (paper, figure 3)
 	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product
 
 bench-epoch: $(READY) ## A validation epoch of MiniLM on the reviews over removed shares (paper, figure 3)
@@ -119,7 +119,7 @@ bench-epoch: $(READY) ## A validation epoch of MiniLM on the reviews over remove
 	$(BIN)/python benchmarks/epoch_time.py --base $(MINILM) --data $(REVIEWS)/test.tsv \
 		--out benchmarks/results/epoch-time
 
-bench-many: $(READY) ## Three runs exported together and one by one: seconds and memory
+bench-many: $(READY) ## Three runs exported together and separately: seconds and memory
 	$(BIN)/python benchmarks/many_runs.py --work runs/many-runs --out benchmarks/results/many-runs
 
 bench-web: $(READY) $(WEB)/.ready ## Pruned and unpruned MiniLM of bench-frontier minilm-sst2 in headless Chromium
@@ -147,7 +147,7 @@ bench-gpu: $(READY) ## On a machine with an NVIDIA GPU: a BERT of 12 x 768 by CU
 			--shapes 1x128,8x128,32x128,128x128 --work runs/bert-base --out benchmarks/results/gpu-$${way#*:} || exit 1; \
 	done
 
-bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm-sst2 trained: the walk's levels, straight to 40 and 80 %
+bench-walk: $(READY) ## Latency and accuracy of the runs of bench-frontier STUDY=minilm-sst2: the walk's levels, straight to 40 and 80 %
 	$(BIN)/finegates-bench --ckpt runs/frontier/minilm-sst2/gates-0 --baseline $(UNPRUNED) \
 		--shapes 1x32,1x128,8x128,16x64 --int8 --out benchmarks/results/minilm-walk --overwrite
 	$(BIN)/finegates-bench --ckpt $(STRAIGHT) --baseline $(UNPRUNED) \
@@ -156,7 +156,7 @@ bench-walk: $(READY) ## Latency and accuracy of what bench-frontier STUDY=minilm
 		--against runs/frontier/minilm-sst2/small-1 --shapes 1x32,1x128,8x128 --int8 \
 		--out benchmarks/results/minilm-80 --overwrite
 
-bench-smaller: $(READY) ## MPNet closed to 88 % beside the unpruned MiniLM-L6: what bench-frontier STUDY=mpnet-sst2 trained (nothing beside it)
+bench-smaller: $(READY) ## MPNet with 88 % removed against the unpruned MiniLM-L6, from bench-frontier STUDY=mpnet-sst2 (on an idle machine)
 	$(BIN)/finegates-bench --ckpt runs/frontier/mpnet-sst2/started-88-0 --baseline runs/frontier/mpnet-sst2/unpruned-0 \
 		--against runs/frontier/mpnet-sst2/smaller-0 --shapes 1x32,8x128 \
 		--processes 8 --seconds 60 --out benchmarks/results/mpnet-88 --overwrite
@@ -164,7 +164,7 @@ bench-smaller: $(READY) ## MPNet closed to 88 % beside the unpruned MiniLM-L6: w
 goals: $(READY) ## The goals of benchmarks/goals.yaml against the reports in benchmarks/results/
 	$(BIN)/python benchmarks/goals.py
 
-bench-rates: $(READY) ## GFLOP/s of the big products of those models against the machine's best
+bench-rates: $(READY) ## GFLOP/s of those models' large products against the machine's best
 	$(BIN)/python benchmarks/product_rates.py --run runs/bert-base/closed --run runs/bert-small/closed \
 		--out benchmarks/results/product-rates
 
@@ -173,7 +173,7 @@ $(PEERS)/%/.ready: benchmarks/peers/requirements/%.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder of rows, ONLY=some of them, OUT=report (3 GB)
+bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontier minilm-sst2: DATA=folder with rows ONLY=selection OUT=report (3 GB)
 	$(BIN)/python benchmarks/demo/fetch.py --model $(MINILM) --reviews $(REVIEWS) --small $(SMALL)
 	$(BIN)/python benchmarks/peers/run.py --run $(UNPRUNED) --level $(PRUNED) \
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers \
@@ -191,7 +191,7 @@ test-all: lint test-patterns ## Everything: all random patterns, every block of 
 test-pythons: $(READY) ## The wheel with the extra cpu alone, on each of PYTHONS that this machine has
 	$(BIN)/python -m tests.pythons $(PYTHONS)
 
-test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 of decoders; goes on where the logs end
+test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 for decoders; continues where the logs end
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2
 	$(BIN)/python -m tests.patterns.run --count 500 --log tests/patterns/decoders.tsv --workers 2 --decoders
 
@@ -224,7 +224,7 @@ $(TENSORRT)/.ready: tests/engines/requirements.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-test-tensorrt: $(READY) $(TENSORRT)/.ready ## Every family parsed and built by tensorrt-rtx for SM80 and SM89, without a GPU
+test-tensorrt: $(READY) $(TENSORRT)/.ready ## Build every family with tensorrt-rtx for SM80 and SM89, without a GPU
 	FINEGATES_TENSORRT_REQUIRED=1 $(BIN)/pytest tests/engines -n 2 --timeout 600
 
 $(TRITON)/.ready: tests/triton/requirements.txt
@@ -232,7 +232,7 @@ $(TRITON)/.ready: tests/triton/requirements.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-test-triton: $(READY) $(TRITON)/.ready ## Model repositories served by a real tritonserver, over HTTP and gRPC (550 MB)
+test-triton: $(READY) $(TRITON)/.ready ## Serve model repositories with a real tritonserver, over HTTP and gRPC (550 MB)
 	FINEGATES_TRITON_REQUIRED=1 $(BIN)/pytest tests/triton --timeout 600
 
 $(WEB)/.ready: tests/web/package.json
@@ -241,7 +241,7 @@ $(WEB)/.ready: tests/web/package.json
 	cd $(@D) && ONNXRUNTIME_NODE_INSTALL=skip npm install --ignore-scripts --no-audit --no-fund
 	touch $@
 
-test-web: $(READY) $(WEB)/.ready ## The page of --target web, typed into in headless Chromium (npm, 500 MB)
+test-web: $(READY) $(WEB)/.ready ## Use the page of --target web in headless Chromium (npm, 500 MB)
 	FINEGATES_WEB_REQUIRED=1 $(BIN)/pytest tests/web --timeout 900
 
 $(SERVING)/.ready: tests/serving/requirements.txt
@@ -249,7 +249,7 @@ $(SERVING)/.ready: tests/serving/requirements.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes of which one stops, 2,000 made-up requests
+test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes, one of which stops, and 2,000 random requests
 	FINEGATES_SERVING_REQUIRED=1 $(BIN)/pytest tests/serving -v --timeout 900
 
 $(DOCS)/.ready: pyproject.toml constraints.txt

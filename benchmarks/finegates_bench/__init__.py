@@ -1,6 +1,6 @@
-"""Latency, accuracy and size of a run's levels against the unpruned model; what a base's layers cost by their widths.
+"""Latency, accuracy and size of a run's levels against the unpruned model; what a base's layers cost by width.
 
-Importing this package imports neither torch nor transformers, for the process that measures starts from here.
+Importing this package imports neither torch nor transformers, since the measuring process starts here.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "null among tags": ("token-classification", [{**WORDS, "tags": ["O", None]}], {}, "line 1 has None among the val"),
     "null among words": ("token-classification", [{**WORDS, "tokens": ["a", None]}], {}, "None .* column 'tokens'"),
     "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "line 1 has no answer"),
-    "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' does not stand at 2"),
+    "answer elsewhere": ("question-answering", [{**QUESTION, "answer_start": 2}], {}, "'great' is not at 2"),
     "answer nowhere": (
-        "question-answering", [{**QUESTION, "answer": "odd", "answer_start": None}], {}, "'odd' does not stand in its",
+        "question-answering", [{**QUESTION, "answer": "odd", "answer_start": None}], {}, "'odd' is not in its",
     ),
     "a word for a start": (
         "question-answering", [QUESTION, {**QUESTION, "answer_start": "x"}], {}, "line 2 has the start 'x' of an answ",
@@ -109,7 +109,7 @@ def test_rows_that_do_not_fit_are_told_in_one_line(base: Path, tmp_path: Path, c
         ({"task": "regression", "pooling": "mean"}, "pooling: applies to embeddings, not to regression"),
         ({"task": "regression", "normalize": False}, "normalize: applies to embeddings"),
         ({"task": "embedding", "pooling": "max"}, "pooling: 'max' is not one of mean, cls"),
-        ({"task": "embedding", "metric": "accuracy"}, "metric: 'accuracy': embedding has"),
+        ({"task": "embedding", "metric": "accuracy"}, "metric: 'accuracy' is not a metric of embedding"),
         ({"task": "token-classification", "class_weights": "balanced"}, "class-weights: .* token-classification has"),
     ],
 )
@@ -177,7 +177,7 @@ def test_layers_that_a_config_leaves_out_are_seen_in_every_family(tmp_path: Path
         config.layer_types = config.layer_types[:1]
     config.save_pretrained(base)
     task = "image-classification" if variant in IMAGE_VARIANTS else "classification"
-    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, config\.json asks for 1 layers"):
+    with pytest.raises(InputError, match=r"the weights hold \S+\.1\.\S+, but config\.json asks for 1 layers"):
         find_base(str(base)).load(task, ("one", "two", "three"))
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_answered_when_the_server_ends_is_told_so(bundle):
             assert server.stop() == 0
             said = http.client.HTTPResponse(slow)
             said.begin()
-            assert (said.status, json.loads(said.read())) == (503, {"error": "the server stops"})
+            assert (said.status, json.loads(said.read())) == (503, {"error": "the server is stopping"})
 
 
 def listens(server):

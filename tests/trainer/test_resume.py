@@ -78,11 +78,11 @@ def test_another_seed_gives_other_gates(base: Path, rows: Path, tmp_path: Path) 
 def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(options(base, rows, tmp_path / "run"), KillAt(8))
-    with pytest.raises(RunFolderError, match="other target_removed"):
+    with pytest.raises(RunFolderError, match="different target_removed"):
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
 
 
-@pytest.mark.parametrize(("changed", "says"), [("data", "other rows;"), ("eval_data", "other evaluation rows;")])
+@pytest.mark.parametrize(("changed", "says"), [("data", "different rows;"), ("eval_data", "different evaluation rows;")])
 def test_resuming_with_other_rows_in_the_same_files_is_refused(
     base: Path, rows: Path, tmp_path: Path, changed: str, says: str
 ) -> None:
@@ -108,7 +108,7 @@ def test_resuming_a_finished_run_changes_nothing(base: Path, rows: Path, tmp_pat
 def test_what_stands_at_out_is_given_back_only_where_it_was_asked_for(base: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(options(base, rows, out))
-    with pytest.raises(RunFolderError, match=r"stands already, trained with target_removed 0\.\d+ and not 0\.5"):
+    with pytest.raises(RunFolderError, match=r"already exists, trained with target_removed 0\.\d+ instead of 0\.5"):
         train(options(base, rows, out, resume=True, target_removed=0.5))
     with pytest.raises(Killed):
         train(options(base, rows, out, overwrite=True, target_removed=0.5), KillAt(13))

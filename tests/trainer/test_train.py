@@ -179,7 +179,7 @@ def test_an_adapter_can_be_the_start(base: Path, rows: Path, tmp_path: Path) -> 
         ({"lora_alpha": 3.0}, "lora-alpha: 3.0 was requested, but the adapter .* has 5.0"),
         ({"lora_dropout": 0.1}, "lora-dropout: 0.1 was requested"),
         ({"rslora": True}, "rslora: True was requested, but the adapter .* has False"),
-        ({"dora": True}, "dora: True was asked for"),
+        ({"dora": True}, "dora: True was requested"),
         ({"lora_rank": TrainOptions.lora_rank}, None),
         ({"lora_rank": 2, "lora_alpha": 5.0}, None),
     ],

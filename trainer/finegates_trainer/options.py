@@ -213,7 +213,7 @@ class TrainOptions(Options):
         check(
             self.metric is None or self.metric in known,
             "metric",
-            f"{self.metric!r} is not one of {', '.join(sorted(known))}",
+            f"{self.metric!r} is not a metric of {self.task}, which has {', '.join(sorted(known))}",
         )
         check(
             not self.train_head or self.task == "text-generation",

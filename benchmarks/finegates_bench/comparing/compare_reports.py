@@ -17,11 +17,11 @@ def compare(options: CompareOptions) -> Comparison:
     """Read two reports and match their models by id and their timings by shape.
 
     Args:
-        options: the reports, and what counts as slower.
+        options: the reports, and the limit for slower models.
 
     Raises:
-        InputError: a report cannot be read, the two have no model or shape in common, a shape that was asked for is
-            missing from one, or milliseconds of two machines were to be judged.
+        InputError: a report cannot be read, the two have no model or shape in common, a requested shape is missing
+            from one, or milliseconds of two machines would be compared.
     """
     before, after = read_report(options.before), read_report(options.after)
     machines = tuple(_machine_notes(before.stamp, after.stamp))
@@ -81,7 +81,7 @@ def _side(model: ModelResult, shape: str) -> Side:
 
 
 def _machine_notes(before: Stamp, after: Stamp) -> Iterator[str]:
-    """In what the machines differ; nothing where a time means the same on both."""
+    """How the machines differ; empty if times are comparable."""
     for name in ("processor", "cores", "threads", "provider", "accelerator"):
         one, other = getattr(before, name), getattr(after, name)
         if one != other:
@@ -96,7 +96,7 @@ def _version_notes(before: Stamp, after: Stamp) -> Iterator[str]:
 
 
 def _report_notes(before: BenchReport, after: BenchReport) -> Iterator[str]:
-    """What makes ratios or metrics of two reports mean different things."""
+    """Differences that make ratios or metrics of two reports incomparable."""
     for words, name in (
         ("Not the same target", "target"),
         ("Not the same base", "base"),

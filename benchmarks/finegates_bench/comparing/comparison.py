@@ -16,7 +16,7 @@ class Side:
 
     p50_ms: float
     ratio: float
-    """Median over that of the same report's unpruned model."""
+    """Median divided by that of the same report's unpruned model."""
     metric: float | None
 
 
@@ -34,16 +34,16 @@ class Pair:
 
     @property
     def milliseconds_quotient(self) -> float:
-        """Median after over median before."""
+        """Median after divided by median before."""
         return self.after.p50_ms / self.before.p50_ms
 
     @property
     def ratio_quotient(self) -> float:
-        """Ratio to the unpruned model, after over before: free of how fast the machine was on either day."""
+        """Ratio to the unpruned model, after over before, independent of the machine's speed on either day."""
         return self.after.ratio / self.before.ratio
 
     def quotient(self, *, absolute: bool) -> float:
-        """What a limit is held against."""
+        """The quantity that the limit applies to."""
         return self.milliseconds_quotient if absolute else self.ratio_quotient
 
 
@@ -52,20 +52,20 @@ class Comparison:
     """The outcome of `compare`; `str(comparison)` is the Markdown that the command prints."""
 
     before: str
-    """Where the first report lies."""
+    """Place of the first report."""
     after: str
     metric_name: str
     pairs: tuple[Pair, ...]
     """By shape, then in the order of the first report."""
     only_before: tuple[str, ...]
-    """Ids of models that the second report does not have."""
+    """Ids of models missing from the second report."""
     only_after: tuple[str, ...]
     notes: tuple[str, ...]
-    """In what the two measurements differ."""
+    """How the two measurements differ."""
     limit: float | None
-    """What no quotient may exceed; None where nothing is judged."""
+    """The limit for every quotient; None for no verdict."""
     absolute: bool
-    """Whether milliseconds are judged, not ratios to the unpruned model."""
+    """Whether the limit applies to milliseconds instead of ratios to the unpruned model."""
 
     @property
     def slower(self) -> tuple[Pair, ...]:
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What came of the limit, in one line; empty without one."""
+        """The verdict in one line; empty without a limit."""
         if self.limit is None:
             return ""
         judged = "milliseconds" if self.absolute else "ratio to unpruned"
@@ -86,7 +86,7 @@ class Comparison:
         return f"slower than {self.limit:g} times before ({judged}): {', '.join(named)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON types; quotients and verdict beside what they come from."""
+        """Everything, as JSON types; including quotients and verdict."""
         pairs = [
             {
                 **asdict(pair),

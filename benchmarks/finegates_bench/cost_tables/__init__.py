@@ -1,1 +1,1 @@
-"""What the halves of a base's layers cost by their widths."""
+"""Costs of the halves of a base's layers at different widths."""

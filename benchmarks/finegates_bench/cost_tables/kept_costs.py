@@ -1,4 +1,4 @@
-"""Everything that a machine's file of costs holds, as it was measured: blocks and comparisons."""
+"""The contents of a machine's cost file, as measured: blocks and comparisons."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class KeptCosts:
-    """What is in the file; `kept_tables.markdown` prints it."""
+    """The contents of the file; `kept_tables.markdown` prints them."""
 
     stamp: dict[str, Any]
-    """Whose costs these are; see `cost_file.make_stamp`."""
+    """Identifies the machine and setup; see `cost_file.make_stamp`."""
     costs: dict[BlockShape, Cost]
-    """Of one block; a half of a layer with its residual sum and its norm."""
+    """Costs of one block; a half of a layer includes its residual sum and norm."""
     ratios: dict[tuple[Way, Way], Interval]
-    """Time of the second way over that of the first."""
+    """Time of the second way divided by that of the first."""
 
     @classmethod
     def of(cls, table: CostTable) -> KeptCosts:
-        """What a table knows without measuring."""
+        """The known costs, without measuring."""
         return cls(table.stamp, table.known(), table.known_ratios())
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tables of what a file of costs holds: one for the blocks that differ by their widths alone, and as Markdown."""
+"""Tables of a cost file's contents, one per group of blocks that differ only in widths, and as Markdown."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ COST_COLUMNS = ("ms", "95 % interval", "rounds")
 
 @dataclass(frozen=True)
 class BlockKind:
-    """How blocks of one kind are told. Every function takes such a block."""
+    """How to present blocks of one kind. Every function takes such a block."""
 
     title: Callable[[Any], str]
-    """What blocks of one table have in common."""
+    """The common part of blocks in one table."""
     columns: tuple[str, ...]
     cells: Callable[[Any], tuple[str, ...]]
-    """Its widths, as the columns name them."""
+    """Its widths, in the order of the columns."""
     order: Callable[[Any], tuple[int, ...]]
-    """By what rows are sorted."""
+    """The sort key of rows."""
 
 
 def markdown(kept: KeptCosts) -> str:

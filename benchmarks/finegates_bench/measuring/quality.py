@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 GENERATION_BATCH = 4
-"""Rows whose logits run over a whole vocabulary at every token."""
+"""Rows per batch if every token has logits over a whole vocabulary."""
 DIGEST_SHOWN = 12
 SOURCE_FIELDS = ("data", "eval_data", "text_column", "pair_column", "label_column")
 
 
 @dataclass(frozen=True)
 class EvaluationRows:
-    """What metrics are computed on."""
+    """The rows that metrics are computed on."""
 
     examples: Examples | None
-    """None where the rows are not there any more: training's own record is all there is."""
+    """None if the rows are gone: then only training's record is left."""
     words: str
-    """Which rows, or why not, as the report says it."""
+    """Which rows, or why none, for the report."""
 
 
 def evaluation_rows(
@@ -38,13 +38,13 @@ def evaluation_rows(
     """The rows that a model's metric is computed on, prepared as its run did it.
 
     Args:
-        run: says where its rows came from.
+        run: has the source of its rows.
         names: the graphs' inputs.
         eval_data: other rows than the run's own.
         reader: the run that prepares them, with its tokenizer or image processor; `run` itself by default.
 
     Raises:
-        InputError: `eval_data` cannot be read or has labels the run does not know.
+        InputError: `eval_data` cannot be read or has labels that the run lacks.
         RunFolderError: the run folder's tokenizer or image processor cannot be read.
     """
     reader = reader or run
@@ -60,7 +60,7 @@ def evaluation_rows(
 def metric_of(
     exported: Exported, rows: EvaluationRows, run: Run, threads: int, provider: str = "cpu"
 ) -> tuple[float | None, MetricSource | None]:
-    """The run's metric for one exported graph, and where it comes from; None for what was not trained."""
+    """The run's metric for one exported graph, and its source; None for untrained models."""
     if not exported.candidate.trained:
         return None, None
     theirs = exported.candidate.run.info
@@ -106,7 +106,7 @@ def _prepared(run: Run, names: tuple[str, ...], rows: Rows, what: str) -> tuple[
 
 
 def _preprocessor(run: Run) -> Any:
-    """The tokenizer or image processor that lies in the run folder."""
+    """The tokenizer or image processor in the run folder."""
     from finegates_export.sources.base import BaseModel
 
     try:

@@ -1,4 +1,4 @@
-"""What a measurement found, to JSON and back. Every number of the report's files stands here."""
+"""The results of a measurement, to JSON and back: every number of a report."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SCHEMA_VERSION = 2
 REPORT_JSON = "report.json"
 
 Kind = Literal["unpruned", "level", "what-if", "other"]
-"""The unpruned model, a trained level, one that was closed without training, or another run's, on whatever base."""
+"""The unpruned model, a trained level, one closed without training, or another run's on any base."""
 Precision = Literal["float32", "float16", "int8"]
 MetricSource = Literal["graph", "training"]
-"""The metric was computed on the exported graph, or is the one that training recorded."""
+"""Whether the metric was computed on the exported graph, or recorded in training."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class Timing:
     p50_ms: float
     p95_ms: float
     rows_per_second: float
-    """Batch over the median."""
+    """Batch divided by the median."""
     ratio: float
-    """Median over the unpruned model's."""
+    """Median divided by the unpruned model's."""
     ratio_low: float
     """Lower end of the ratio's bootstrap 95 % interval."""
     ratio_high: float
     kept_flops: float
-    """Share of the unpruned layers' floating-point operations that the plan kept at this shape."""
+    """Kept share of the unpruned layers' floating-point operations at this shape."""
     gflop_per_second: float
-    """The kept operations (10^9) over the median."""
+    """The kept operations (10^9) divided by the median."""
 
     @property
     def ratio_over_kept_flops(self) -> float | None:
-        """1 where time fell as much as work did; None where no work is left in the layers."""
+        """1 if time fell as much as work; None if no work is left in the layers."""
         return self.ratio / self.kept_flops if self.kept_flops else None
 
 
@@ -54,33 +54,33 @@ class ModelResult:
     kind: Kind
     precision: Precision
     trained: bool
-    """False where gates were closed, or left open, on an untrained base: the metric is null and goals ignore it."""
+    """False for an untrained base, with gates closed or open: the metric is null and goals ignore it."""
     removed: float
-    """Share of the layers' linear weights that is gone, padding counted as kept."""
+    """Removed share of the layers' linear weights; padding counts as kept."""
     asked: float | None
-    """The share a what-if level was asked for."""
+    """The requested share of a what-if level."""
     kept_weights: int
     """Elements of the layers' linear weights."""
     padding_weights: int
-    """Elements of them that are dead, kept so that widths fit."""
+    """Dead elements, kept so that widths fit."""
     parameters: int
-    """Of the whole graph, embeddings and head included."""
+    """Parameters of the whole graph, including embeddings and head."""
     file_bytes: int
     metric: float | None
     metric_source: MetricSource | None
     left_in_float: tuple[str, ...]
-    """Linears that int8 left in float because the chain did not hold with them."""
+    """Linears that int8 kept in float because the chain failed with them."""
     export: ExportFacts
     """How it was made."""
     timings: tuple[Timing, ...]
     difference: float | None = None
-    """Of the outputs where they were measured from the processor's, the largest over their scale; None there itself."""
+    """Largest difference of outputs from the CPU's, relative to their scale; None on the CPU."""
     name: str = ""
-    """Of another run's model, what its base is called; empty where the run's own base is meant."""
+    """Base name of another run's model; empty for the run's own base."""
 
     @property
     def label(self) -> str:
-        """How tables and plots name it."""
+        """Its name in tables and plots."""
         if self.kind == "unpruned":
             name = "unpruned"
         elif self.kind == "what-if":
@@ -98,22 +98,22 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Where, when, by what: goes onto every file of the report."""
+    """Machine, time and versions, stamped on every file of the report."""
 
     command: str
     date: str
     """UTC, ISO 8601."""
     processor: str
     cores: int
-    """Processors the measuring process may use."""
+    """CPUs available to the measuring process."""
     system: str
     threads: int
     """Per model."""
     versions: dict[str, str]
     provider: str = "cpu"
-    """What ran the models."""
+    """The provider that ran the models."""
     accelerator: str = ""
-    """The GPU's name; empty where none ran them."""
+    """The GPU's name; empty on the CPU."""
 
     @property
     def place(self) -> str:
@@ -123,7 +123,7 @@ class Stamp:
         return f"with the {self.provider} provider on {self.accelerator or 'a GPU'}"
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Name and value, as every file prints them."""
+        """Names and values, as printed in every file."""
         yield "command", self.command
         yield "date", self.date
         yield "processor", f"{self.processor}, {self.cores} cores available"
@@ -144,11 +144,11 @@ class BenchReport:
     task: str
     metric_name: str
     eval_rows: str
-    """Which rows the metric was computed on, in words."""
+    """The rows of the metric, in words."""
     unpruned: str
-    """What the unpruned model is, in words."""
+    """The unpruned model, in words."""
     notes: tuple[str, ...]
-    """What a reader must know before quoting a number."""
+    """Caveats for quoting numbers."""
     options: dict[str, Any]
     models: tuple[ModelResult, ...]
     """The unpruned model first, then the run's by removed share, then other runs'; floats before int8."""
@@ -166,22 +166,22 @@ class BenchReport:
 
     @property
     def processes_told(self) -> str:
-        """In how many processes each shape was measured, in words; reports of earlier versions had one."""
+        """Number of processes per shape, in words; earlier versions used one."""
         count = int(self.options.get("processes", 1))
         return "a fresh process" if count == 1 else f"{count} fresh processes, one after the other,"
 
     @property
     def of_one_base(self) -> tuple[ModelResult, ...]:
-        """The models whose removed shares mean the same: all but other runs'."""
+        """The models with comparable removed shares: all but other runs'."""
         return tuple(model for model in self.models if model.kind != "other")
 
     @property
     def has_metric(self) -> bool:
-        """Whether any model has one."""
+        """Whether any model has a metric."""
         return any(model.metric is not None for model in self.models)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON types; the quotient of ratio and kept FLOPs beside its parts."""
+        """Everything, as JSON types; including the quotient of ratio and kept FLOPs."""
         values = {"schema_version": self.schema_version, **asdict(self)}
         values["notes"] = list(self.notes)
         values["models"] = [_model_json(model) for model in self.models]
@@ -192,7 +192,7 @@ class BenchReport:
         """Rebuild from `to_json`.
 
         Raises:
-            InputError: something is missing, not understood, or of another schema version.
+            InputError: something is missing, invalid, or of another schema version.
         """
         if not isinstance(values, dict) or not {"schema_version", "stamp", "models"} <= values.keys():
             raise InputError("not a benchmark report")

@@ -1,4 +1,4 @@
-"""Who measured: command, date, processor, versions."""
+"""The stamp of a measurement: command, date, CPU, versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LIBRARY_CALL = "finegates_bench.measure (called from Python)"
 
 
 def make_stamp(threads: int, library_call: str = LIBRARY_CALL, provider: str = "cpu") -> Stamp:
-    """The stamp of a measurement that is made now.
+    """The stamp of a measurement made now.
 
     Args:
-        threads: processor threads per model.
-        library_call: what stands for the command where none of ours is running.
-        provider: what runs the models.
+        threads: CPU threads per model.
+        library_call: replaces the command if none of ours is running.
+        provider: the provider that runs the models.
     """
     return Stamp(
         command=command(library_call),
@@ -38,7 +38,7 @@ def make_stamp(threads: int, library_call: str = LIBRARY_CALL, provider: str = "
 
 
 def stamp_line(stamp: Mapping[str, Any]) -> str:
-    """A stamp in one line, as pages end with it.
+    """A stamp in one line, for the end of pages.
 
     Args:
         stamp: as JSON types.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 SHARE_TOLERANCE = 0.01
-"""A what-if level that lands further from the share it was asked for gets a note."""
+"""A what-if level further from its requested share gets a note."""
 NO_BASELINE = (
     "No baseline was given: the unpruned model is the run's base, untrained, with all gates open. "
     "Its latency is real, its metric is null."
@@ -45,21 +45,21 @@ NO_BASELINE = (
 def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
     """Export every level and the unpruned model, time them in turns, and compute their metric.
 
-    Exported graphs lie in a folder beside `options.out` while this runs, and are gone when it ends; the report itself
-    is written by `report`.
+    Exported graphs lie in a folder next to `options.out` during the measurement and are removed afterwards; the report
+    itself is written by `report`.
 
     Args:
         options: the measurement.
-        say: is told what happens, a line at a time; nobody by default.
+        say: receives progress, a line at a time; silent by default.
 
     Raises:
         ChainError: a model could not be exported without changing what it computes, or a provider computes another.
         InputError: the baseline is another model's, another run has other labels, a shape is too long, or rows cannot
             be read.
-        MeasurementError: the process that measures died.
-        OutputError: the report could not be written at `options.out`.
+        MeasurementError: the measuring process died.
+        OutputError: the report cannot be written to `options.out`.
         RunFolderError: a run folder cannot be used.
-        UnsupportedError: the provider is not there, or does not start.
+        UnsupportedError: the provider is missing or does not start.
     """
     reads = (options.ckpt, options.baseline, options.base, options.eval_data, *options.against)
     check_destination(options.out, overwrite=options.overwrite, marks=(REPORT_JSON,), reads=reads)
@@ -72,7 +72,7 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
 
 
 class _Sweep:
-    """One measurement: everything that can be refused is read and checked before the first export."""
+    """One measurement: all input is read and checked before the first export."""
 
     def __init__(self, options: BenchOptions, say: Say) -> None:
         from finegates_bench.measuring.quality import evaluation_rows
@@ -102,7 +102,7 @@ class _Sweep:
         self.stamp: Stamp = make_stamp(options.threads, provider=options.provider)
 
     def export(self, scratch: Path) -> Iterator[Exported]:
-        """The graphs of all models: the unpruned one first, then by removed share."""
+        """The graphs of all models, unpruned first, then by removed share."""
         unpruned, *pruned = self._candidates(scratch)
         pruned.sort(key=lambda candidate: candidate.run.info.removed)
         for candidate in (unpruned, *pruned, *self.others):
@@ -126,7 +126,7 @@ class _Sweep:
         return time_in_processes(spec, scratch, self.options.processes)
 
     def results(self, exported: list[Exported], times: dict[Shape, list[Rounds]]) -> Iterator[ModelResult]:
-        """A line of the report for every model."""
+        """One line of the report per model."""
         from finegates_bench.measuring.quality import metric_of
 
         if self.rows.examples is not None:
@@ -138,7 +138,7 @@ class _Sweep:
             yield model.result(metric, source, timings, self._difference(model))
 
     def report(self, models: tuple[ModelResult, ...]) -> BenchReport:
-        """The whole."""
+        """The whole report."""
         info = self.run.info
         return BenchReport(
             stamp=self.stamp,
@@ -158,7 +158,7 @@ class _Sweep:
         )
 
     def _difference(self, model: Exported) -> float | None:
-        """From the processor's outputs, where something else computed them."""
+        """The difference from the CPU's outputs, if another provider ran."""
         if self.options.provider == "cpu":
             return None
         from finegates_bench.measuring.devices import check_difference, difference_from_processor
@@ -172,7 +172,7 @@ class _Sweep:
         return found
 
     def _base_of(self, run: Run) -> BaseModel:
-        """Another run's base, which may be the run's own."""
+        """Another run's base, which may equal this run's."""
         from finegates_export.sources.assemble import check_base
         from finegates_export.sources.shared_base import SharedBase
 
@@ -256,4 +256,4 @@ def _check_lengths(shapes: tuple[Shape, ...], base: BaseModel) -> None:
 
 
 def _silent(_line: str) -> None:
-    """Nobody listens."""
+    """Ignore progress."""

@@ -1,7 +1,7 @@
 """A run at any removed share without training: the lightest heads and neurons closed, on the untrained base.
 
-Its predictions mean nothing. Heads go whole, as most do in training, and as large a share of them as of the neurons:
-its latency is near what training at that share would give.
+Its predictions are meaningless. Whole heads are closed, as mostly in training, and in equal share with neurons, so its
+latency is close to that of training at that share.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class WhatIf:
     """Closes a run's base to any share.
 
     Args:
-        run: whose base, task and head are used; its gates and adapter are not.
+        run: provides base, task and head; its gates and adapter are not used.
         base: its base.
-        widths: the widths that the target likes.
+        widths: the widths that the target prefers.
     """
 
     def __init__(self, run: Run, base: BaseModel, widths: Widths) -> None:
@@ -48,9 +48,9 @@ class WhatIf:
         """Write the run folder of one removed share.
 
         Args:
-            share: what to remove of the layers' linear weights, 0 to 1.
-            folder: where the run folder goes.
-            kind: `unpruned` where it stands in for a trained unpruned model.
+            share: share of the layers' linear weights to remove, 0 to 1.
+            folder: the destination.
+            kind: `unpruned` if it replaces a trained unpruned model.
 
         Raises:
             InputError: the share cannot be settled.
@@ -81,7 +81,7 @@ class WhatIf:
 
 
 def ranked(magnitudes: Mapping[UnitKey, Scores], structure: Structure) -> dict[UnitKey, Scores]:
-    """In place of magnitudes: which share of the model's heads a unit's head, or of its neurons a neuron, outweighs.
+    """Ranks instead of magnitudes: the share of heads that a unit's head outweighs, or of neurons for a neuron.
 
     Args:
         magnitudes: per unit group the norm of each unit, shape (units,).
@@ -106,7 +106,7 @@ def ranked(magnitudes: Mapping[UnitKey, Scores], structure: Structure) -> dict[U
 
 
 def _ranks(values: list[Scores]) -> list[Scores]:
-    """The share of all values that is no greater, in the same arrays."""
+    """For each value, the share of all values that are not greater."""
     flat = np.concatenate(values)
     ranks = (np.argsort(np.argsort(flat, kind="stable"), kind="stable") + 1) / len(flat)
     return np.split(ranks, np.cumsum([len(part) for part in values])[:-1])

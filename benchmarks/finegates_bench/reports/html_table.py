@@ -1,4 +1,4 @@
-"""A table as HTML, in a box of its own that scrolls where the page is narrow."""
+"""A table as HTML, in its own box that scrolls on narrow pages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from finegates_bench.reports.report_tables import Table
 
 
 def html_table(table: Table) -> Iterator[str]:
-    """Its lines; the first column stays in sight while the others scroll."""
-    # Browsers let the keyboard scroll only what it can reach.
+    """Its lines; the first column stays visible while the others scroll."""
+    # Browsers allow keyboard scrolling only in focusable elements.
     yield f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
     yield "<thead><tr>" + "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns) + "</tr></thead>"
     yield "<tbody>"

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MIDDLE = 0.6
-"""Ratio below which another run's name stands at the left of its line."""
+"""Ratio below which another run's name is at the left of its line."""
 LIMIT = "arithmetic limit (kept FLOPs)"
 
 
 def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
-    """Ratio over removed share, with its interval, and the kept FLOPs as the least that arithmetic allows."""
+    """Ratio over removed share, with its interval, and the kept FLOPs as the arithmetic limit."""
     from matplotlib.ticker import PercentFormatter
 
     single = by_share(report, report.models[0].precision)
@@ -51,9 +51,9 @@ def draw_latency(axes: Axes, report: BenchReport, shape: str) -> None:
 
 
 def _draw_level(axes: Axes, model: ModelResult, shape: str) -> None:
-    """Another run's model has no place among the shares: a line across all of them, with its name."""
+    """Another run's model has no removed share here: a line across, with its name."""
     ratio = model.timing(shape).ratio
-    # Where the run's own line, which falls from 1 at the left, does not pass.
+    # Away from the run's own line, which falls from 1 at the left.
     side, towards, align = (0, 2, "left") if ratio < MIDDLE else (1, -2, "right")
     axes.axhline(ratio, linestyle=(0, (1, 2)), linewidth=1.2, color=PALETTE[model.precision], zorder=2)
     axes.annotate(
@@ -63,5 +63,5 @@ def _draw_level(axes: Axes, model: ModelResult, shape: str) -> None:
 
 
 def latency_keys(report: BenchReport) -> tuple[Key, ...]:
-    """What the marks mean."""
+    """The legend of marks."""
     return (*point_keys(report.of_one_base), Key("dash", "muted", LIMIT))

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE = 0.065
-"""Height of a label over the panel's."""
+"""Height of a label relative to the panel."""
 CHARACTER = 0.026
-"""Width of a label's character over the panel's."""
+"""Width of a label's character relative to the panel."""
 MARK = 0.03
-"""Width of a point over the panel's."""
+"""Width of a point relative to the panel."""
 OFFSET_POINTS = 7
 
 
 @dataclass(frozen=True)
 class Box:
-    """What a mark or a label takes up, in shares of the panel."""
+    """Area of a mark or label, relative to the panel."""
 
     left: float
     right: float
@@ -37,7 +37,7 @@ class Box:
 
 
 def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
-    """Metric over median latency; only models that have one, each with its name where no other's stands."""
+    """Metric over median latency; only for models with a metric, each named without overlap."""
     points = [(model, model.timing(shape).p50_ms, model.metric) for model in report.models if model.metric is not None]
     longest = 1.08 * max(x for _, x, _ in points)
     lowest, highest = min(y for _, _, y in points), max(y for _, _, y in points)
@@ -62,16 +62,16 @@ def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
 
 
 def metric_keys(report: BenchReport) -> tuple[Key, ...]:
-    """What the marks mean."""
+    """The legend of marks."""
     return tuple(point_keys(tuple(model for model in report.models if model.metric is not None)))
 
 
 def label_boxes(marks: tuple[Box, ...], widths: list[float]) -> list[Box]:
-    """Where the labels of marks stand, so that none meets a mark or another label.
+    """Places for labels that overlap neither marks nor other labels.
 
     Args:
         marks: the points.
-        widths: of their labels, over the panel's.
+        widths: label widths relative to the panel.
     """
     labels: list[Box] = []
     for mark, width in zip(marks, widths, strict=True):
@@ -81,7 +81,7 @@ def label_boxes(marks: tuple[Box, ...], widths: list[float]) -> list[Box]:
 
 
 def _places(mark: Box, width: float) -> Iterator[Box]:
-    """Where a mark's label can stand: right or left of it within the panel, then ever further above and below."""
+    """Candidate places of a mark's label: right or left of it within the panel, then further above and below."""
     sides = [(mark.right, mark.right + width), (mark.left - width, mark.left)]
     within = [side for side in sides if side[0] >= 0 and side[1] <= 1] or sides[:1]
     for step in count():

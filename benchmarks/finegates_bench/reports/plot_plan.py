@@ -1,4 +1,4 @@
-"""The plan as a picture: what is left of every layer's heads and neurons, a panel per model."""
+"""The plan as a picture: the rest of every layer's heads and neurons, a panel per model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMN = 0.82
-"""Width of a layer's column; the next layer's begins 1 further right."""
+"""Width of a layer's column; the next layer starts 1 further right."""
 LOWER, UPPER = 0.0, 1.3
-"""Where the neurons' and the heads' columns stand; both are 1 high."""
+"""Positions of the neurons' and the heads' columns; both are 1 high."""
 MOST_BLOCKS = 16
-"""Heads of a layer up to which each is a block of its own."""
+"""Maximum heads per layer drawn as separate blocks."""
 
 
 def draw_plan(axes: Axes, report: BenchReport, model_id: str) -> None:
-    """Two columns a layer over what was there: heads above, neurons below, dead ones that stay on top of each."""
+    """Two columns per layer: heads above, neurons below, with kept dead ones on top of each."""
     model = next(model for model in report.models if model.id == model_id)
     layers = model.export.layers
     heads, neurons = max(layer.heads_before for layer in layers), max(layer.neurons_before for layer in layers)
@@ -49,12 +49,12 @@ def draw_plan(axes: Axes, report: BenchReport, model_id: str) -> None:
 
 
 def plan_panels(report: BenchReport) -> tuple[str, ...]:
-    """The models that are drawn."""
+    """The models to draw."""
     return tuple(model.id for model in planned_models(report))
 
 
 def plan_keys(_report: BenchReport) -> tuple[Key, ...]:
-    """What the colours mean."""
+    """The legend of colours."""
     return (
         Key("block", "heads", "heads that stay"),
         Key("block", "neurons", "neurons that stay"),
@@ -79,5 +79,5 @@ def _blocks(layer: LayerWidths) -> int:
 
 
 def _shown(layers: int) -> range:
-    """Numbers of so many layers that they stand apart."""
+    """Layer numbers spaced so that they do not overlap."""
     return range(0, layers, 1 if layers <= 12 else 2 if layers <= 24 else 4)

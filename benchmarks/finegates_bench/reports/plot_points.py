@@ -1,4 +1,4 @@
-"""What the plots of measured models share: how a model is marked."""
+"""Marks of models, shared by the plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 
 def add_point(axes: Axes, model: ModelResult, x: float, y: float) -> None:
-    """Filled for a trained model, hollow for one that was not; a square is unpruned, a triangle another run's."""
+    """Filled for a trained model, hollow for an untrained one; a square is unpruned, a triangle another run's."""
     colour = PALETTE[model.precision]
     axes.plot(
         [x], [y], linestyle="none", marker=MARKERS.get(model.kind, "o"), markersize=6,
@@ -26,7 +26,7 @@ def add_point(axes: Axes, model: ModelResult, x: float, y: float) -> None:
 
 
 def point_keys(models: tuple[ModelResult, ...]) -> Iterator[Key]:
-    """What the marks of these models mean."""
+    """The legend for these models' marks."""
     for precision in PRECISIONS:
         if any(model.precision == precision for model in models):
             yield Key("dot", precision, precision)

@@ -1,4 +1,4 @@
-"""How every plot of the benchmarks looks: colours, marks, type, keys and stamp in the margin, PNG and SVG.
+"""The style of every benchmark plot: colours, marks, type, keys and stamp in the margin, PNG and SVG.
 
 Drawn in one palette of distinct colours, so that a page can swap each for a variable and follow light and dark; files
 draw the marks in a legend, the page in a list.
@@ -83,7 +83,7 @@ class Key:
     words: str
 
     def handle(self) -> Line2D:
-        """The mark as a legend takes it."""
+        """The mark for a legend."""
         from matplotlib.lines import Line2D
 
         colour = PALETTE[self.role]

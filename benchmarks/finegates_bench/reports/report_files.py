@@ -22,12 +22,12 @@ REPORT_MARKDOWN, PAGE = "report.md", "index.html"
 
 
 def report(measured: BenchReport, out: Path, *, overwrite: bool = False) -> None:
-    """Write all files of a report into a folder, which appears whole or not at all.
+    """Write all files of a report into a folder, atomically.
 
     Args:
-        measured: what `measure` found.
+        measured: the result of `measure`.
         out: the folder.
-        overwrite: replace what is there.
+        overwrite: replace an existing folder.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -79,7 +79,7 @@ def _timings(report: BenchReport) -> Iterator[str]:
 
 
 def _making(report: BenchReport) -> Iterator[str]:
-    """Fused nodes, chain, what int8 left in float; widths are folded up, for there are many."""
+    """Fused nodes, chain, linears that int8 kept in float; the many widths are collapsed."""
     yield '<section id="making">'
     yield "<h2>How the models were made</h2>"
     yield from _titled(fusion_table(report))
@@ -113,7 +113,7 @@ def _footer(report: BenchReport) -> Iterator[str]:
 
 
 def _lead(report: BenchReport) -> str:
-    """What the trained level that removed most is worth, in one sentence; a what-if where no level removed anything."""
+    """The gain of the trained level with the largest removed share, in one sentence; else a what-if level."""
     pruned = [model for model in report.of_one_base if model.precision != "int8" and model.kind != "unpruned"]
     levels = [model for model in pruned if model.kind == "level" and model.removed] or pruned
     model, unpruned = max(levels, key=lambda level: level.removed), report.models[0]

@@ -14,13 +14,13 @@ def markdown(report: BenchReport) -> str:
 
 
 def summary(report: BenchReport) -> str:
-    """What a terminal shows: models, timings, notes and the stamp."""
+    """The terminal's version: models, timings, notes and the stamp."""
     return _joined([*_found(report), *_stamp(report)])
 
 
 def table_lines(table: Table) -> Iterator[str]:
-    """One table's lines, padded, so that they read in a terminal as well."""
-    # A name may hold what ends a cell.
+    """One table's lines, padded to be readable in a terminal."""
+    # A name may contain the cell separator.
     cells = [[cell.replace("|", r"\|") for cell in row] for row in (table.columns, *(row.cells for row in table.rows))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for number, row in enumerate(cells):

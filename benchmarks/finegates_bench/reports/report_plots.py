@@ -25,7 +25,7 @@ SHAPE_INCHES = (3.5, 2.7)
 PLAN_INCHES = (3.5, 2.2)
 COLUMNS = 2
 NAMED = re.compile(r'(?<=\bid=")|(?<=url\(#)|(?<=href="#)')
-"""Where an SVG names something: its ids and what refers to them."""
+"""Ids in an SVG, and references to them."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Plot:
     """One kind of plot: the same drawing in several panels."""
 
     name: str
-    """Its files' stem."""
+    """Stem of its file names."""
     title: str
     words: str
     """How to read it."""
     panels: tuple[str, ...]
-    """What each panel is about: a shape, or a model's id."""
+    """The subject of each panel: a shape, or a model's id."""
     keys: tuple[Key, ...]
     draw: Callable[[Axes, BenchReport, str], None]
     inches: tuple[float, float] = SHAPE_INCHES
@@ -91,7 +91,7 @@ def save_plot(plot: Plot, report: BenchReport, folder: Path) -> None:
 
 
 def panel_svg(plot: Plot, report: BenchReport, panel: str) -> str:
-    """One panel as an `<svg>` element, as wide as the page lets it be, without a background; its ids are its own."""
+    """One panel as an `<svg>` element, as wide as the page lets it be, without a background, with unique ids."""
     drawn = io.StringIO()
     with styled():
         _figure(plot, report, (panel,), 1).savefig(drawn, format="svg", transparent=True, metadata={"Date": None})

@@ -16,7 +16,7 @@ def read_report(place: Path) -> BenchReport:
         place: its folder or its report.json.
 
     Raises:
-        InputError: it is missing, cannot be read, is no report, or has another schema version.
+        InputError: it is missing, cannot be read, is not a report, or has another schema version.
     """
     path = place / REPORT_JSON if place.is_dir() else place
     if not path.is_file():

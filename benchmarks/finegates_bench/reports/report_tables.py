@@ -1,4 +1,4 @@
-"""The report's tables as text cells, for whoever renders them."""
+"""The report's tables as text cells, for all renderers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Row:
     """One line of a table."""
 
     cells: tuple[str, ...]
-    """The first says whose line it is, the others are numbers."""
+    """The first is the line's name, the others are numbers."""
     trained: bool = True
-    """Whether the numbers are a trained model's."""
+    """Whether the numbers belong to a trained model."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     words: str = ""
-    """What must be said before it; empty where its columns say everything."""
+    """Introduction; empty if its columns are self-explanatory."""
 
 
 def tables(report: BenchReport) -> Iterator[Table]:
@@ -62,13 +62,13 @@ def making_tables(report: BenchReport) -> Iterator[Table]:
 
 
 def planned_models(report: BenchReport) -> tuple[ModelResult, ...]:
-    """One model per plan: those in floats, and the unpruned one only where there is no other."""
+    """One model per plan: those in float, and the unpruned one only if there is no other."""
     single = tuple(model for model in report.models if model.precision != "int8")
     return tuple(model for model in single if model.kind not in ("unpruned", "other")) or single[:1]
 
 
 def models_table(report: BenchReport) -> Table:
-    """What each model is: size, and how well it does."""
+    """Size and metric of each model."""
     columns = ("model", "removed", "kept weights", "of them padding", "parameters", "file, MiB", report.metric_name)
     rows = tuple(
         Row(
@@ -89,14 +89,14 @@ def models_table(report: BenchReport) -> Table:
 
 
 def shape_table(report: BenchReport, shape: str) -> Table:
-    """How fast each model is at one shape."""
+    """Latency of each model at one shape."""
     columns = (
         "model", "p50, ms", "p95, ms", "rows/s", "ratio", "95 % interval", "kept FLOPs", "ratio / kept", "GFLOP/s",
     )  # fmt: skip
     rows = []
     for model in report.models:
         timing = model.timing(shape)
-        # What is left of another model's work says nothing beside this one's time.
+        # Another model's kept FLOPs are not comparable with this one's time.
         comparable = model.kind != "other"
         quotient = timing.ratio_over_kept_flops if comparable else None
         cells = (
@@ -115,7 +115,7 @@ def shape_table(report: BenchReport, shape: str) -> Table:
 
 
 def fusion_table(report: BenchReport) -> Table:
-    """What the target made of each graph; a column per class of nodes that any of them has."""
+    """The target's result for each graph; a column per class of nodes in any of them."""
     classes = sorted({name for model in report.models for name in model.export.fused})
     rows = tuple(
         Row(
@@ -136,7 +136,7 @@ def fusion_table(report: BenchReport) -> Table:
 
 
 def chain_table(report: BenchReport) -> Table:
-    """Every form of every model against the gated one; a column per form that any of them has."""
+    """Every form of every model against the gated one; a column per form of any of them."""
     unit = task_of(report.task).unit
     forms = tuple(dict.fromkeys(link.name for model in report.models for link in model.export.chain))
     rows = []
@@ -147,7 +147,7 @@ def chain_table(report: BenchReport) -> Table:
 
 
 def widths_table(model: ModelResult) -> Table:
-    """What is left of every layer."""
+    """The rest of every layer."""
     rows = tuple(
         Row(
             (
@@ -168,14 +168,14 @@ def widths_table(model: ModelResult) -> Table:
 
 
 def metric_words(model: ModelResult) -> str:
-    """The metric, marked where it is training's own."""
+    """The metric, marked if recorded in training."""
     if model.metric is None:
         return NOTHING
     return f"{model.metric:.4f}" + (" (training)" if model.metric_source == "training" else "")
 
 
 def link_words(link: ChainLink, unit: Unit) -> str:
-    """The difference, and what the predictions have in common where that is what the link is held to."""
+    """The difference, and the agreement of predictions if the link is judged by it."""
     if link.exact or link.agreement is None:
         return f"{link.relative:.1e}"
     common = {"score": f"correlation {link.agreement:.4f}", "vector": f"cosine {link.agreement:.4f}"}

@@ -72,7 +72,7 @@ class Application:
             if status == WRONG_METHOD:
                 headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
         except asyncio.CancelledError:  # the time limit of a stopping server is over
-            status, content = UNAVAILABLE, _written({"error": "the server stops"})
+            status, content = UNAVAILABLE, _written({"error": "the server is stopping"})
         if path == METRICS and status == 200:
             headers = [(b"content-type", CONTENT_TYPE.encode())]
         headers.append((b"content-length", str(len(content)).encode()))
