@@ -9,16 +9,19 @@ Shapes: B rows, S new tokens, P tokens of the past, T = P + S, D hidden size, V 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.common.cache_layout import INPUTS, CacheLayout
 from finegates_export.common.tasks import HIDDEN, LOGITS
-from finegates_export.graphs.trace import trace
+from finegates_export.graphs.trace import WRAPPED, trace
 from finegates_export.pruning.ragged import rotary
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 BATCH, SEQUENCE, PAST, TOTAL = "batch", "sequence", "past_sequence", "total_sequence"
 OPERATORS_OPSET = 23
@@ -73,7 +76,9 @@ class WithCache(nn.Module):
         return (result.logits, *present, caught[0])
 
 
-def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout, opset: int) -> Any:
+def write_cached_graph(
+    model: nn.Module, encoder: nn.Module, layout: CacheLayout, opset: int, linears: Collection[str] = ()
+) -> onnx_ir.Model:
     """Trace a decoder into an ONNX graph with a cache.
 
     Args:
@@ -81,9 +86,10 @@ def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout
         encoder: see `WithCache`.
         layout: the cache's.
         opset: ONNX opset version; from 23 on attention, rotation and RMSNorm are one operator each.
+        linears: module paths of the linears whose products `linear_nodes` is to find.
 
     Returns:
-        The graph as an `onnx_ir.Model`. Its inputs are `input_ids`, `attention_mask`, `position_ids` (int64) and the
+        The graph. Its inputs are `input_ids`, `attention_mask`, `position_ids` (int64) and the
         past (float32); its outputs are `logits`, the present and `last_hidden_state`.
     """
     shape = EXAMPLE_ROWS, EXAMPLE_NEW
@@ -103,12 +109,13 @@ def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout
     wrapped = WithCache(model, encoder, layout)
     operators = rotation_as_operator() if opset >= OPERATORS_OPSET else contextlib.nullcontext()
     with operators:
-        graph = trace(wrapped, example, axes, (*INPUTS, *layout.past_names), wrapped.outputs, opset)
+        names = (*INPUTS, *layout.past_names)
+        graph = trace(wrapped, example, axes, names, wrapped.outputs, opset, linears, WRAPPED)
     _name_total(graph, layout)
     return graph
 
 
-def _name_total(graph: Any, layout: CacheLayout) -> None:
+def _name_total(graph: onnx_ir.Model, layout: CacheLayout) -> None:
     """The exporter calls the axis by what it is a sum of."""
     import onnx_ir
 

@@ -123,13 +123,13 @@ class ExportJob:
         from finegates_export.graphs.inspect import inspect_graph
         from finegates_export.graphs.passes.gathers import add_gathers
         from finegates_export.graphs.passes.half import to_float16
-        from finegates_export.graphs.products import product_nodes
+        from finegates_export.graphs.products import linear_nodes
         from finegates_export.graphs.saving import deliver_graph, save_graph
 
         # Decoders are large: what is only read back to be checked keeps its weights beside it.
         inside = 0 if self.task.generates else None
         graph = self._trace()
-        self.products = product_nodes(graph, self._weights())
+        self.products = linear_nodes(graph, self._linears())
         add_gathers(graph, self.products, self.plan.residual)
         self._check_weights(graph)
         if not self.options.torch and (self.options.quantize == "none" or self.task.generates):
@@ -271,9 +271,9 @@ class ExportJob:
         encoder = self.family.encoder(self.model)
         if not self.layout:
             opset = self.options.opset or self.target.OPSET
-            return write_graph(self.model, encoder, self.names, opset, self.outputs)
+            return write_graph(self.model, encoder, self.names, opset, self.outputs, self._linears())
         opset = self.options.opset or self.target.CACHED_OPSET or self.target.OPSET
-        return write_cached_graph(self.model, encoder, self.layout, opset)
+        return write_cached_graph(self.model, encoder, self.layout, opset, self._linears())
 
     def _describe(self, config: Any) -> None:
         from finegates_export.families import family_of
@@ -363,16 +363,12 @@ class ExportJob:
         judge = int8_judge(self.options)
         return slow_linears(self.model, self.structure, self.plan.residual, judge) if judge else ()
 
-    def _weights(self) -> dict[str, Any]:
-        """The layers' linears that the plan left, as arrays."""
+    def _linears(self) -> list[str]:
+        """The paths of the layers' linears that the plan left."""
         from torch import nn
 
         modules = dict(self.model.named_modules())
-        return {
-            path: modules[path].weight.detach().numpy()
-            for path in self.structure.linears()
-            if isinstance(modules.get(path), nn.Linear)
-        }
+        return [path for path in self.structure.linears() if isinstance(modules.get(path), nn.Linear)]
 
     def _check_weights(self, graph: Any) -> None:
         nodes = {node.name: node for node in graph.graph}
