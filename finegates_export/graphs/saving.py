@@ -19,12 +19,10 @@ INSIDE_LIMIT = 2_000_000_000
 
 def keep_outputs(graph: onnx_ir.Model, outputs: tuple[str, ...]) -> onnx_ir.Model:
     """The same graph with these outputs alone, in this order: what is delivered."""
-    import onnx_ir.passes.common as passes
+    from finegates_export.graphs.passes.graph_pass import run_passes
+    from finegates_export.graphs.passes.keep_outputs import KeepOutputs
 
-    named = {output.name: output for output in graph.graph.outputs}
-    graph.graph.outputs[:] = [named[name] for name in outputs]
-    passes.RemoveUnusedNodesPass()(graph)
-    return graph
+    return run_passes(graph, [KeepOutputs(outputs)])
 
 
 def save_graph(
@@ -72,7 +70,9 @@ def strip(graph: onnx_ir.Model, *, keep_linears: bool = False) -> None:
     """
     import onnx_ir.passes.common as passes
 
-    marked = [(node, node.metadata_props[LINEAR]) for node in graph.graph if keep_linears and LINEAR in node.metadata_props]
+    marked = [
+        (node, node.metadata_props[LINEAR]) for node in graph.graph if keep_linears and LINEAR in node.metadata_props
+    ]
     passes.ClearMetadataAndDocStringPass()(graph)
     graph.metadata_props.clear()
     for value in (*graph.graph.inputs, *graph.graph.outputs, *graph.graph.initializers.values()):

@@ -119,10 +119,10 @@ def _name_total(graph: onnx_ir.Model, layout: CacheLayout) -> None:
     """The exporter calls the axis by what it is a sum of."""
     import onnx_ir
 
-    present = {output.name: output for output in graph.graph.outputs}
-    for name in layout.present_names:
-        _batch, heads, _total, width = present[name].shape
-        present[name].shape = onnx_ir.Shape([BATCH, heads, TOTAL, width])
+    for output in graph.graph.outputs:
+        if output.name in layout.present_names and output.shape is not None:
+            _batch, heads, _total, width = output.shape
+            output.shape = onnx_ir.Shape([BATCH, heads, TOTAL, width])
 
 
 @contextlib.contextmanager

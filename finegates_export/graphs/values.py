@@ -9,6 +9,8 @@ from finegates_export.errors import ChainError
 if TYPE_CHECKING:
     import onnx_ir
 
+VERSIONS = "install the versions of constraints.txt"
+
 
 def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:
     """The constant that a value is.
@@ -19,12 +21,21 @@ def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:
     Raises:
         ChainError: it is computed, or absent.
     """
-    if value is None or value.const_value is None:
-        raise ChainError(
-            f"the graph computes {value.name if value is not None else 'an input'} where a constant belongs; install "
-            "the versions of constraints.txt"
-        )
-    return value.const_value
+    tensor = present(value).const_value
+    if tensor is None:
+        raise ChainError(f"the graph computes {present(value).name} where a constant belongs; {VERSIONS}")
+    return tensor
+
+
+def present(value: onnx_ir.Value | None) -> onnx_ir.Value:
+    """An input or output that a node has.
+
+    Raises:
+        ChainError: it has not.
+    """
+    if value is None:
+        raise ChainError(f"a node of the graph lacks an input or output; {VERSIONS}")
+    return value
 
 
 def name_of(named: onnx_ir.Node | onnx_ir.Value) -> str:
@@ -34,5 +45,5 @@ def name_of(named: onnx_ir.Node | onnx_ir.Value) -> str:
         ChainError: it has none.
     """
     if named.name is None:
-        raise ChainError(f"the graph has a nameless {named!r}; install the versions of constraints.txt")
+        raise ChainError(f"a node or value of the graph has no name: {named}; {VERSIONS}")
     return named.name
