@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ WRAPPED = "model."
 """What stands in front of a model's module paths inside `WithHiddenState` and `WithCache`."""
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
+Example = tuple[Tensor | tuple[Tensor, ...], ...]
+"""Arguments of a module that is traced."""
+Axes = tuple[object, ...]
+"""Which of their axes are free, and how those are called, in the form of the arguments; see `torch.export`."""
 
 
 class WithHiddenState(nn.Module):
@@ -92,8 +96,8 @@ def write_graph(
 
 def trace(
     model: nn.Module,
-    example: tuple[Any, ...],
-    axes: tuple[Any, ...],
+    example: Example,
+    axes: Axes,
     names: tuple[str, ...],
     outputs: tuple[str, ...],
     opset: int,
@@ -105,7 +109,7 @@ def trace(
     Args:
         model: the module.
         example: its arguments.
-        axes: which of their axes are free, and how those are called, in the form of the arguments.
+        axes: theirs.
         names: the inputs, in order.
         outputs: the outputs, in order.
         opset: ONNX opset version.
@@ -134,7 +138,7 @@ def trace(
     return graph
 
 
-def _pixels(model: Any) -> Tensor:
+def _pixels(model: nn.Module) -> Tensor:
     return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
 
 

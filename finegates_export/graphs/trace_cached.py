@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.common.cache_layout import INPUTS, CacheLayout
 from finegates_export.common.tasks import HIDDEN, LOGITS
-from finegates_export.graphs.trace import WRAPPED, trace
+from finegates_export.graphs.trace import WRAPPED, Axes, Example, trace
 from finegates_export.pruning.ragged import rotary
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ def write_cached_graph(
     past = tuple(
         torch.zeros(EXAMPLE_ROWS, one.heads, EXAMPLE_PAST, width) for one in layout.layers for width in one.widths
     )
-    example: tuple[Any, ...] = (
+    example: Example = (
         torch.ones(shape, dtype=torch.int64),
         torch.ones(EXAMPLE_ROWS, EXAMPLE_PAST + EXAMPLE_NEW, dtype=torch.int64),
         torch.full(shape, EXAMPLE_PAST, dtype=torch.int64),
         past,
     )
     new = {0: BATCH, 1: SEQUENCE}
-    axes: tuple[Any, ...] = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
+    axes: Axes = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
     if not past:  # no layer has attention left, and the exporter takes no empty argument
         example, axes = example[:-1], axes[:-1]
     wrapped = WithCache(model, encoder, layout)
