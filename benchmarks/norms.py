@@ -74,9 +74,10 @@ def compare(name: str, sizes: dict[str, int], scratch: Path, seconds: float, thr
 def write_both(sizes: dict[str, int], folder: Path) -> tuple[dict[str, Path], int]:
     """The graph as an export delivers it, the same with fused norms, and the size of its vocabulary."""
     from finegates_export.common.tasks import LOGITS
-    from finegates_export.graphs.passes.fuse import fuse_for_ort
-    from finegates_export.graphs.passes.split_norms import split_skip_norms
-    from finegates_export.graphs.passes.unpack_attention import unpack_attention
+    from finegates_export.graphs.passes.fuse import FuseForOrt
+    from finegates_export.graphs.passes.graph_pass import run_passes
+    from finegates_export.graphs.passes.split_norms import SplitSkipNorms
+    from finegates_export.graphs.passes.unpack_attention import UnpackAttention
     from finegates_export.graphs.saving import keep_outputs, save_graph
     from finegates_export.graphs.trace import write_graph
     from finegates_export.sources.base import find_base
@@ -85,12 +86,12 @@ def write_both(sizes: dict[str, int], folder: Path) -> tuple[dict[str, Path], in
     base = find_base(str(folder / "base"))
     model, family, config = base.load("classification", LABELS), base.family(), base.config()
     plain = write_graph(model, family.encoder(model), family.input_names(config), 20)
-    graph = fuse_for_ort(plain, family.expected_fusions(config, config.num_hidden_layers, config.num_hidden_layers))
-    unpack_attention(graph)
+    expected = family.expected_fusions(config, config.num_hidden_layers, config.num_hidden_layers)
+    graph = run_passes(plain, [FuseForOrt(expected), UnpackAttention()])
     graph = keep_outputs(graph, (LOGITS,))
     paths = {way: folder / f"{way}.onnx" for way in (FUSED, APART)}
     save_graph(graph, paths[FUSED])
-    split_skip_norms(graph)
+    run_passes(graph, [SplitSkipNorms()])
     save_graph(graph, paths[APART])
     return paths, config.vocab_size
 

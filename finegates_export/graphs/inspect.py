@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import HIDDEN
+from finegates_export.graphs.values import name_of, weight_of
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "RMSNormalization")
@@ -45,8 +49,8 @@ class GraphFacts:
         return not (self.half or self.integer_products or self.blockwise_products)
 
 
-def inspect_graph(graph: Any) -> GraphFacts:
-    """Count what is in an `onnx_ir.Model`.
+def inspect_graph(graph: onnx_ir.Model) -> GraphFacts:
+    """Count what is in a graph.
 
     Where the graph still has the output `last_hidden_state`, the encoder is what that output depends on; a delivered
     graph without it counts as encoder throughout.
@@ -54,16 +58,17 @@ def inspect_graph(graph: Any) -> GraphFacts:
     operators: Counter[str] = Counter()
     weights: dict[str, int] = {}
     head = {id(node) for node in head_nodes(graph)}
-    apart = sum(node.name.endswith(TAKEN_APART) for node in graph.graph)
+    apart = sum(name_of(node).endswith(TAKEN_APART) for node in graph.graph)
     for node in graph.graph:
         if id(node) in head:
             continue
         if node.domain == CONTRIB_DOMAIN or node.op_type in (*INTEGER_PRODUCTS, *ACTIVATION, *STANDARD):
             operators[node.op_type] += 1
         if (matrix := constant_matrix(node)) is not None:
-            weights[matrix.name] = matrix.const_value.size
-        elif node.op_type == BLOCKWISE_PRODUCT:
-            weights[node.inputs[1].name] = node.attributes["K"].as_int() * node.attributes["N"].as_int()
+            weights[name_of(matrix)] = weight_of(matrix).size
+        elif node.op_type == BLOCKWISE_PRODUCT and node.inputs[1] is not None:
+            weights[name_of(node.inputs[1])] = node.attributes["K"].as_int() * node.attributes["N"].as_int()
+    tensors = [weight_of(value) for value in graph.graph.initializers.values()]
     return GraphFacts(
         nodes=len(graph.graph),
         fused={
@@ -73,16 +78,9 @@ def inspect_graph(graph: Any) -> GraphFacts:
         },
         integer_products=sum(operators[name] for name in INTEGER_PRODUCTS) + sum(map(_between_integers, graph.graph)),
         blockwise_products=operators[BLOCKWISE_PRODUCT],
-        parameters=sum(
-            value.const_value.size
-            for value in graph.graph.initializers.values()
-            if len(value.const_value.shape) and value.const_value.dtype.is_floating_point()
-        ),
+        parameters=sum(tensor.size for tensor in tensors if len(tensor.shape) and tensor.dtype.is_floating_point()),
         encoder_weights=sum(weights.values()),
-        half=any(
-            value.const_value.dtype.name == "FLOAT16" and len(value.const_value.shape)
-            for value in graph.graph.initializers.values()
-        ),
+        half=any(tensor.dtype.name == "FLOAT16" and len(tensor.shape) for tensor in tensors),
     )
 
 
@@ -93,7 +91,7 @@ def inspect_file(path: Path) -> GraphFacts:
     return inspect_graph(onnx_ir.load(path))
 
 
-def head_nodes(graph: Any) -> list[Any]:
+def head_nodes(graph: onnx_ir.Model) -> list[onnx_ir.Node]:
     """The nodes that the last hidden state does not depend on: the task head's; none without that output."""
     hidden = next((output for output in graph.graph.outputs if output.name == HIDDEN), None)
     if hidden is None:
@@ -109,13 +107,13 @@ def head_nodes(graph: Any) -> list[Any]:
     return [node for node in graph.graph if id(node) not in needed]
 
 
-def _between_integers(node: Any) -> bool:
+def _between_integers(node: onnx_ir.Node) -> bool:
     """A product of what was quantized just before: a runtime computes it in integers."""
     makers = [value.producer() for value in node.inputs if value is not None]
     return node.op_type == "MatMul" and all(maker and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
-def constant_matrix(node: Any) -> Any:
+def constant_matrix(node: onnx_ir.Node) -> onnx_ir.Value | None:
     """The constant matrix that a product multiplies by, if the node is one."""
     if node.op_type not in PRODUCTS and node.op_type != "Attention":
         return None

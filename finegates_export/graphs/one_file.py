@@ -14,7 +14,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from finegates_export.graphs.values import name_of, weight_of
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 """Field numbers of `ModelProto`, `GraphProto` and `TensorProto` in onnx.proto."""
@@ -22,16 +28,16 @@ LENGTH_DELIMITED = 2
 """The wire type of messages and bytes."""
 
 
-def write_one_file(graph: Any, path: Path) -> None:
+def write_one_file(graph: onnx_ir.Model, path: Path) -> None:
     """Write a graph with its weights inside; the same graph is the same bytes each time.
 
     Args:
-        graph: an `onnx_ir.Model`; its weights are numbers, under 2 GiB in all.
+        graph: its weights are numbers, under 2 GiB in all.
         path: the file.
     """
     import onnx_ir
 
-    weights = [value.const_value for value in graph.graph.initializers.values()]
+    weights = [weight_of(value) for value in graph.graph.initializers.values()]
     with _absent_weights(graph):
         model = onnx_ir.to_proto(graph)
     fronts = [_front(tensor, weight.nbytes) for tensor, weight in zip(model.graph.initializer, weights, strict=True)]
@@ -43,20 +49,20 @@ def write_one_file(graph: Any, path: Path) -> None:
         file.write(model.SerializeToString(deterministic=True) + _prefix(GRAPH, length) + body)
         for front, weight in zip(fronts, weights, strict=True):
             file.write(front)
-            weight.tofile(file)
+            weight.tofile(file)  # type: ignore[attr-defined]  # all tensors have it, their protocol omits it
 
 
 @contextlib.contextmanager
-def _absent_weights(graph: Any) -> Iterator[None]:
+def _absent_weights(graph: onnx_ir.Model) -> Iterator[None]:
     """Every weight as one that lies elsewhere, for as long as the rest is serialized."""
     import onnx_ir
 
     values = [*graph.graph.initializers.values()]
-    weights = [value.const_value for value in values]
+    weights = [weight_of(value) for value in values]
     try:
         for value, weight in zip(values, weights, strict=True):
             value.const_value = onnx_ir.ExternalTensor(
-                "absent", None, None, weight.dtype, shape=weight.shape, name=value.name
+                "absent", None, None, weight.dtype, shape=onnx_ir.Shape(weight.shape.numpy()), name=name_of(value)
             )
         yield
     finally:
@@ -64,7 +70,7 @@ def _absent_weights(graph: Any) -> Iterator[None]:
             value.const_value = weight
 
 
-def _front(tensor: Any, size: int) -> bytes:
+def _front(tensor: onnx.TensorProto, size: int) -> bytes:
     """All of an initializer that stands before the `size` bytes of its weight."""
     import onnx
 

@@ -6,32 +6,22 @@ traced graph where four compute the same for full attention, and ten for a causa
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-MaskMaker = Callable[..., Tensor | None]
+from finegates_export.common.foreign import MaskMaker, replaced_masks
 
 
-@contextlib.contextmanager
-def spread_padding() -> Iterator[None]:
+def spread_padding() -> AbstractContextManager[None]:
     """While a model is traced, masks of full attention and behind a cache are spread and not looked up."""
-    from transformers import masking_utils
-
-    makers, own = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS, masking_utils.sdpa_mask
-    chosen = makers["sdpa"]
-    # Eager attention calls the function by its name, and makes numbers of what it returns.
-    masking_utils.sdpa_mask = makers["sdpa"] = _maker(own, masking_utils.bidirectional_mask_function)
-    try:
-        yield
-    finally:
-        masking_utils.sdpa_mask, makers["sdpa"] = own, chosen
+    return replaced_masks(_maker)
 
 
-def _maker(own: MaskMaker, full: Any) -> MaskMaker:
+def _maker(own: MaskMaker, full: Callable[..., Any]) -> MaskMaker:
     """`own`, but for attention of everything to everything, and of everything to what came before it.
 
     Args:
@@ -39,7 +29,13 @@ def _maker(own: MaskMaker, full: Any) -> MaskMaker:
         full: the rule of full attention.
     """
 
-    def make(*, q_length: int, attention_mask: Tensor | None = None, mask_function: Any = None, **rest: Any) -> Any:
+    def make(
+        *,
+        q_length: int,
+        attention_mask: Tensor | None = None,
+        mask_function: Callable[..., Any] | None = None,
+        **rest: Any,
+    ) -> Tensor | None:
         sizes = {"q_length": q_length, "mask_function": mask_function, **rest}
         if attention_mask is None or rest.get("kv_offset"):
             return own(attention_mask=attention_mask, **sizes)

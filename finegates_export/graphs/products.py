@@ -1,50 +1,79 @@
-"""Which node of a plain graph is which linear, and plain graphs read back from files."""
+"""Which node of a plain graph is which linear, and plain graphs read back from files.
+
+The exporter notes in whose `forward` it traced each node. A linear's product gets the linear's path as a metadata
+property before those notes are stripped, so that no later step needs the weights to recognize it.
+"""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from finegates_export.errors import ChainError
 from finegates_export.graphs.inspect import constant_matrix
 
+if TYPE_CHECKING:
+    import onnx_ir
+
+LINEAR = "finegates.linear"
+"""The metadata property of a product node that holds its linear's module path. Files never have it."""
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch's exporter notes the paths of the modules that a node was traced in, outermost first, as a list."""
 UNKNOWN = "unk__"
 """How the names begin that onnx's shape inference gives."""
 
 
-def product_nodes(graph: Any, weights: dict[str, Any]) -> dict[str, str]:
-    """Which product node of a plain graph computes which linear, found by the weights themselves.
+def mark_linears(graph: onnx_ir.Model, linears: Collection[str], prefix: str = "") -> None:
+    """Give each linear's product node the linear's path, by the module that it was traced in.
+
+    A linear that is used more than once marks its first product, which reads the tokens; DeBERTa's also multiply
+    position embeddings.
 
     Args:
-        graph: an `onnx_ir.Model` of plain operators.
-        weights: float32 arrays of shape (outputs, inputs), by the linears' paths.
+        graph: as torch's exporter returns it; changed in place.
+        linears: module paths.
+        prefix: what stands in front of these paths in the module that was traced.
+    """
+    waiting = {f"{prefix}{path}": path for path in linears}
+    for node in graph.graph:
+        if not waiting:
+            return
+        if constant_matrix(node) is None:
+            continue
+        scope = next((one for one in _scopes(node) if one in waiting), None)
+        if scope is not None:
+            node.metadata_props[LINEAR] = waiting.pop(scope)
+
+
+def linear_nodes(graph: onnx_ir.Model, linears: Collection[str]) -> dict[str, str]:
+    """The name of each linear's product node.
+
+    Args:
+        graph: one that was traced with these linears, not saved since.
+        linears: module paths.
+
+    Returns:
+        Node names by module path, in the order of the graph.
 
     Raises:
         ChainError: a linear is not in the graph.
     """
-    waiting = dict(weights)
-    found: dict[str, str] = {}
-    for node in graph.graph:
-        matrix = constant_matrix(node)
-        if matrix is None:
-            continue
-        columns = matrix.const_value.numpy()
-        for path, weight in waiting.items():
-            # The first row tells most matrices apart, and comparing whole ones takes seconds.
-            if columns.shape != weight.shape[::-1] or not np.array_equal(columns[0], weight[:, 0]):
-                continue
-            if np.array_equal(columns, weight.T):
-                found[path] = node.name
-                del waiting[path]
-                break
-    if waiting:
-        raise ChainError(f"the graph has no product for {next(iter(waiting))}; install the versions of constraints.txt")
-    return found
+    marked = {node.metadata_props[LINEAR]: node.name or "" for node in graph.graph if LINEAR in node.metadata_props}
+    missing = next((path for path in linears if path not in marked), None)
+    if missing is not None:
+        raise ChainError(f"the graph has no product for {missing}; install the versions of constraints.txt")
+    wanted = set(linears)
+    return {path: name for path, name in marked.items() if path in wanted}
 
 
-def load_graph(path: Path) -> Any:
+def _scopes(node: onnx_ir.Node) -> list[str]:
+    noted = node.metadata_props.get(SCOPES)
+    return [] if noted is None else [str(one) for one in ast.literal_eval(noted)]
+
+
+def load_graph(path: Path) -> onnx_ir.Model:
     """A graph file that a quantizer wrote, as an `onnx_ir.Model` whose sizes are known or not.
 
     The quantizer names each size that it does not know. Fusion would take such a name for a size of its own, which is

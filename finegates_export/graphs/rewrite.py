@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx_ir
 
 
-def add_constant(graph: Any, name: str, values: Any) -> Any:
+def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[Any]) -> onnx_ir.Value:
     """A new initializer.
 
     Args:
-        graph: an `onnx_ir.Graph`.
+        graph: changed in place.
         name: one that no other value has.
-        values: a numpy array.
+        values: its values.
 
     Returns:
         The value, to be read by nodes.
@@ -25,11 +29,11 @@ def add_constant(graph: Any, name: str, values: Any) -> Any:
     return value
 
 
-def replace_node(graph: Any, old: Any, made: Sequence[Any]) -> None:
+def replace_node(graph: onnx_ir.Graph, old: onnx_ir.Node, made: Sequence[onnx_ir.Node]) -> None:
     """Put nodes in the place of one that has a single output.
 
     Args:
-        graph: an `onnx_ir.Graph`.
+        graph: changed in place.
         old: the node that goes.
         made: those that come, in order; the last one's output takes the name, shape and type of what the old one gave.
     """

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.graph_forms import DATA_SUFFIX
 from finegates_export.graphs.one_file import write_one_file
+from finegates_export.graphs.products import LINEAR
+from finegates_export.graphs.values import weight_of
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 INSIDE_LIMIT = 2_000_000_000
 """Bytes of weights that still go inside a file: protobuf ends at 2 GiB."""
 
 
-def keep_outputs(graph: Any, outputs: tuple[str, ...]) -> Any:
+def keep_outputs(graph: onnx_ir.Model, outputs: tuple[str, ...]) -> onnx_ir.Model:
     """The same graph with these outputs alone, in this order: what is delivered."""
-    import onnx_ir.passes.common as passes
+    from finegates_export.graphs.passes.graph_pass import run_passes
+    from finegates_export.graphs.passes.keep_outputs import KeepOutputs
 
-    named = {output.name: output for output in graph.graph.outputs}
-    graph.graph.outputs[:] = [named[name] for name in outputs]
-    passes.RemoveUnusedNodesPass()(graph)
-    return graph
+    return run_passes(graph, [KeepOutputs(outputs)])
 
 
-def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None, *, inside: int | None = None) -> None:
+def save_graph(
+    graph: onnx_ir.Model, path: Path, metadata: dict[str, str] | None = None, *, inside: int | None = None
+) -> None:
     """Write a graph with its weights, inside the file where they are few enough, else in `<path>.data` beside it.
 
     Args:
-        graph: an `onnx_ir.Model`.
+        graph: what to write; stripped of its metadata.
         path: the file.
         metadata: what a server needs to know, as the model's metadata properties.
         inside: bytes of weights that still go inside; default: `INSIDE_LIMIT`.
@@ -35,7 +40,7 @@ def save_graph(graph: Any, path: Path, metadata: dict[str, str] | None = None, *
 
     strip(graph)
     graph.metadata_props.update(metadata or {})
-    weight_bytes = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    weight_bytes = sum(weight_of(value).nbytes for value in graph.graph.initializers.values())
     if weight_bytes < (INSIDE_LIMIT if inside is None else inside):
         write_one_file(graph, path)
     else:
@@ -56,10 +61,18 @@ def deliver_graph(source: Path, path: Path, outputs: tuple[str, ...], metadata: 
     save_graph(keep_outputs(onnx_ir.load(source), outputs), path, metadata)
 
 
-def strip(graph: Any) -> None:
-    """Remove doc strings and metadata: exported nodes carry stack traces with the paths of this machine."""
+def strip(graph: onnx_ir.Model, *, keep_linears: bool = False) -> None:
+    """Remove doc strings and metadata: exported nodes carry stack traces with the paths of this machine.
+
+    Args:
+        graph: changed in place.
+        keep_linears: leave the property `LINEAR` where nodes have it; files never do.
+    """
     import onnx_ir.passes.common as passes
 
+    marked = [
+        (node, node.metadata_props[LINEAR]) for node in graph.graph if keep_linears and LINEAR in node.metadata_props
+    ]
     passes.ClearMetadataAndDocStringPass()(graph)
     graph.metadata_props.clear()
     for value in (*graph.graph.inputs, *graph.graph.outputs, *graph.graph.initializers.values()):
@@ -67,3 +80,5 @@ def strip(graph: Any) -> None:
     for node in graph.graph:
         for value in node.outputs:
             value.metadata_props.clear()
+    for node, path in marked:
+        node.metadata_props[LINEAR] = path

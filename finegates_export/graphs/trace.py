@@ -6,8 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,20 @@ from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 from finegates_export.errors import missing_extra
 from finegates_export.graphs.activations import as_operators
 from finegates_export.graphs.padding_mask import spread_padding
+from finegates_export.graphs.products import mark_linears
 from finegates_export.graphs.saving import strip
 
+if TYPE_CHECKING:
+    import onnx_ir
+
+WRAPPED = "model."
+"""What stands in front of a model's module paths inside `WithHiddenState` and `WithCache`."""
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
+Example = tuple[Tensor | tuple[Tensor, ...], ...]
+"""Arguments of a module that is traced."""
+Axes = tuple[object, ...]
+"""Which of their axes are free, and how those are called, in the form of the arguments; see `torch.export`."""
 
 
 class WithHiddenState(nn.Module):
@@ -54,8 +64,13 @@ class WithHiddenState(nn.Module):
 
 
 def write_graph(
-    model: nn.Module, encoder: nn.Module, names: tuple[str, ...], opset: int, outputs: tuple[str, ...] = (LOGITS,)
-) -> Any:
+    model: nn.Module,
+    encoder: nn.Module,
+    names: tuple[str, ...],
+    opset: int,
+    outputs: tuple[str, ...] = (LOGITS,),
+    linears: Collection[str] = (),
+) -> onnx_ir.Model:
     """Trace a model into an ONNX graph.
 
     Text inputs are int64 with the axes `batch` and `sequence`; images are float32 of the size that the model's config
@@ -67,34 +82,39 @@ def write_graph(
         names: the inputs, as the tokenizer or image processor names them.
         opset: ONNX opset version.
         outputs: what the graph returns, by the names of the model's outputs.
+        linears: module paths of the linears whose products `linear_nodes` is to find.
 
     Returns:
-        The graph as an `onnx_ir.Model`; beside `outputs` it returns `last_hidden_state`. Plain operators only.
+        The graph; beside `outputs` it returns `last_hidden_state`. Plain operators only.
     """
     images = names == (PIXELS,)
     axes = {position: torch.export.Dim(name) for position, name in enumerate(AXES[:1] if images else AXES)}
     example = (_pixels(model),) if images else tuple(torch.ones(EXAMPLE_SHAPE, dtype=torch.int64) for _ in names)
     traced = WithHiddenState(model, encoder, names, outputs)
-    return trace(traced, example, (tuple(axes for _ in names),), names, traced.outputs, opset)
+    return trace(traced, example, (tuple(axes for _ in names),), names, traced.outputs, opset, linears, WRAPPED)
 
 
 def trace(
     model: nn.Module,
-    example: tuple[Any, ...],
-    axes: tuple[Any, ...],
+    example: Example,
+    axes: Axes,
     names: tuple[str, ...],
     outputs: tuple[str, ...],
     opset: int,
-) -> Any:
-    """A module as an `onnx_ir.Model`, without a trace of this machine.
+    linears: Collection[str] = (),
+    prefix: str = "",
+) -> onnx_ir.Model:
+    """A module as a graph, without a trace of this machine.
 
     Args:
         model: the module.
         example: its arguments.
-        axes: which of their axes are free, and how those are called, in the form of the arguments.
+        axes: theirs.
         names: the inputs, in order.
         outputs: the outputs, in order.
         opset: ONNX opset version.
+        linears: see `write_graph`.
+        prefix: what stands in front of these paths in `model`.
     """
     try:
         import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
@@ -113,11 +133,12 @@ def trace(
         )
     assert program is not None  # noqa: S101  # for the type checker: dynamo=True always returns one
     graph = program.model
-    strip(graph)
+    mark_linears(graph, linears, prefix)
+    strip(graph, keep_linears=True)
     return graph
 
 
-def _pixels(model: Any) -> Tensor:
+def _pixels(model: nn.Module) -> Tensor:
     return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
 
 

@@ -9,16 +9,19 @@ Shapes: B rows, S new tokens, P tokens of the past, T = P + S, D hidden size, V 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.common.cache_layout import INPUTS, CacheLayout
 from finegates_export.common.tasks import HIDDEN, LOGITS
-from finegates_export.graphs.trace import trace
+from finegates_export.graphs.trace import WRAPPED, Axes, Example, trace
 from finegates_export.pruning.ragged import rotary
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 BATCH, SEQUENCE, PAST, TOTAL = "batch", "sequence", "past_sequence", "total_sequence"
 OPERATORS_OPSET = 23
@@ -73,7 +76,9 @@ class WithCache(nn.Module):
         return (result.logits, *present, caught[0])
 
 
-def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout, opset: int) -> Any:
+def write_cached_graph(
+    model: nn.Module, encoder: nn.Module, layout: CacheLayout, opset: int, linears: Collection[str] = ()
+) -> onnx_ir.Model:
     """Trace a decoder into an ONNX graph with a cache.
 
     Args:
@@ -81,41 +86,43 @@ def write_cached_graph(model: nn.Module, encoder: nn.Module, layout: CacheLayout
         encoder: see `WithCache`.
         layout: the cache's.
         opset: ONNX opset version; from 23 on attention, rotation and RMSNorm are one operator each.
+        linears: module paths of the linears whose products `linear_nodes` is to find.
 
     Returns:
-        The graph as an `onnx_ir.Model`. Its inputs are `input_ids`, `attention_mask`, `position_ids` (int64) and the
+        The graph. Its inputs are `input_ids`, `attention_mask`, `position_ids` (int64) and the
         past (float32); its outputs are `logits`, the present and `last_hidden_state`.
     """
     shape = EXAMPLE_ROWS, EXAMPLE_NEW
     past = tuple(
         torch.zeros(EXAMPLE_ROWS, one.heads, EXAMPLE_PAST, width) for one in layout.layers for width in one.widths
     )
-    example: tuple[Any, ...] = (
+    example: Example = (
         torch.ones(shape, dtype=torch.int64),
         torch.ones(EXAMPLE_ROWS, EXAMPLE_PAST + EXAMPLE_NEW, dtype=torch.int64),
         torch.full(shape, EXAMPLE_PAST, dtype=torch.int64),
         past,
     )
     new = {0: BATCH, 1: SEQUENCE}
-    axes: tuple[Any, ...] = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
+    axes: Axes = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
     if not past:  # no layer has attention left, and the exporter takes no empty argument
         example, axes = example[:-1], axes[:-1]
     wrapped = WithCache(model, encoder, layout)
     operators = rotation_as_operator() if opset >= OPERATORS_OPSET else contextlib.nullcontext()
     with operators:
-        graph = trace(wrapped, example, axes, (*INPUTS, *layout.past_names), wrapped.outputs, opset)
+        names = (*INPUTS, *layout.past_names)
+        graph = trace(wrapped, example, axes, names, wrapped.outputs, opset, linears, WRAPPED)
     _name_total(graph, layout)
     return graph
 
 
-def _name_total(graph: Any, layout: CacheLayout) -> None:
+def _name_total(graph: onnx_ir.Model, layout: CacheLayout) -> None:
     """The exporter calls the axis by what it is a sum of."""
     import onnx_ir
 
-    present = {output.name: output for output in graph.graph.outputs}
-    for name in layout.present_names:
-        _batch, heads, _total, width = present[name].shape
-        present[name].shape = onnx_ir.Shape([BATCH, heads, TOTAL, width])
+    for output in graph.graph.outputs:
+        if output.name in layout.present_names and output.shape is not None:
+            _batch, heads, _total, width = output.shape
+            output.shape = onnx_ir.Shape([BATCH, heads, TOTAL, width])
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from finegates_export.errors import ChainError
 from finegates_export.pruning.cache_widths import shrunk_cache
 
 if TYPE_CHECKING:
+    import onnx_ir
     from torch import nn
 
     from finegates_export.families.family import Family
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 class Traced:
     """A graph of plain operators."""
 
-    graph: Any
-    """An `onnx_ir.Model`."""
+    graph: onnx_ir.Model
     products: Mapping[str, str]
     """The node that multiplies by each linear of the layers, by the linear's path."""
 
@@ -63,20 +63,21 @@ class GraphWriter:
             ChainError: the graph lacks a linear, or holds other weights than the plan says.
         """
         from finegates_export.graphs.passes.gathers import add_gathers
-        from finegates_export.graphs.products import product_nodes
+        from finegates_export.graphs.products import linear_nodes
 
-        graph = self._traced(model, plan)
-        products = product_nodes(graph, self._weights(model))
+        linears = self._linears(model)
+        graph = self._traced(model, plan, linears)
+        products = linear_nodes(graph, linears)
         add_gathers(graph, products, plan.residual)
         traced = Traced(graph, products)
         _check_weights(traced, plan)
         return traced
 
-    def finish(self, graph: Any, plan: ShrinkPlan) -> Any:
+    def finish(self, graph: onnx_ir.Model, plan: ShrinkPlan) -> onnx_ir.Model:
         """A plain graph as the target's; the plain one is used up.
 
         Args:
-            graph: an `onnx_ir.Model`, quantized or not.
+            graph: of plain operators, quantized or not.
             plan: how its model was shrunk.
 
         Raises:
@@ -87,32 +88,32 @@ class GraphWriter:
         counts = plan.attention_layers, plan.feed_forward_layers
         return self.target.finish(graph, self.family.expected_fusions(self.config, *counts))
 
-    def _traced(self, model: nn.Module, plan: ShrinkPlan) -> Any:
+    def _traced(self, model: nn.Module, plan: ShrinkPlan, linears: list[str]) -> onnx_ir.Model:
         from finegates_export.graphs.trace import write_graph
         from finegates_export.graphs.trace_cached import write_cached_graph
 
         encoder = self.family.encoder(model)
         if self.task.generates:
             opset = self.opset or self.target.CACHED_OPSET or self.target.OPSET
-            return write_cached_graph(model, encoder, shrunk_cache(plan), opset)
+            return write_cached_graph(model, encoder, shrunk_cache(plan), opset, linears)
         names = self.family.input_names(self.config)
-        return write_graph(model, encoder, names, self.opset or self.target.OPSET, self.outputs(plan))
+        opset = self.opset or self.target.OPSET
+        return write_graph(model, encoder, names, opset, self.outputs(plan), linears)
 
-    def _weights(self, model: nn.Module) -> dict[str, Any]:
-        """The layers' linears that the plan left, as arrays."""
+    def _linears(self, model: nn.Module) -> list[str]:
+        """Paths of the layers' linears that the plan left."""
         from torch import nn
 
         modules = dict(model.named_modules())
-        return {
-            path: modules[path].weight.detach().numpy()
-            for path in self.family.structure(self.config).linears()
-            if isinstance(modules.get(path), nn.Linear)
-        }
+        paths = self.family.structure(self.config).linears()
+        return [path for path in paths if isinstance(modules.get(path), nn.Linear)]
 
 
 def _check_weights(traced: Traced, plan: ShrinkPlan) -> None:
+    from finegates_export.graphs.values import weight_of
+
     nodes = {node.name: node for node in traced.graph.graph}
-    found = sum(nodes[name].inputs[1].const_value.size for name in traced.products.values())
+    found = sum(weight_of(nodes[name].inputs[1]).size for name in traced.products.values())
     if found != plan.kept_weights:
         raise ChainError(
             f"the graph holds {found:,} linear weights, the plan says {plan.kept_weights:,}; nothing was written. "

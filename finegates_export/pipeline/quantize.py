@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes
 from finegates_export.errors import ChainError, FusionError
@@ -14,6 +14,7 @@ from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.slow_linears import FloatLinear
 
 if TYPE_CHECKING:
+    import onnx_ir
     from torch import nn
 
     from finegates_export.graphs.writer import GraphWriter
@@ -113,7 +114,7 @@ class Quantizer:
         collect_after(self.graphs.pruned.before.size_bytes)
         return found
 
-    def _count(self, graph: Any, wanted: int) -> int:
+    def _count(self, graph: onnx_ir.Model, wanted: int) -> int:
         from finegates_export.graphs.inspect import inspect_graph
 
         facts, form = inspect_graph(graph), self.wanted.form

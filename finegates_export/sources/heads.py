@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from finegates_export.common.foreign import model_classes
 from finegates_export.common.tasks import PIXELS, TASKS, Task
 from finegates_export.errors import UnsupportedError
 from finegates_export.families.family import Family
@@ -28,7 +29,7 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
         images = family.input_names(config) == (PIXELS,)
         if one.generates and not family.causal:
             return False  # transformers has generation heads for encoders too, but each token would see the next
-        known = getattr(transformers, one.auto_class)._model_mapping
+        known = model_classes(getattr(transformers, one.auto_class))
         if type(config) not in known.keys():  # noqa: SIM118  # not a mapping
             return False
         classes = known[type(config)]

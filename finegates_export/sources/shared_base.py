@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.common.foreign import model_class
 from finegates_export.errors import InputError
 from finegates_export.sources.base import BaseModel, find_base
 from finegates_export.sources.weights import read_tensors
@@ -71,16 +72,13 @@ class SharedBase(BaseModel):
         """
         import torch
         from transformers import AutoConfig
-        from transformers.models.auto.auto_factory import _get_model_class
 
         stored = self._stored
         self._check_unchanged(stored)
         config, rest = AutoConfig.from_pretrained(
             self.folder, trust_remote_code=False, return_unused_kwargs=True, **settings
         )
-        mapping = getattr(loader, "_model_mapping", None)
-        kind = loader if mapping is None else _get_model_class(config, mapping)
-        model, loading = kind.from_pretrained(
+        model, loading = model_class(loader, config).from_pretrained(
             None,
             config=config,
             state_dict=dict(stored.tensors),

@@ -18,7 +18,7 @@ from finegates_export.common.cache_layout import IDS, MASK, POSITIONS
 from finegates_export.costs.model_widths import ANY_WIDTH
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.families import family_of
-from finegates_export.graphs.passes.tied_head import tie_head
+from finegates_export.graphs.passes.tied_head import TieHead
 from finegates_export.graphs.saving import save_graph
 from finegates_export.graphs.targets import TARGETS
 from finegates_export.graphs.trace_cached import write_cached_graph
@@ -86,7 +86,7 @@ class Decoder:
     def graph(self, target: str):
         opset = TARGETS[target].CACHED_OPSET
         graph = write_cached_graph(self.shrunk, self.family.encoder(self.shrunk), self.layout, opset)
-        self.tied = tie_head(graph)
+        self.tied = TieHead()(graph).modified
         return TARGETS[target].finish_cached(graph, self.plan.attention_layers)
 
     def chain(self) -> Chain:
@@ -247,7 +247,7 @@ def test_tables_too_large_to_be_folded_early_are_tied_too(tmp_path, words, tied)
     layout = unpruned_cache(family.structure(model.config))
     shrunk = shrink(model, family.structure(model.config), make_plan(model, family.structure(model.config), ANY_WIDTH))
     graph = write_cached_graph(shrunk, family.encoder(shrunk), layout, 23)
-    assert tie_head(graph) == tied
+    assert TieHead()(graph).modified == tied
     save_graph(TARGETS["ort-cpu"].finish_cached(graph, 1), tmp_path / "model.onnx")
     found = [t for t in onnx.load(tmp_path / "model.onnx").graph.initializer if max(t.dims, default=0) == words]
     assert words == VOCABULARY or len(found) == (1 if tied else 2)

@@ -11,10 +11,11 @@ from torch import nn
 from finegates_export.families import family_of
 from finegates_export.families.family import FUSED_ACTIVATIONS
 from finegates_export.gates.gated_model import GatedModel
-from finegates_export.graphs.inspect import inspect_graph
-from finegates_export.graphs.passes.fuse import fuse_for_ort
-from finegates_export.graphs.passes.skip_normalization import fuse_skip_normalization
-from finegates_export.graphs.products import load_graph, product_nodes
+from finegates_export.graphs.inspect import constant_matrix, inspect_graph
+from finegates_export.graphs.passes.fuse import FuseForOrt
+from finegates_export.graphs.passes.graph_pass import run_passes
+from finegates_export.graphs.passes.skip_normalization import FuseSkipNormalization
+from finegates_export.graphs.products import load_graph
 from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.saving import save_graph
 from finegates_export.graphs.trace import write_graph
@@ -52,7 +53,7 @@ def plain_graph(workshop):
 def test_attention_norms_and_activations_are_fused_in_every_layer(variant, closed, plain_graph):
     path, reference, model, expected = plain_graph(variant, closed)
     assert expected == {"attention": 2, "normalization": 4, "activation": 2}
-    fused = fuse_for_ort(load_graph(path), expected)
+    fused = run_passes(load_graph(path), [FuseForOrt(expected)])
     found = inspect_graph(fused).fused
     assert found["attention"] == 2
     assert all(found[name] >= count for name, count in expected.items())
@@ -69,7 +70,7 @@ def test_an_activation_that_transformers_writes_out_is_one_operator_too(activati
     before = {name: type(module) for name, module in model.named_modules()}
     graph = write_graph(model, family.encoder(model), family.input_names(model.config), 20)
     assert {name: type(module) for name, module in model.named_modules()} == before, "the model is left as it was"
-    fused = fuse_for_ort(graph, family.expected_fusions(model.config, 2, 2))
+    fused = run_passes(graph, [FuseForOrt(family.expected_fusions(model.config, 2, 2))])
     operators = [node.op_type for node in fused.graph]
     assert sum(operators.count(name) for name in ("Gelu", "BiasGelu", "FastGelu")) == 2
     assert not {"Erf", "Pow"} & set(operators)
@@ -88,7 +89,7 @@ def test_another_activation_is_not_taken_for_one_of_them():
 @pytest.mark.parametrize("variant", ["mpnet", "deberta-v3"])
 def test_a_position_bias_reaches_the_kernel_as_one_input(variant, plain_graph):
     path, reference, model, expected = plain_graph(variant)
-    fused = fuse_for_ort(load_graph(path), expected)
+    fused = run_passes(load_graph(path), [FuseForOrt(expected)])
     nodes = [node for node in fused.graph if node.op_type == "MultiHeadAttention"]
     assert len(nodes) == 2
     assert difference(reference, onnx_outputs(fused, model.config)) < TOLERANCE
@@ -100,12 +101,11 @@ def test_a_position_bias_reaches_the_kernel_as_one_input(variant, plain_graph):
 
 def test_int8_products_are_still_fused_around(plain_graph, tmp_path):
     path, _, model, expected = plain_graph("modernbert")
-    modules = dict(model.named_modules())
-    weights = {name: modules[name].weight.detach().numpy() for name in structure_of(model).linears()}
-    products = product_nodes(load_graph(path), weights)
-    quantize_dynamic_int8(path, tmp_path / "int8.onnx", list(products.values()))
-    facts = inspect_graph(fuse_for_ort(load_graph(tmp_path / "int8.onnx"), expected))
-    assert facts.integer_products == len(weights) == 8
+    linears = structure_of(model).linears()
+    products = [node.name for node in load_graph(path).graph if node.op_type == "MatMul" and constant_matrix(node)]
+    quantize_dynamic_int8(path, tmp_path / "int8.onnx", products)
+    facts = inspect_graph(run_passes(load_graph(tmp_path / "int8.onnx"), [FuseForOrt(expected)]))
+    assert facts.integer_products == len(linears) == 8
     assert facts.fused["attention"] == 2
 
 
@@ -147,8 +147,9 @@ def test_the_sum_in_front_of_a_norm_stays_the_residual_stream(bias):
         )
         return session.run(None, {session.get_inputs()[0].name: ids.numpy()})[0]
 
-    assert fuse_skip_normalization(graph) == 2
-    assert fuse_skip_normalization(graph) == 0
+    assert FuseSkipNormalization()(graph).modified
+    assert not FuseSkipNormalization()(graph).modified
+    assert sum(node.op_type == "SkipLayerNormalization" for node in graph.graph) == 2
     with torch.no_grad():
         wanted = model(ids).numpy()
     assert np.abs(run(graph) - wanted).max() < 1e-5 * np.abs(wanted).max()
@@ -164,5 +165,5 @@ def test_a_family_that_gets_fewer_nodes_than_it_says_is_not_exported(plain_graph
     path, _, _, expected = plain_graph("vit")
     more = {**expected, "normalization": 99}
     with pytest.raises(FusionError, match=r"in part only \(normalization: \d of 99\)"):
-        fuse_for_ort(load_graph(path), more)
+        run_passes(load_graph(path), [FuseForOrt(more)])
     assert dataclasses.is_dataclass(inspect_graph(load_graph(path)))

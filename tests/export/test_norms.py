@@ -11,7 +11,7 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from onnx.numpy_helper import from_array
 
 from finegates_export.graphs.inspect import TAKEN_APART
-from finegates_export.graphs.passes.split_norms import split_skip_norms
+from finegates_export.graphs.passes.split_norms import SplitSkipNorms
 from tests.export.compare import REJECTED, TOLERANCE
 
 WIDTH = 12
@@ -52,15 +52,15 @@ def computed(graph):
 @pytest.mark.parametrize("beta", [True, False])
 def test_the_parts_compute_what_the_whole_does(beta, bias, read_sum):
     whole, parts, wrong = (skip_norm(beta=beta, bias=bias, read_sum=read_sum) for _ in range(3))
-    assert split_skip_norms(parts) == 1
-    assert split_skip_norms(parts) == 0
+    assert SplitSkipNorms()(parts).modified
+    assert not SplitSkipNorms()(parts).modified
     front = ["Add", "Add"] if bias else ["Sum"]
     assert [node.op_type for node in parts.graph] == [*front, "LayerNormalization"]
     expected, found = computed(whole), computed(parts)
     assert len(expected) == len(found) == 1 + read_sum
     for one, other in zip(expected, found, strict=True):
         assert np.abs(one - other).max() < TOLERANCE * np.abs(one).max()
-    split_skip_norms(wrong)
+    SplitSkipNorms()(wrong)
     wrong.graph.node(f"norm{TAKEN_APART}").replace_input_with(0, wrong.graph.inputs[0])
     assert np.abs(computed(wrong)[0] - expected[0]).max() > REJECTED * np.abs(expected[0]).max()
 
@@ -73,7 +73,7 @@ def test_a_session_does_not_fuse_them_again(bias, tmp_path):
         return [node.op_type for node in onnx.load(path).graph.node]
 
     parts = skip_norm(bias=bias, read_sum=False)
-    split_skip_norms(parts)
+    SplitSkipNorms()(parts)
     assert loaded(parts) == [node.op_type for node in parts.graph]
     first, second, *_ = parts.graph
     if bias:  # the order in which a linear's own bias comes

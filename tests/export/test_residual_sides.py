@@ -7,10 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from finegates_export import ExportOptions, export
 from finegates_export.costs.cost_table import CostTable
 from finegates_export.costs.gather_judge import GatherJudge
+from finegates_export.errors import ChainError
+from finegates_export.graphs import trace
 from finegates_export.graphs.inspect import constant_matrix
-from finegates_export.graphs.products import load_graph
+from finegates_export.graphs.products import LINEAR, load_graph
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.residual_sides import ResidualUse, always, never, residual_plans
 from tests.export.compare import TOLERANCE
@@ -73,6 +76,24 @@ def test_gathers_take_weights_out_and_nothing_else_changes(workshop):
     assert sum(node.op_type == "GatherElements" for node in graph) == len(plans[1].residual) == 12
     largest = max(constant_matrix(node).const_value.size for node in graph if constant_matrix(node) is not None)
     assert largest < 64 * 32
+
+
+def test_marks_that_changed_places_do_not_pass_the_chain(workshop, tmp_path, monkeypatch):
+    """Each linear would be gathered by the other's dims."""
+    write = trace.write_graph
+
+    def swapped(*given, **named):
+        graph = write(*given, **named)
+        nodes = {node.metadata_props[LINEAR]: node for node in graph.graph if LINEAR in node.metadata_props}
+        one, other = (f"bert.encoder.layer.{layer}.intermediate.dense" for layer in (0, 1))
+        nodes[one].metadata_props[LINEAR], nodes[other].metadata_props[LINEAR] = other, one
+        return graph
+
+    monkeypatch.setattr(trace, "write_graph", swapped)
+    run = workshop.run("matrix", LORA, gates=CLOSED)
+    with pytest.raises(ChainError, match=r"differs from the gated model|linear weights, the plan says"):
+        export(ExportOptions(ckpt=run, out=tmp_path / "b", gathers="always", threads=1))
+    assert not (tmp_path / "b").exists()
 
 
 def table(ratio, asked):

@@ -15,8 +15,9 @@ from finegates_export import ExportOptions, export, verify
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.errors import ChainError, FusionError, InputError, UnsupportedError
 from finegates_export.graphs.inspect import inspect_file
+from finegates_export.graphs.passes.graph_pass import run_passes
 from finegates_export.graphs.passes.half import LARGEST, to_float16
-from finegates_export.graphs.passes.standard import standard_operators
+from finegates_export.graphs.passes.standard import StandardOperators
 from finegates_export.graphs.targets import TARGETS
 from finegates_trainer import TrainOptions
 from tests.tiers import tiered
@@ -168,7 +169,7 @@ def test_a_weight_beyond_float16_is_refused_by_name():
 def test_a_foreign_operator_does_not_pass_for_a_standard_one(workshop):
     bundle = workshop.bundle(workshop.run("coupled"))
     with pytest.raises(FusionError, match=r"not of the ONNX standard: com\.microsoft"):
-        standard_operators(onnx_ir.load(bundle / "model.onnx"))
+        run_passes(onnx_ir.load(bundle / "model.onnx"), [StandardOperators()])
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ from finegates_export.families.bert import Bert
 from finegates_export.gates.adapter import load_adapter, read_adapter, save_adapter
 from finegates_export.gates.gate import gate_noise
 from finegates_export.graphs.inspect import inspect_file, inspect_graph
-from finegates_export.graphs.passes.fuse import fuse_for_ort
+from finegates_export.graphs.passes.fuse import FuseForOrt
+from finegates_export.graphs.passes.graph_pass import run_passes
 from finegates_export.graphs.products import load_graph
 from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.saving import save_graph
@@ -83,7 +84,7 @@ def test_trap_1_the_softmax_scale_is_that_of_the_original_head_size():
 
 def test_trap_1_the_fused_graph_keeps_the_scale(narrow):
     reference, config, plain = narrow
-    fused = fuse_for_ort(load_graph(plain), {})
+    fused = run_passes(load_graph(plain), [FuseForOrt({})])
     assert difference(reference, onnx_outputs(fused, config)) < TOLERANCE
     assert len(attention_nodes(fused)) == LAYERS
     for node in attention_nodes(fused):
@@ -96,11 +97,11 @@ def test_trap_2_fewer_fused_nodes_than_promised_is_an_error_that_names_them(narr
     _, config, plain = narrow
     promised = Bert().expected_fusions(config, LAYERS, LAYERS)
     assert promised == {"attention": 2, "normalization": 4, "activation": 2}
-    fused = inspect_graph(fuse_for_ort(load_graph(plain), promised)).fused
+    fused = inspect_graph(run_passes(load_graph(plain), [FuseForOrt(promised)])).fused
     assert all(fused[name] >= count for name, count in promised.items())
     for name, count in fused.items():
         with pytest.raises(FusionError, match=rf"in part only \({name}: {count} of {count + 1}\)"):
-            fuse_for_ort(load_graph(plain), {**promised, name: count + 1})
+            run_passes(load_graph(plain), [FuseForOrt({**promised, name: count + 1})])
 
 
 @pytest.mark.slow
@@ -114,7 +115,7 @@ def test_trap_2_attention_that_no_pattern_matches_is_missed_and_counted(tmp_path
     model.bert.encoder.layer[0].attention.self.forward = with_capped_scores
     save_graph(write_graph(model, model.bert, NAMES, 20), tmp_path / "plain.onnx")
     with pytest.raises(FusionError, match="attention: 0 of 1"):
-        fuse_for_ort(load_graph(tmp_path / "plain.onnx"), Bert().expected_fusions(model.config, 1, 1))
+        run_passes(load_graph(tmp_path / "plain.onnx"), [FuseForOrt(Bert().expected_fusions(model.config, 1, 1))])
 
 
 def test_trap_3_heads_of_a_layer_have_their_own_number_and_widths():
@@ -174,9 +175,9 @@ def test_trap_5_every_linear_of_the_int8_graph_is_an_integer_product(workshop):
 def test_trap_5_quantizing_after_fusion_would_leave_attention_in_float(narrow, tmp_path):
     plain, before, after, fused = narrow[2], *(tmp_path / f"{name}.onnx" for name in ("before", "after", "fused"))
     quantize_dynamic_int8(plain, before, [node.name for node in load_graph(plain).graph if node.op_type == "MatMul"])
-    save_graph(fuse_for_ort(load_graph(plain), {}), fused)
+    save_graph(run_passes(load_graph(plain), [FuseForOrt({})]), fused)
     quantize_dynamic_int8(fused, after, [node.name for node in load_graph(fused).graph if node.op_type == "MatMul"])
-    assert inspect_graph(fuse_for_ort(load_graph(before), {})).integer_products == 6 * LAYERS
+    assert inspect_graph(run_passes(load_graph(before), [FuseForOrt({})])).integer_products == 6 * LAYERS
     assert inspect_file(after).integer_products == 3 * LAYERS
 
 

@@ -13,7 +13,7 @@ import pytest
 from finegates_export.costs.blocks.layer_shapes import COPIES, AttentionShape
 from finegates_export.costs.blocks.ort_cpu import block_graph
 from finegates_export.graphs.passes.packing import packed_width, packs_well
-from finegates_export.graphs.passes.unpack_attention import unpack_attention
+from finegates_export.graphs.passes.unpack_attention import UnpackAttention
 from tests.export.compare import REJECTED, TOLERANCE
 
 NARROW = AttentionShape(2, 8, hidden=32, all_heads=4, head_dim=32, heads=4, qk=8, vo=8, packed=True)
@@ -59,7 +59,7 @@ def difference(one, other):
 def test_three_products_compute_what_the_packed_one_does() -> None:
     graph = loaded(NARROW)
     before, size = computed(graph), weights(graph)
-    assert unpack_attention(graph) == COPIES
+    assert UnpackAttention()(graph).modified
     kinds = operators(graph)
     assert (kinds["Attention"], kinds["MultiHeadAttention"], kinds["MatMul"]) == (0, COPIES, 4 * COPIES)
     assert difference(before, computed(graph)) < TOLERANCE
@@ -70,7 +70,7 @@ def test_three_products_compute_what_the_packed_one_does() -> None:
 def test_nothing_may_be_lost_on_the_way(lost) -> None:
     graph = loaded(NARROW)
     before = computed(graph)
-    unpack_attention(graph)
+    UnpackAttention()(graph)
     for node in [*graph.graph]:
         if lost == "scale" and node.op_type == "MultiHeadAttention":
             del node.attributes["scale"]
@@ -83,7 +83,7 @@ def test_nothing_may_be_lost_on_the_way(lost) -> None:
 
 def test_whole_strips_stay_packed() -> None:
     graph = loaded(WHOLE_STRIPS)
-    assert unpack_attention(graph) == 0
+    assert not UnpackAttention()(graph).modified
     assert operators(graph)["Attention"] == COPIES
 
 

@@ -6,14 +6,17 @@ Letters: B batch, S sequence, D residual width, h heads, q Q/K width, v V/O widt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finegates_export.costs.blocks.block_graph import BlockGraph
 from finegates_export.costs.blocks.layer_shapes import AttentionShape
 
-Attend = Callable[[Any, str], Any]
+if TYPE_CHECKING:
+    from onnx_ir import Value
+
+Attend = Callable[["Value", str], "Value"]
 """From x_BSD and a name for the nodes to the values of all heads, (B, S, h*v)."""
 HEADS_FIRST = [0, 2, 1, 3]
 AXES = {
@@ -31,14 +34,14 @@ def free_axes(name: str, dims: tuple[int, ...]) -> list[int | str]:
     return [axis or size for axis, size in zip(AXES[name], dims, strict=True)]
 
 
-def _plain(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
+def _plain(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Value]) -> Attend:
     return lambda x, name: _under_bias(graph, shape, x, given["mask"], name)
 
 
-def _relative(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
+def _relative(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Value]) -> Attend:
     """Each layer takes its kept heads of the shared bias; if all are kept, the sum is shared too."""
 
-    def attend(x: Any, name: str) -> Any:
+    def attend(x: Value, name: str) -> Value:
         if shape.heads == shape.all_heads:
             return _under_bias(graph, shape, x, given["bias"], name)
         kept = graph.integers(f"{name}.kept", *range(shape.heads))
@@ -48,32 +51,32 @@ def _relative(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]
     return attend
 
 
-def _rotary(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
+def _rotary(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Value]) -> Attend:
     """Q and K are rotated outside the operator, by the angles of each head's kept pairs."""
 
-    def attend(x: Any, name: str) -> Any:
+    def attend(x: Value, name: str) -> Value:
         widths = [shape.heads * shape.qk] * 2 + [shape.heads * shape.vo]
         fused = graph.linear(x, shape.hidden, sum(widths), f"{name}.qkv", biased=shape.biased)
-        q, k, v = graph.add(
-            "Split", [fused, graph.integers(f"{name}.widths", *widths)], f"{name}.split", outputs=3, axis=2
-        )
+        sizes = graph.integers(f"{name}.widths", *widths)
+        q, k, v = graph.split([fused, sizes], 3, f"{name}.split", axis=2)
         angles = [_angles(graph, shape, given[table], f"{name}.{table}") for table in ("cos", "sin")]
         turned = []
         for word, source in (("q", q), ("k", k)):
             heads_first = _heads_first(graph, source, shape.heads, shape.qk, f"{name}.{word}")
             turned.append(_heads_last(graph, _turn(graph, heads_first, angles, f"{name}.{word}"), f"{name}.{word}"))
-        return _attention(graph, shape, (*turned, v), _own_copy(graph, given["mask"], x, name), name)
+        q, k = turned
+        return _attention(graph, shape, (q, k, v), _own_copy(graph, given["mask"], x, name), name)
 
     return attend
 
 
-def _disentangled(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Any]) -> Attend:
+def _disentangled(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, Value]) -> Attend:
     """Position terms are looked up in products with a table, and added to the mask."""
     drawn = graph.generator.integers(0, max(1, shape.positions), (1, 1, shape.sequence, shape.sequence))
     positions = graph.constant("positions", drawn)
     table = graph.weights("table", 1, max(1, shape.positions), shape.hidden)
 
-    def attend(x: Any, name: str) -> Any:
+    def attend(x: Value, name: str) -> Value:
         q, k = (
             _heads_first(
                 graph, _projected(graph, shape, x, word, shape.qk, name), shape.heads, shape.qk, f"{name}.{word}"
@@ -96,7 +99,7 @@ def _disentangled(graph: BlockGraph, shape: AttentionShape, given: Mapping[str, 
     return attend
 
 
-ATTENTION: dict[str, Callable[[BlockGraph, AttentionShape, Mapping[str, Any]], Attend]] = {
+ATTENTION: dict[str, Callable[[BlockGraph, AttentionShape, Mapping[str, Value]], Attend]] = {
     "plain": _plain,
     "relative": _relative,
     "rotary": _rotary,
@@ -105,7 +108,7 @@ ATTENTION: dict[str, Callable[[BlockGraph, AttentionShape, Mapping[str, Any]], A
 """The function that writes a style's attention, given the inputs that layers share."""
 
 
-def _under_bias(graph: BlockGraph, shape: AttentionShape, x: Any, bias: Any, name: str) -> Any:
+def _under_bias(graph: BlockGraph, shape: AttentionShape, x: Value, bias: Value, name: str) -> Value:
     if shape.packed:
         width = shape.heads * shape.qk
         matrix = graph.weights(f"{name}.qkv.weight", shape.hidden, 3 * width)
@@ -119,37 +122,39 @@ def _under_bias(graph: BlockGraph, shape: AttentionShape, x: Any, bias: Any, nam
     return _attention(graph, shape, (q, k, v), bias, name)
 
 
-def _projected(graph: BlockGraph, shape: AttentionShape, x: Any, word: str, width: int, name: str) -> Any:
+def _projected(graph: BlockGraph, shape: AttentionShape, x: Value, word: str, width: int, name: str) -> Value:
     return graph.linear(x, shape.hidden, shape.heads * width, f"{name}.{word}", biased=shape.biased)
 
 
-def _attention(graph: BlockGraph, shape: AttentionShape, qkv: tuple[Any, Any, Any], bias: Any, name: str) -> Any:
+def _attention(
+    graph: BlockGraph, shape: AttentionShape, qkv: tuple[Value, Value, Value], bias: Value, name: str
+) -> Value:
     return graph.add(
         "MultiHeadAttention", [*qkv, None, None, bias], f"{name}.attention", contrib=True,
         num_heads=shape.heads, scale=shape.head_dim**-0.5,
     )  # fmt: skip
 
 
-def _split_heads(graph: BlockGraph, x: Any, heads: int, width: int, name: str) -> Any:
+def _split_heads(graph: BlockGraph, x: Value, heads: int, width: int, name: str) -> Value:
     return graph.add("Reshape", [x, graph.integers(f"{name}.heads", 0, 0, heads, width)], f"{name}.split_heads")
 
 
-def _join_heads(graph: BlockGraph, x: Any, name: str) -> Any:
+def _join_heads(graph: BlockGraph, x: Value, name: str) -> Value:
     return graph.add("Reshape", [x, graph.integers(f"{name}.joined", 0, 0, -1)], f"{name}.join_heads")
 
 
-def _heads_first(graph: BlockGraph, x: Any, heads: int, width: int, name: str) -> Any:
+def _heads_first(graph: BlockGraph, x: Value, heads: int, width: int, name: str) -> Value:
     """From (B, S, h*width) to (B, h, S, width)."""
     split = _split_heads(graph, x, heads, width, name)
     return graph.add("Transpose", [split], f"{name}.heads_first", perm=HEADS_FIRST)
 
 
-def _heads_last(graph: BlockGraph, x: Any, name: str) -> Any:
+def _heads_last(graph: BlockGraph, x: Value, name: str) -> Value:
     """Back to (B, S, h*width)."""
     return _join_heads(graph, graph.add("Transpose", [x], f"{name}.heads_last", perm=HEADS_FIRST), name)
 
 
-def _own_copy(graph: BlockGraph, bias: Any, x: Any, name: str) -> Any:
+def _own_copy(graph: BlockGraph, bias: Value, x: Value, name: str) -> Value:
     """The fusion of these styles expands the bias over the queries, even if it already has that size."""
     length = graph.add("Shape", [x], f"{name}.length", start=1, end=2)
     one = graph.integers(f"{name}.one", 1)
@@ -157,7 +162,7 @@ def _own_copy(graph: BlockGraph, bias: Any, x: Any, name: str) -> Any:
     return graph.add("Expand", [bias, whole], f"{name}.bias")
 
 
-def _angles(graph: BlockGraph, shape: AttentionShape, table: Any, name: str) -> Any:
+def _angles(graph: BlockGraph, shape: AttentionShape, table: Value, name: str) -> Value:
     """From (1, S, head_dim) to (1, h or 1, S, q): each head's own pairs if some were removed."""
     if shape.qk == shape.head_dim:
         return graph.add("Unsqueeze", [table, graph.integers(f"{name}.axis", 1)], f"{name}.spread")
@@ -170,9 +175,9 @@ def _angles(graph: BlockGraph, shape: AttentionShape, table: Any, name: str) -> 
     return graph.add("Transpose", [split], f"{name}.heads_first", perm=HEADS_FIRST)
 
 
-def _turn(graph: BlockGraph, x: Any, angles: list[Any], name: str) -> Any:
+def _turn(graph: BlockGraph, x: Value, angles: list[Value], name: str) -> Value:
     cos, sin = angles
-    first, second = graph.add("Split", [x], f"{name}.halves", outputs=2, axis=3, num_outputs=2)
+    first, second = graph.split([x], 2, f"{name}.halves", axis=3, num_outputs=2)
     rotated = graph.add("Concat", [graph.add("Neg", [second], f"{name}.negative"), first], f"{name}.rotated", axis=-1)
     along, across = (
         graph.add("Mul", [value, table], f"{name}.{word}")
@@ -182,8 +187,15 @@ def _turn(graph: BlockGraph, x: Any, angles: list[Any], name: str) -> Any:
 
 
 def _position_term(
-    graph: BlockGraph, shape: AttentionShape, x_BhSq: Any, positions: Any, table: Any, name: str, *, transposed: bool
-) -> Any:
+    graph: BlockGraph,
+    shape: AttentionShape,
+    x_BhSq: Value,
+    positions: Value,
+    table: Value,
+    name: str,
+    *,
+    transposed: bool,
+) -> Value:
     """Scores of queries (or keys) with every relative position, gathered at the tokens' distances."""
     projected = graph.linear(table, shape.hidden, shape.heads * shape.qk, f"{name}.table", biased=shape.biased)
     split = _split_heads(graph, projected, shape.heads, shape.qk, f"{name}.table")

@@ -7,11 +7,15 @@ exported graph: onnxruntime optimizes a graph of fixed sizes further.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finegates_export.graphs.inspect import CONTRIB_DOMAIN, TAKEN_APART
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx_ir
 
 IR_VERSION = 10
 
@@ -32,7 +36,7 @@ class BlockGraph:
         self.graph = onnx_ir.Graph([], [], nodes=[], opset_imports={"": opset, CONTRIB_DOMAIN: 1}, name=name)
         self.model = onnx_ir.Model(self.graph, ir_version=IR_VERSION)
 
-    def input(self, name: str, dims: Sequence[int | str]) -> Any:
+    def input(self, name: str, dims: Sequence[int | str]) -> onnx_ir.Value:
         """A float32 input; free axes are given by name."""
         import onnx_ir
 
@@ -43,13 +47,12 @@ class BlockGraph:
     def add(
         self,
         operator: str,
-        inputs: Sequence[Any],
+        inputs: Sequence[onnx_ir.Value | None],
         name: str,
         *,
         contrib: bool = False,
-        outputs: int = 1,
         **attributes: Any,
-    ) -> Any:
+    ) -> onnx_ir.Value:
         """Append a node.
 
         Args:
@@ -57,22 +60,41 @@ class BlockGraph:
             inputs: values; None for an omitted one.
             name: the node's; its outputs are named after it.
             contrib: whether it is one of onnxruntime's own operators.
-            outputs: number of outputs.
             attributes: its attributes.
 
         Returns:
-            Its output, or a tuple of them.
+            Its output.
         """
+        (output,) = self._add(operator, inputs, 1, name, contrib, attributes)
+        output.name = f"{name}.output"
+        return output
+
+    def split(
+        self, inputs: Sequence[onnx_ir.Value], outputs: int, name: str, **attributes: int
+    ) -> tuple[onnx_ir.Value, ...]:
+        """A Split at the end, which has several outputs."""
+        made = self._add("Split", inputs, outputs, name, False, attributes)
+        for number, value in enumerate(made):
+            value.name = f"{name}.output{number}"
+        return made
+
+    def _add(
+        self,
+        operator: str,
+        inputs: Sequence[onnx_ir.Value | None],
+        outputs: int,
+        name: str,
+        contrib: bool,
+        attributes: dict[str, Any],
+    ) -> tuple[onnx_ir.Value, ...]:
         import onnx_ir
 
         domain = CONTRIB_DOMAIN if contrib else ""
         node = onnx_ir.node(operator, list(inputs), attributes, domain=domain, num_outputs=outputs, name=name)
-        for number, value in enumerate(node.outputs):
-            value.name = f"{name}.output{number}" if outputs > 1 else f"{name}.output"
         self.graph.append(node)
-        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+        return tuple(node.outputs)
 
-    def constant(self, name: str, values: Any) -> Any:
+    def constant(self, name: str, values: npt.NDArray[Any] | np.generic) -> onnx_ir.Value:
         """An initializer."""
         import onnx_ir
 
@@ -80,15 +102,15 @@ class BlockGraph:
         self.graph.initializers[name] = value
         return value
 
-    def integers(self, name: str, *values: int) -> Any:
+    def integers(self, name: str, *values: int) -> onnx_ir.Value:
         """A vector of int64."""
         return self.constant(name, np.asarray(values, np.int64))
 
-    def weights(self, name: str, *dims: int) -> Any:
+    def weights(self, name: str, *dims: int) -> onnx_ir.Value:
         """Random float32 numbers around 0."""
         return self.constant(name, self.generator.random(dims, np.float32) - 0.5)
 
-    def linear(self, x: Any, inputs: int, outputs: int, name: str, *, biased: bool) -> Any:
+    def linear(self, x: onnx_ir.Value, inputs: int, outputs: int, name: str, *, biased: bool) -> onnx_ir.Value:
         """MatMul, and Add if there is a bias."""
         import onnx_ir
 
@@ -99,7 +121,9 @@ class BlockGraph:
             result.dtype = onnx_ir.DataType.FLOAT
         return result
 
-    def residual_norm(self, y: Any, x: Any, width: int, name: str, *, biased: bool, inner_bias: bool) -> Any:
+    def residual_norm(
+        self, y: onnx_ir.Value, x: onnx_ir.Value, width: int, name: str, *, biased: bool, inner_bias: bool
+    ) -> onnx_ir.Value:
         """The sum of two tensors, normed; `inner_bias` is the bias of the preceding linear; see `ort_norms`."""
         if inner_bias:
             added = self.add("Add", [y, x], f"{name}.add")
@@ -109,7 +133,7 @@ class BlockGraph:
         vectors = [self.weights(f"{name}.{word}", width) for word in ("gamma", *(["beta"] if biased else []))]
         return self.add("LayerNormalization", [total, *vectors], f"{name}{TAKEN_APART}", axis=-1, epsilon=1e-12)
 
-    def first_number(self, value: Any, name: str) -> None:
+    def first_number(self, value: onnx_ir.Value, name: str) -> None:
         """Make the first number of a (batch, sequence, width) tensor an output: returning all of it takes time."""
         import onnx_ir
 

@@ -6,7 +6,7 @@ Letters of the comments: B batch, S sequence, D residual width, h heads, q Q/K w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from finegates_export.costs.blocks.attention import ATTENTION, free_axes
 from finegates_export.costs.blocks.block_graph import BlockGraph
 from finegates_export.costs.blocks.layer_shapes import AttentionShape, FeedForwardShape
 
-Activate = Callable[[BlockGraph, Any, str], Any]
+if TYPE_CHECKING:
+    from onnx_ir import Value
+
+Activate = Callable[[BlockGraph, "Value", str], "Value"]
 
 
 def attention_graph(shape: AttentionShape, opset: int, seed: int) -> bytes:
@@ -59,14 +62,14 @@ def feed_forward_graph(shape: FeedForwardShape, opset: int, seed: int) -> bytes:
     return graph.to_bytes()
 
 
-def _constant_half(graph: BlockGraph, x: Any, width: int, name: str, *, biased: bool) -> Any:
+def _constant_half(graph: BlockGraph, x: Value, width: int, name: str, *, biased: bool) -> Value:
     """The replacement of an empty half: the folded bias at every position."""
     tokens = graph.add("Shape", [x], f"{name}.tokens")
     constant = graph.add("Expand", [graph.weights(f"{name}.constant", width), tokens], f"{name}.expand")
     return graph.residual_norm(x, constant, width, f"{name}.norm", biased=biased, inner_bias=False)
 
 
-def _neurons(graph: BlockGraph, shape: FeedForwardShape, x: Any, name: str) -> Any:
+def _neurons(graph: BlockGraph, shape: FeedForwardShape, x: Value, name: str) -> Value:
     """The activated neurons, multiplied by their factor if there is one."""
     if not shape.gated:
         if shape.activation == "gelu" and shape.biased:
@@ -76,20 +79,20 @@ def _neurons(graph: BlockGraph, shape: FeedForwardShape, x: Any, name: str) -> A
         product = graph.linear(x, shape.hidden, shape.neurons, f"{name}.up", biased=shape.biased)
         return _ACTIVATIONS[shape.activation](graph, product, f"{name}.activation")
     both = graph.linear(x, shape.hidden, 2 * shape.neurons, f"{name}.up", biased=shape.biased)
-    up, factor = graph.add("Split", [both], f"{name}.split", outputs=2, axis=2, num_outputs=2)
+    up, factor = graph.split([both], 2, f"{name}.split", axis=2, num_outputs=2)
     activated = _ACTIVATIONS[shape.activation](graph, up, f"{name}.activation")
     return graph.add("Mul", [activated, factor], f"{name}.product")
 
 
-def _one(operator: str, **attributes: Any) -> Activate:
-    return lambda graph, x, name: graph.add(operator, [x], name, **attributes)
+def _one(operator: str, *, contrib: bool = False, **attributes: str) -> Activate:
+    return lambda graph, x, name: graph.add(operator, [x], name, contrib=contrib, **attributes)
 
 
-def _silu(graph: BlockGraph, x: Any, name: str) -> Any:
+def _silu(graph: BlockGraph, x: Value, name: str) -> Value:
     return graph.add("Mul", [x, graph.add("Sigmoid", [x], f"{name}.sigmoid")], name)
 
 
-def _quick_gelu(graph: BlockGraph, x: Any, name: str) -> Any:
+def _quick_gelu(graph: BlockGraph, x: Value, name: str) -> Value:
     scaled = graph.add("Mul", [x, graph.constant(f"{name}.factor", np.float32(1.702))], f"{name}.scaled")
     return graph.add("Mul", [x, graph.add("Sigmoid", [scaled], f"{name}.sigmoid")], name)
 

@@ -8,6 +8,7 @@ from finegates_export.costs.blocks.block_graph import BlockGraph
 from finegates_export.costs.blocks.linear_shape import LinearShape
 from finegates_export.graphs.inspect import CONTRIB_DOMAIN
 from finegates_export.graphs.passes.gathers import add_gathers
+from finegates_export.graphs.values import weight_of
 from finegates_export.pruning.plan import Dims, ResidualPlan
 
 
@@ -51,7 +52,7 @@ def _multiply_integers(graph: BlockGraph) -> None:
     import onnx_ir.passes.common as passes
 
     for node in [node for node in graph.graph if node.op_type == "MatMul"]:
-        inputs, outputs = node.inputs[1].const_value.shape.numpy()
+        inputs, outputs = weight_of(node.inputs[1]).shape.numpy()
         matrix = graph.generator.integers(-127, 128, (inputs, outputs), np.int8)
         parts = {"weight": matrix, "scale": np.full(outputs, 1e-2, np.float32), "zero": np.zeros(outputs, np.int8)}
         constants = [graph.constant(f"{node.name}.int8.{name}", values) for name, values in parts.items()]

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +78,7 @@ def time_graphs(spec: CostSpec) -> list[list[int]]:
     return by_graph(time_until(named, Budget(FIRST_ROUNDS, 0.0, WARMUP_ROUNDS), spec.seconds, precise, spec.seed))
 
 
-def _turns(calls: list[Callable[[], Any]]) -> list[int]:
+def _turns(calls: list[Callable[[], object]]) -> list[int]:
     """Runs of each per round, from one timed run after a warm-up."""
     once = time_interleaved({str(number): call for number, call in enumerate(calls)}, Budget(1, 0.0, 1))
     times = np.array([once[str(number)][0] for number in range(len(calls))])
@@ -101,7 +100,7 @@ def _draw_inputs(spec: CostSpec) -> dict[tuple[str, tuple[int, ...]], Array]:
     return {(name, dims): generator.standard_normal(dims, np.float32) for name, dims in wanted}
 
 
-def _call(spec: CostSpec, number: int, inputs: dict[tuple[str, tuple[int, ...]], Array]) -> Callable[[], Any]:
+def _call(spec: CostSpec, number: int, inputs: dict[tuple[str, tuple[int, ...]], Array]) -> Callable[[], object]:
     session = resting_session(spec.graphs[number], spec.threads)
     feed = {name: inputs[name, tuple(dims)] for name, dims in spec.inputs[number].items()}
     return lambda: session.run(None, feed)

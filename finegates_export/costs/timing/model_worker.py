@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ from finegates_export.common.cache_layout import MASK, PAST, POSITIONS
 from finegates_export.costs.timing.sessions import resting_session
 from finegates_export.costs.timing.statistics import ratio_interval
 from finegates_export.costs.timing.timer import Budget, time_interleaved, time_until
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Array = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def _precise(spec: ModelSpec, times: dict[str, list[int]]) -> bool:
     return all(ratio_interval([rounds, reference], [0], [1]).relative_half_width < spec.half_width for rounds in others)
 
 
-def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+def _inputs(session: InferenceSession, spec: ModelSpec) -> dict[str, Array]:
     """Random ids, every token attended to, one segment, or random pixels; the same for every model.
 
     A cache is filled with random keys and values of the model's widths.
@@ -91,7 +97,7 @@ def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     images = {name: sizes[1:] for name, sizes in floats.items() if not name.startswith(PAST)}
     if images:
         return {name: generator.random((spec.batch, *size), np.float32) for name, size in images.items()}
-    made: dict[str, npt.NDArray[Any]] = {
+    made: dict[str, Array] = {
         "input_ids": generator.integers(0, spec.vocab_size, shape),
         MASK: np.ones((spec.batch, spec.past + spec.sequence), np.int64),
         POSITIONS: np.tile(np.arange(spec.past, spec.past + spec.sequence), (spec.batch, 1)),
@@ -101,7 +107,7 @@ def _inputs(session: Any, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     return {value.name: made.get(value.name, np.zeros(shape, np.int64)) for value in session.get_inputs()}
 
 
-def _call(session: Any, inputs: dict[str, npt.NDArray[Any]], repeat: int) -> Any:
+def _call(session: InferenceSession, inputs: dict[str, Array], repeat: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(repeat):
             session.run(None, inputs)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.runtime.session import SessionOptions, open_session
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
-def resting_session(path: str, threads: int, provider: str = "cpu") -> Any:
+
+def resting_session(path: str, threads: int, provider: str = "cpu") -> InferenceSession:
     """A session whose threads sleep between its runs.
 
     Args:
@@ -20,4 +23,5 @@ def resting_session(path: str, threads: int, provider: str = "cpu") -> Any:
         InputError: onnxruntime cannot read the file.
         UnsupportedError: the provider is missing or does not start.
     """
-    return open_session(Path(path), SessionOptions(provider=provider, threads=threads), rest=True)
+    session: InferenceSession = open_session(Path(path), SessionOptions(provider=provider, threads=threads), rest=True)
+    return session

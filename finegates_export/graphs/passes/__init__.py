@@ -1,1 +1,1 @@
-"""Fusions of ours, for what onnxscript's do not find; each returns how many it made."""
+"""Rewrites of a graph, each an `onnx_ir` pass that says what it requires and ensures."""

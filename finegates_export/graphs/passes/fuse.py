@@ -2,60 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+
+import onnx_ir
+from onnx_ir.passes import PassResult, Sequential
 
 from finegates_export.errors import FusionError
-from finegates_export.graphs.inspect import inspect_graph
-from finegates_export.graphs.passes.round_trips import drop_round_trips
-from finegates_export.graphs.passes.skip_normalization import fuse_skip_normalization
+from finegates_export.graphs.inspect import ATTENTION, CONTRIB_DOMAIN, NORMALIZATION, inspect_graph
+from finegates_export.graphs.passes.fold_constants import FoldConstants
+from finegates_export.graphs.passes.graph_pass import GraphPass
+from finegates_export.graphs.passes.round_trips import DropRoundTrips
+from finegates_export.graphs.passes.skip_normalization import FuseSkipNormalization
 
-FOLD_LIMIT = 1 << 30
-"""Elements; larger than any matrix that is packed."""
+CHANGED = (
+    "A pattern changed, most likely with the version of torch or onnxscript: install the versions of constraints.txt"
+)
+"""Why a graph is not what its passes expect."""
 
 
-def fuse_for_ort(graph: Any, expected: dict[str, int]) -> Any:
-    """Replace plain operators by onnxruntime's fused ones, in place.
+class CountedFusions(GraphPass):
+    """A pass behind which the graph has as many fused operators as expected.
+
+    Args:
+        expected: fused nodes by class (attention, normalization, activation), as the family expects them.
+    """
+
+    def __init__(self, expected: Mapping[str, int]) -> None:
+        self.expected = dict(expected)
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """No class has fewer nodes than expected.
+
+        Raises:
+            FusionError: one has.
+        """
+        found = inspect_graph(model).fused
+        short = {name: (found[name], count) for name, count in self.expected.items() if found[name] < count}
+        if short:
+            told = ", ".join(f"{name}: {have} of {want}" for name, (have, want) in short.items())
+            raise self.refusal(
+                FusionError, f"the graph was fused in part only ({told}); it would be right but slow. {CHANGED}"
+            )
+
+
+class FuseForOrt(CountedFusions):
+    """Replace plain operators by onnxruntime's fused ones.
 
     onnxscript's fusions are used and not onnxruntime's own: those read no softmax scale from the graph and default to
     that of the *new* head size.
-
-    Args:
-        graph: an `onnx_ir.Model` of plain operators.
-        expected: fused nodes by class, as the family expects them.
-
-    Returns:
-        The fused graph.
-
-    Raises:
-        FusionError: fewer fused nodes of a class than expected.
     """
-    from onnxscript.optimizer import fold_constants
-    from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
-    fused, _ = optimize_for_ort(graph, clear_metadata=True)
-    fuse_skip_normalization(fused)
-    drop_round_trips(fused)
-    # Fused attention packs Q, K and V; by default matrices of that size are left to be packed at every start.
-    fold_constants(fused, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
-    check_fusions(fused, expected)
-    return fused
+    def requires(self, model: onnx_ir.Model) -> None:
+        """Nothing is fused yet.
 
+        Raises:
+            FusionError: an operator is fused already; what is in it would be counted and not looked into.
+        """
+        fused = (*ATTENTION, *NORMALIZATION)
+        done = next((node for node in model.graph if node.domain == CONTRIB_DOMAIN and node.op_type in fused), None)
+        if done is not None:
+            raise self.refusal(
+                FusionError, f"the graph has {done.op_type} ({done.name}); give a graph of plain operators"
+            )
 
-def check_fusions(graph: Any, expected: dict[str, int]) -> None:
-    """Count fused operators.
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Fuse, then fold what fusion packed."""
+        from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
-    Args:
-        graph: an `onnx_ir.Model`.
-        expected: fused nodes by class.
-
-    Raises:
-        FusionError: fewer fused nodes of a class than expected.
-    """
-    found = inspect_graph(graph).fused
-    short = {name: (found[name], count) for name, count in expected.items() if found[name] < count}
-    if short:
-        told = ", ".join(f"{name}: {have} of {want}" for name, (have, want) in short.items())
-        raise FusionError(
-            f"the graph was fused in part only ({told}); it would be right but slow. A pattern changed, most likely "
-            "with the version of torch or onnxscript: install the versions of constraints.txt"
-        )
+        optimize_for_ort(model, clear_metadata=True)
+        # Fused attention packs Q, K and V; by default matrices of that size are left to be packed at every start.
+        Sequential(FuseSkipNormalization(), DropRoundTrips(), FoldConstants())(model)
+        return PassResult(model, modified=True)

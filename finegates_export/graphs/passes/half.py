@@ -3,49 +3,72 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+import onnx_ir
+from onnx_ir.passes import FunctionalPass, PassResult
 
-from finegates_export.errors import UnsupportedError, missing_extra
+from finegates_export.errors import ChainError, UnsupportedError, missing_extra
+from finegates_export.graphs.passes.graph_pass import run_passes
 
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_float16(graph: Any) -> Any:
+def to_float16(graph: onnx_ir.Model) -> onnx_ir.Model:
     """A float32 graph with float16 weights and arithmetic; inputs and outputs keep their types.
 
-    Args:
-        graph: an `onnx_ir.Model`.
-
     Returns:
-        Another `onnx_ir.Model`.
+        Another graph.
 
     Raises:
         UnsupportedError: a weight is too large for float16.
     """
-    import onnx_ir
-
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise missing_extra("onnxruntime", "cpu") from error
-    _check_range(graph)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of every weight that is rounded to 0 or cut off at the edge
-        half = convert_float_to_float16(onnx_ir.to_proto(graph), keep_io_types=True, disable_shape_infer=True)
-    return onnx_ir.from_proto(half)
+    return run_passes(graph, [ToFloat16()])
 
 
-def _check_range(graph: Any) -> None:
-    """The lowest float32 that masks use becomes the lowest float16; a trained matrix must fit as it is."""
-    for value in graph.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point() or len(tensor.shape) < 1:
-            continue
-        largest = float(np.abs(tensor.numpy()).max(initial=0.0))
-        if LARGEST < largest < float(np.finfo(np.float32).max):
-            raise UnsupportedError(
-                f"{value.name} holds {largest:.3g}, and float16 ends at {LARGEST:.0f}; choose a target that computes "
-                "in float32"
+class ToFloat16(FunctionalPass):
+    """See `to_float16`."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The lowest float32 that masks use becomes the lowest float16; a trained matrix must fit as it is.
+
+        Raises:
+            UnsupportedError: one does not.
+        """
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or not tensor.dtype.is_floating_point() or len(tensor.shape) < 1:
+                continue
+            largest = float(np.abs(tensor.numpy()).max(initial=0.0))
+            if LARGEST < largest < float(np.finfo(np.float32).max):
+                raise UnsupportedError(
+                    f"{value.name} holds {largest:.3g}, and float16 ends at {LARGEST:.0f}; choose a target that "
+                    f"computes in float32 (pass {self})"
+                )
+
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Convert, by onnxruntime's own tool."""
+        try:
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+        except ImportError as error:
+            raise missing_extra("onnxruntime", "cpu") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of every weight that is rounded to 0 or cut off at the edge
+            half = convert_float_to_float16(onnx_ir.to_proto(model), keep_io_types=True, disable_shape_infer=True)
+        return PassResult(onnx_ir.from_proto(half), modified=True)
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """Clients see no float16.
+
+        Raises:
+            ChainError: an input or output is.
+        """
+        ends = (*model.graph.inputs, *model.graph.outputs)
+        half = next((value.name for value in ends if value.dtype == onnx_ir.DataType.FLOAT16), None)
+        if half is not None:
+            raise ChainError(
+                f"{half} became float16, and clients expect float32; install the versions of constraints.txt"
             )

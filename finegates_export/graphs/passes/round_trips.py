@@ -5,39 +5,55 @@ They copy nothing, and still are two kernels to start; in a small model at batch
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir
+from onnx_ir.passes import PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from finegates_export.errors import FusionError
+from finegates_export.graphs.passes.graph_pass import GraphPass
 
 HEADS_JOINED = [0, 0, -1]
 """From (batch, sequence, heads, width): the last two axes as one."""
 
 
-def drop_round_trips(graph: Any) -> int:
-    """Rewrite an `onnx_ir.Model` in place.
+class DropRoundTrips(GraphPass):
+    """Drop pairs of reshapes of which the second undoes the first."""
 
-    Returns:
-        How many pairs of reshapes are gone.
-    """
-    import onnx_ir.passes.common as passes
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Let what reads the second read what the first does."""
+        modified = False
+        for node in model.graph:
+            start = _start_of(node)
+            if start is not None:
+                node.outputs[0].replace_all_uses_with(start)
+                modified = True
+        RemoveUnusedNodesPass()(model)
+        return PassResult(model, modified)
 
-    trips = [node for node in graph.graph if _leads_back(node)]
-    for node in trips:
-        node.outputs[0].replace_all_uses_with(node.inputs[0].producer().inputs[0])
-    passes.RemoveUnusedNodesPass()(graph)
-    return len(trips)
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """No such pair is left.
+
+        Raises:
+            FusionError: one is.
+        """
+        left = next((node for node in model.graph if _start_of(node) is not None), None)
+        if left is not None:
+            raise self.refusal(FusionError, f"{left.name} still reshapes to where its input came from")
 
 
-def _leads_back(node: Any) -> bool:
-    if node.op_type != "Reshape" or node.outputs[0].is_graph_output():
-        return False
-    apart = node.inputs[0]
-    there, back = apart.producer(), node.inputs[1].const_value
-    if there is None or there.op_type != "Reshape" or back is None or back.numpy().tolist() != HEADS_JOINED:
-        return False
-    start = there.inputs[0].shape
-    if start is None or apart.shape is None or (len(start), len(apart.shape)) != (3, 4):
-        return False
-    inner = [*start][2:], [*apart.shape][2:]
-    known = all(isinstance(size, int) for sizes in inner for size in sizes)
-    return known and [*start][:2] == [*apart.shape][:2] and np.prod(inner[0]) == np.prod(inner[1])
+def _start_of(node: onnx_ir.Node) -> onnx_ir.Value | None:
+    """What two reshapes lead back to, where the node is the second of them."""
+    apart, back = (*node.inputs, None, None)[:2]
+    if node.op_type != "Reshape" or node.outputs[0].is_graph_output() or apart is None or back is None:
+        return None
+    there = apart.producer()
+    start = there.inputs[0] if there is not None and there.op_type == "Reshape" else None
+    if start is None or back.const_value is None or back.const_value.numpy().tolist() != HEADS_JOINED:
+        return None
+    if start.shape is None or apart.shape is None or (len(start.shape), len(apart.shape)) != (3, 4):
+        return None
+    before, between = [*start.shape], [*apart.shape]
+    sizes = [[size for size in dims[2:] if isinstance(size, int)] for dims in (before, between)]
+    same = (len(sizes[0]), len(sizes[1])) == (1, 2) and np.prod(sizes[0]) == np.prod(sizes[1])
+    return start if same and before[:2] == between[:2] else None

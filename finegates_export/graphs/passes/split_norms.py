@@ -9,28 +9,59 @@ which the linear's bias was added first, so the bias comes last; where there is 
 
 from __future__ import annotations
 
-from typing import Any
+import onnx_ir
+from onnx_ir.passes import PassResult
 
+from finegates_export.errors import FusionError
 from finegates_export.graphs.inspect import CONTRIB_DOMAIN, TAKEN_APART
+from finegates_export.graphs.passes.graph_pass import GraphPass
+
+FUSED = "SkipLayerNormalization"
+FIRST_OPSET = 17
+"""The first opset with LayerNormalization."""
 
 
-def split_skip_norms(graph: Any) -> int:
-    """Rewrite an `onnx_ir.Model` in place.
+class SplitSkipNorms(GraphPass):
+    """Take every fused residual sum and norm apart."""
 
-    Returns:
-        How many fused operators were taken apart.
-    """
-    nodes = [node for node in graph.graph if node.op_type == "SkipLayerNormalization" and node.domain == CONTRIB_DOMAIN]
-    for node in nodes:
-        _split(graph.graph, node)
-    return len(nodes)
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The standard has the norm as an operator.
+
+        Raises:
+            FusionError: the opset is older.
+        """
+        opset = model.graph.opset_imports.get("", FIRST_OPSET)
+        if opset < FIRST_OPSET:
+            raise self.refusal(
+                FusionError,
+                f"the graph is of opset {opset}, and LayerNormalization is of {FIRST_OPSET}; use --opset 20",
+            )
+
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Take apart."""
+        nodes = [node for node in model.graph if _is_fused(node)]
+        for node in nodes:
+            _split(model.graph, node)
+        return PassResult(model, bool(nodes))
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """None is left.
+
+        Raises:
+            FusionError: one is.
+        """
+        left = next((node for node in model.graph if _is_fused(node)), None)
+        if left is not None:
+            raise self.refusal(FusionError, f"{left.name} is still fused")
 
 
-def _split(graph: Any, node: Any) -> None:
-    import onnx_ir
+def _is_fused(node: onnx_ir.Node) -> bool:
+    return node.op_type == FUSED and node.domain == CONTRIB_DOMAIN
 
+
+def _split(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
     x, skip, gamma, beta, bias = (*node.inputs, None, None)[:5]
-    result, *_, total = (*node.outputs, None, None, None)[:4]
+    result, total = node.outputs[0], (*node.outputs, None, None, None)[3]
     if bias is None:
         made = [onnx_ir.node("Sum", [x, skip], name=f"{node.name}_sum")]
     else:

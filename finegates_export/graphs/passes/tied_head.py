@@ -7,47 +7,66 @@ products of Gemms again and writes the table turned, so heads are tied when a gr
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir
+from onnx_ir.passes import PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from finegates_export.errors import FusionError
 from finegates_export.graphs.inspect import constant_matrix
+from finegates_export.graphs.passes.graph_pass import GraphPass
 from finegates_export.graphs.rewrite import add_constant, replace_node
+from finegates_export.graphs.values import weight_of
 
 HEAD = "lm_head"
+FIRST_OPSET = 15
+"""The first opset whose Shape gives some of the axes alone."""
 
 
-def tie_head(graph: Any) -> bool:
-    """Rewrite a plain graph in place.
+class TieHead(GraphPass):
+    """Multiply by the embedding table where a product multiplies by its transposed copy."""
 
-    Args:
-        graph: an `onnx_ir.Model` of plain operators.
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The opset has what the head is written with.
 
-    Returns:
-        Whether there was a product by the transposed table.
-    """
-    import onnx_ir.passes.common as passes
+        Raises:
+            FusionError: it is older.
+        """
+        opset = model.graph.opset_imports.get("", FIRST_OPSET)
+        if opset < FIRST_OPSET:
+            raise self.refusal(FusionError, f"the graph is of opset {opset}, and a tied head takes {FIRST_OPSET}")
 
-    tables = tables_of(graph)
-    for node in graph.graph:
-        table = turned_table(node, tables) if node.op_type == "MatMul" else None
-        if table is not None:
-            _multiply_by_table(graph.graph, node, table)
-            passes.RemoveUnusedNodesPass()(graph)
-            return True
-    return False
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Tie the first such product: a model has one head."""
+        tables = tables_of(model)
+        for node in model.graph:
+            table = turned_table(node, tables) if node.op_type == "MatMul" else None
+            if table is not None:
+                _multiply_by_table(model.graph, node, table)
+                RemoveUnusedNodesPass()(model)
+                return PassResult(model, modified=True)
+        return PassResult(model, modified=False)
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """A tied head reads what the graph looks tokens up in.
+
+        Raises:
+            FusionError: it reads something else.
+        """
+        head = next((node for node in model.graph if node.name == HEAD and node.op_type == "Gemm"), None)
+        if head is not None and not any(head.inputs[1] is table for table in tables_of(model)):
+            raise self.refusal(FusionError, "the tied head multiplies by no embedding table")
 
 
-def tables_of(graph: Any) -> list[Any]:
+def tables_of(graph: onnx_ir.Model) -> list[onnx_ir.Value]:
     """The constant matrices in which a graph looks up rows."""
-    return [node.inputs[0] for node in graph.graph if node.op_type == "Gather" and _is_table(node.inputs[0])]
+    looked_up = (node.inputs[0] for node in graph.graph if node.op_type == "Gather")
+    return [
+        one for one in looked_up if one is not None and one.const_value is not None and len(one.const_value.shape) == 2
+    ]
 
 
-def _is_table(value: Any) -> bool:
-    return value is not None and value.const_value is not None and len(value.const_value.shape) == 2
-
-
-def turned_table(node: Any, tables: list[Any]) -> Any:
+def turned_table(node: onnx_ir.Node, tables: list[onnx_ir.Value]) -> onnx_ir.Value | None:
     """The table that a product multiplies by the other way round: still turned by a node, or turned already.
 
     Args:
@@ -64,18 +83,17 @@ def turned_table(node: Any, tables: list[Any]) -> Any:
     return None if matrix is None else next((one for one in tables if _is_transposed(one, matrix)), None)
 
 
-def _is_transposed(table: Any, matrix: Any) -> bool:
-    if [*table.const_value.shape] != [*matrix.const_value.shape][::-1]:
+def _is_transposed(table: onnx_ir.Value, matrix: onnx_ir.Value) -> bool:
+    looked_up, multiplied = weight_of(table), weight_of(matrix)
+    if [*looked_up.shape] != [*multiplied.shape][::-1]:
         return False
-    rows, columns = table.const_value.numpy(), matrix.const_value.numpy()
+    rows, columns = looked_up.numpy(), multiplied.numpy()
     return np.array_equal(rows[:, 0], columns[0]) and np.array_equal(rows, columns.T)
 
 
-def _multiply_by_table(graph: Any, node: Any, table: Any) -> None:
+def _multiply_by_table(graph: onnx_ir.Graph, node: onnx_ir.Node, table: onnx_ir.Value) -> None:
     """(B, S, D) by the table of shape (V, D): tokens in one row after the other, as Gemm takes them."""
-    import onnx_ir
-
-    words, width = table.const_value.shape
+    words, width = weight_of(table).shape.numpy()
     tokens = onnx_ir.node("Shape", [node.inputs[0]], {"start": 0, "end": -1}, name=f"{HEAD}.tokens")
     sizes = {"flat": [-1, width], "words": [words]}
     constants = {

@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir
+from onnx_ir.passes import PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from finegates_export.errors import FusionError
 from finegates_export.graphs.inspect import CONTRIB_DOMAIN
+from finegates_export.graphs.passes.graph_pass import GraphPass
 from finegates_export.graphs.passes.packing import packs_well
 from finegates_export.graphs.rewrite import add_constant, replace_node
+from finegates_export.graphs.values import present, weight_of
 
 
-def unpack_attention(graph: Any) -> int:
-    """Rewrite an `onnx_ir.Model` in place.
+class UnpackAttention(GraphPass):
+    """Take packed attention apart where its heads fill no whole strips."""
 
-    Returns:
-        How many packed operators were taken apart.
-    """
-    import onnx_ir.passes.common as passes
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Take apart."""
+        nodes = [node for node in model.graph if _is_slow(node)]
+        for node in nodes:
+            _unpack(model.graph, node)
+        RemoveUnusedNodesPass()(model)  # the packed matrices
+        return PassResult(model, bool(nodes))
 
-    nodes = [node for node in graph.graph if node.op_type == "Attention" and node.domain == CONTRIB_DOMAIN]
-    unpacked = sum(_unpack(graph.graph, node) for node in nodes)
-    passes.RemoveUnusedNodesPass()(graph)  # the packed matrices
-    return unpacked
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """None is left that is slower packed.
+
+        Raises:
+            FusionError: one is.
+        """
+        left = next((node for node in model.graph if _is_slow(node)), None)
+        if left is not None:
+            raise self.refusal(FusionError, f"{left.name} is still packed")
 
 
-def _unpack(graph: Any, node: Any) -> bool:
-    import onnx_ir
-
-    heads = node.attributes["num_heads"].as_int()
-    x, matrix, bias, mask, past, scores_bias = (*node.inputs, None, None, None, None)[:6]
+def _is_slow(node: onnx_ir.Node) -> bool:
+    """Whether a node is attention that is slower packed, and can be taken apart."""
+    if node.op_type != "Attention" or node.domain != CONTRIB_DOMAIN:
+        return False
+    _x, matrix, bias, mask, past, _scores_bias = (*node.inputs, None, None, None, None)[:6]
     constant = all(value is not None and value.const_value is not None for value in (matrix, bias))
     if not constant or mask is not None or past is not None:
         return False  # nothing that is exported has either
-    columns, vector = matrix.const_value.numpy(), bias.const_value.numpy()
+    heads = node.attributes["num_heads"].as_int()
+    return not all(packs_well(heads, size // heads) for size in _sizes(node))
+
+
+def _sizes(node: onnx_ir.Node) -> list[int]:
+    """Columns of Q, K and V in the packed matrix."""
     sizes = node.attributes["qkv_hidden_sizes"].as_ints() if "qkv_hidden_sizes" in node.attributes else ()
-    sizes = sizes or [len(vector) // 3] * 3
-    if all(packs_well(heads, size // heads) for size in sizes):
-        return False
+    return [*sizes] or [weight_of(node.inputs[2]).size // 3] * 3
+
+
+def _unpack(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
+    x, scores_bias = present(node.inputs[0]), (*node.inputs, None, None, None)[5]
+    matrix, vector = (weight_of(value).numpy() for value in node.inputs[1:3])
+    sizes = _sizes(node)
     bounds = np.cumsum(sizes)[:-1]
     made, projected = [], []
     for word, part, offset in zip(
-        ("query", "key", "value"), np.split(columns, bounds, axis=1), np.split(vector, bounds), strict=True
+        ("query", "key", "value"), np.split(matrix, bounds, axis=1), np.split(vector, bounds), strict=True
     ):
         name = f"{node.name}_{word}"
         weight, shift = (
@@ -62,4 +83,3 @@ def _unpack(graph: Any, node: Any) -> bool:
         name=f"{node.name}_apart",
     )
     replace_node(graph, node, [*made, apart])
-    return True

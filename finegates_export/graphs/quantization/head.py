@@ -8,54 +8,84 @@ Letters: B batch, S sequence, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir
+from onnx_ir.passes import PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from finegates_export.common.tasks import LOGITS
 from finegates_export.errors import ChainError
 from finegates_export.graphs.inspect import constant_matrix
+from finegates_export.graphs.passes.graph_pass import GraphPass, run_passes
 from finegates_export.graphs.passes.tied_head import tables_of, turned_table
 from finegates_export.graphs.rewrite import add_constant, replace_node
+from finegates_export.graphs.values import weight_of
 
 HEAD = "lm_head"
 MOST = 127
 """Largest magnitude of a signed 8-bit weight; -128 is left out, so that both signs have the same steps."""
 
 
-def quantize_head(graph: Any) -> None:
-    """Rewrite a plain graph in place, before its head is tied.
-
-    Args:
-        graph: an `onnx_ir.Model` of a decoder.
+def quantize_head(graph: onnx_ir.Model) -> None:
+    """Rewrite a decoder's plain graph in place, before its head is tied; see `QuantizeHead`.
 
     Raises:
         ChainError: the logits are no product by a constant matrix.
     """
-    import onnx_ir.passes.common as passes
+    run_passes(graph, [QuantizeHead()])
 
+
+class QuantizeHead(GraphPass):
+    """Multiply by an int8 head, and look tokens up in it where it is the embedding table too."""
+
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The logits are a product by a constant matrix.
+
+        Raises:
+            ChainError: they are not.
+        """
+        product = _product(model)
+        if product is None or (turned_table(product, tables_of(model)) is None and constant_matrix(product) is None):
+            raise self.refusal(
+                ChainError, "the graph has no product that makes its logits; install the versions of constraints.txt"
+            )
+
+    def call(self, model: onnx_ir.Model) -> PassResult:
+        """Quantize."""
+        product = _product(model)
+        if product is None:
+            return PassResult(model, modified=False)
+        table = turned_table(product, tables_of(model))
+        weight_DV = weight_of(product.inputs[1]).numpy() if table is None else weight_of(table).numpy().T
+        scale_V = np.abs(weight_DV).max(axis=0) / MOST
+        scale_V[scale_V == 0] = 1.0
+        rounded_DV = np.rint(weight_DV / scale_V).astype(np.int8)
+        weights = {"weight": rounded_DV, "scale": scale_V.astype(np.float32)}
+        constants = {name: add_constant(model.graph, f"{HEAD}.{name}", values) for name, values in weights.items()}
+        _multiply(model.graph, product, constants)
+        for lookup in [] if table is None else [use.node for use in table.uses() if use.node.op_type == "Gather"]:
+            _look_up(model.graph, lookup, constants)
+        RemoveUnusedNodesPass()(model)
+        return PassResult(model, modified=True)
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """The head is an integer product.
+
+        Raises:
+            ChainError: it is not.
+        """
+        if not any(node.op_type == "MatMulInteger" and node.name == f"{HEAD}.product" for node in model.graph):
+            raise self.refusal(ChainError, "the head is no integer product")
+
+
+def _product(graph: onnx_ir.Model) -> onnx_ir.Node | None:
+    """What makes the logits."""
     logits = next((output for output in graph.graph.outputs if output.name == LOGITS), None)
-    product = None if logits is None else logits.producer()
-    table = None if product is None else turned_table(product, tables_of(graph))
-    matrix: Any = None if product is None else constant_matrix(product)
-    if product is None or (table is None and matrix is None):
-        raise ChainError("the graph has no product that makes its logits; install the versions of constraints.txt")
-    weight_DV = table.const_value.numpy().T if table is not None else matrix.const_value.numpy()
-    scale_V = np.abs(weight_DV).max(axis=0) / MOST
-    scale_V[scale_V == 0] = 1.0
-    rounded_DV = np.rint(weight_DV / scale_V).astype(np.int8)
-    weights = {"weight": rounded_DV, "scale": scale_V.astype(np.float32)}
-    constants = {name: add_constant(graph.graph, f"{HEAD}.{name}", values) for name, values in weights.items()}
-    _multiply(graph.graph, product, constants)
-    for lookup in [] if table is None else [use.node for use in table.uses() if use.node.op_type == "Gather"]:
-        _look_up(graph.graph, lookup, constants)
-    passes.RemoveUnusedNodesPass()(graph)
+    return None if logits is None else logits.producer()
 
 
-def _multiply(graph: Any, product: Any, constants: dict[str, Any]) -> None:
+def _multiply(graph: onnx_ir.Graph, product: onnx_ir.Node, constants: dict[str, onnx_ir.Value]) -> None:
     """What onnxruntime knows as one operator: inputs rounded by their range, an integer product, two scales."""
-    import onnx_ir
-
     rounded = onnx_ir.node("DynamicQuantizeLinear", [product.inputs[0]], num_outputs=3, name=f"{HEAD}.rounded")
     x, x_scale, x_zero = rounded.outputs
     integers = onnx_ir.node("MatMulInteger", [x, constants["weight"], x_zero], name=f"{HEAD}.product")
@@ -65,10 +95,8 @@ def _multiply(graph: Any, product: Any, constants: dict[str, Any]) -> None:
     replace_node(graph, product, [rounded, integers, floats, scales, result])
 
 
-def _look_up(graph: Any, lookup: Any, constants: dict[str, Any]) -> None:
+def _look_up(graph: onnx_ir.Graph, lookup: onnx_ir.Node, constants: dict[str, onnx_ir.Value]) -> None:
     """Columns of the matrix as rows of the table, each by its token's scale."""
-    import onnx_ir
-
     name, ids_BS = lookup.name, lookup.inputs[1]
     columns = onnx_ir.node("Gather", [constants["weight"], ids_BS], {"axis": 1}, name=f"{name}.columns")
     rows = onnx_ir.node("Transpose", [columns.outputs[0]], {"perm": [1, 2, 0]}, name=f"{name}.rows")

@@ -16,10 +16,17 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.errors import missing_extra
 from finegates_export.graphs.quantization.set_aside import put_back, set_aside
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Feeds = dict[str, npt.NDArray[np.generic]]
+    """A batch of inputs by name."""
 
 
 def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
@@ -58,7 +65,7 @@ def quantize_static_int8(
     source: Path,
     target: Path,
     products: Sequence[str],
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[Feeds],
     exclude: Sequence[str] = (),
 ) -> None:
     """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT wants it.
@@ -103,10 +110,10 @@ def quantize_static_int8(
 class _Reader:
     """Batches as the quantizer takes them: one a call, then None."""
 
-    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Feeds]) -> None:
         self._rows = iter(rows)
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> Feeds | None:
         """The next batch."""
         return next(self._rows, None)
 

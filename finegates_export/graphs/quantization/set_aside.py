@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finegates_export.graphs.saving import save_graph
+from finegates_export.graphs.values import name_of, weight_of
 
 LARGE = 2**20
 """Bytes from which on a weight is worth it."""
@@ -30,14 +31,14 @@ def set_aside(source: Path, path: Path, products: Sequence[str]) -> list[str]:
     aside = [
         value
         for value in graph.initializers.values()
-        if value.const_value.nbytes >= LARGE and value.name not in read and not value.is_graph_output()
+        if weight_of(value).nbytes >= LARGE and value.name not in read and not value.is_graph_output()
     ]
     for value in aside:
-        del graph.initializers[value.name]
+        del graph.initializers[name_of(value)]
         value.const_value = None
         graph.inputs.append(value)
     save_graph(model, path, inside=0)
-    return [value.name for value in aside]
+    return [name_of(value) for value in aside]
 
 
 def put_back(names: Sequence[str], source: Path, path: Path, target: Path) -> None:

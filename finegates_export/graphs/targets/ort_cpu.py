@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finegates_export.graphs.passes.fuse import check_fusions, fuse_for_ort
 from finegates_export.graphs.passes.packing import STRIP
-from finegates_export.graphs.passes.split_norms import split_skip_norms
-from finegates_export.graphs.passes.standard import tidy
-from finegates_export.graphs.passes.tied_head import tie_head
-from finegates_export.graphs.passes.unpack_attention import unpack_attention
 from finegates_export.graphs.targets.target import FloatType, Integers
 from finegates_export.pruning.widths import Widths
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from onnx_ir.passes import PassBase
 
 NAME = "ort-cpu"
 OPSET = 20
@@ -25,17 +24,32 @@ FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 
 
-def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
+def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
+    """See `Target.passes`."""
+    from finegates_export.graphs.passes.fuse import FuseForOrt
+    from finegates_export.graphs.passes.split_norms import SplitSkipNorms
+    from finegates_export.graphs.passes.unpack_attention import UnpackAttention
+
+    return [FuseForOrt(expected_fusions), UnpackAttention(), SplitSkipNorms()]
+
+
+def cached_passes(attention_layers: int) -> list[PassBase]:
+    """See `Target.cached_passes`; the operators of opset 23 are there already, a session fuses the rest."""
+    from finegates_export.graphs.passes.standard import Tidy
+    from finegates_export.graphs.passes.tied_head import TieHead
+
+    return [TieHead(), Tidy({"attention": attention_layers})]
+
+
+def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
     """See `Target.finish`."""
-    fused = fuse_for_ort(graph, expected_fusions)
-    unpack_attention(fused)
-    split_skip_norms(fused)
-    return fused
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, passes(expected_fusions))
 
 
-def finish_cached(graph: Any, attention_layers: int) -> Any:
-    """See `Target.finish_cached`; the operators of opset 23 are there already, a session fuses the rest."""
-    tie_head(graph)
-    tidy(graph)
-    check_fusions(graph, {"attention": attention_layers})
-    return graph
+def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
+    """See `Target.finish_cached`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, cached_passes(attention_layers))

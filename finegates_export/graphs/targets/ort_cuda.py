@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finegates_export.graphs.passes.fuse import fuse_for_ort
 from finegates_export.graphs.targets.target import FloatType, Integers, no_cache
 from finegates_export.pruning.widths import Widths
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from onnx_ir.passes import PassBase
 
 NAME = "ort-cuda"
 OPSET = 20
@@ -17,11 +20,27 @@ FLOAT: FloatType = "float16"
 INTEGERS: tuple[Integers, ...] = ("int4",)
 
 
-def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
-    """See `Target.finish`."""
-    return fuse_for_ort(graph, expected_fusions)
+def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
+    """See `Target.passes`."""
+    from finegates_export.graphs.passes.fuse import FuseForOrt
+
+    return [FuseForOrt(expected_fusions)]
 
 
-def finish_cached(graph: Any, attention_layers: int) -> Any:
-    """See `Target.finish_cached`."""
+def cached_passes(attention_layers: int) -> list[PassBase]:
+    """See `Target.cached_passes`."""
     raise no_cache(NAME)
+
+
+def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
+    """See `Target.finish`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, passes(expected_fusions))
+
+
+def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
+    """See `Target.finish_cached`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, cached_passes(attention_layers))

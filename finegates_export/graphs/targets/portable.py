@@ -5,12 +5,14 @@ Opset 20 has GELU as one operator; `--opset 18` is for older runtimes and spells
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finegates_export.graphs.passes.standard import standard_operators
-from finegates_export.graphs.passes.tied_head import tie_head
 from finegates_export.graphs.targets.target import FloatType, Integers
 from finegates_export.pruning.widths import Widths
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from onnx_ir.passes import PassBase
 
 NAME = "portable"
 OPSET = 20
@@ -20,14 +22,32 @@ FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
 
 
-def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
-    """See `Target.finish`; nothing is fused, so nothing is expected."""
+def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
+    """See `Target.passes`; nothing is fused, so nothing is expected."""
+    from finegates_export.graphs.passes.standard import StandardOperators
+
     _ = expected_fusions
-    return standard_operators(graph)
+    return [StandardOperators()]
 
 
-def finish_cached(graph: Any, attention_layers: int) -> Any:
-    """See `Target.finish_cached`; attention is written out."""
+def cached_passes(attention_layers: int) -> list[PassBase]:
+    """See `Target.cached_passes`; attention is written out."""
+    from finegates_export.graphs.passes.standard import StandardOperators
+    from finegates_export.graphs.passes.tied_head import TieHead
+
     _ = attention_layers
-    tie_head(graph)
-    return standard_operators(graph)
+    return [TieHead(), StandardOperators()]
+
+
+def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
+    """See `Target.finish`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, passes(expected_fusions))
+
+
+def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
+    """See `Target.finish_cached`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, cached_passes(attention_layers))

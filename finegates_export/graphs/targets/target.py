@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from finegates_export.errors import UnsupportedError
 from finegates_export.pruning.widths import Widths
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from onnx_ir.passes import PassBase
 
 FloatType = Literal["float32", "float16"]
 Integers = Literal["int8", "int8-static", "int4"]
@@ -37,23 +41,40 @@ class Target(Protocol):
     INTEGERS: tuple[Integers, ...]
     """The quantized forms that it runs."""
 
-    def finish(self, graph: Any, expected_fusions: dict[str, int]) -> Any:
-        """The passes that turn a plain float32 graph into this target's.
+    def passes(self, expected_fusions: dict[str, int]) -> list[PassBase]:
+        """The passes that turn a plain float32 graph into this target's, in order.
 
         Args:
-            graph: an `onnx_ir.Model` of plain operators; changed in place.
             expected_fusions: fused nodes by class, as the family expects them.
+        """
+
+    def cached_passes(self, attention_layers: int) -> list[PassBase]:
+        """The same for a decoder's graph with a cache.
+
+        Args:
+            attention_layers: layers whose attention is not empty.
+
+        Raises:
+            UnsupportedError: the target writes none.
+        """
+
+    def finish(self, graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
+        """Run `passes`.
+
+        Args:
+            graph: of plain operators; changed in place.
+            expected_fusions: see `passes`.
 
         Raises:
             FusionError: what the target relies on is not in the graph.
         """
 
-    def finish_cached(self, graph: Any, attention_layers: int) -> Any:
-        """The same for a decoder's graph with a cache.
+    def finish_cached(self, graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
+        """Run `cached_passes`.
 
         Args:
-            graph: an `onnx_ir.Model`; changed in place.
-            attention_layers: layers whose attention is not empty.
+            graph: changed in place.
+            attention_layers: see `cached_passes`.
 
         Raises:
             FusionError: what the target relies on is not in the graph.

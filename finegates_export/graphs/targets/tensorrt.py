@@ -6,11 +6,14 @@ onnxruntime's dynamic quantization, and does not build opset 23's Attention.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finegates_export.graphs.passes.standard import standard_operators
 from finegates_export.graphs.targets.target import FloatType, Integers, no_cache
 from finegates_export.pruning.widths import Widths
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from onnx_ir.passes import PassBase
 
 NAME = "tensorrt"
 OPSET = 20
@@ -21,12 +24,28 @@ FLOAT: FloatType = "float16"
 INTEGERS: tuple[Integers, ...] = ("int8-static",)
 
 
-def finish(graph: Any, expected_fusions: dict[str, int]) -> Any:
-    """See `Target.finish`; TensorRT fuses when it builds, so nothing is expected."""
+def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
+    """See `Target.passes`; TensorRT fuses when it builds, so nothing is expected."""
+    from finegates_export.graphs.passes.standard import StandardOperators
+
     _ = expected_fusions
-    return standard_operators(graph)
+    return [StandardOperators()]
 
 
-def finish_cached(graph: Any, attention_layers: int) -> Any:
-    """See `Target.finish_cached`."""
+def cached_passes(attention_layers: int) -> list[PassBase]:
+    """See `Target.cached_passes`."""
     raise no_cache(NAME)
+
+
+def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
+    """See `Target.finish`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, passes(expected_fusions))
+
+
+def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
+    """See `Target.finish_cached`."""
+    from finegates_export.graphs.passes.graph_pass import run_passes
+
+    return run_passes(graph, cached_passes(attention_layers))

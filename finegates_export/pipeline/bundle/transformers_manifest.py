@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finegates_export.common.files import write_json
+from finegates_export.common.foreign import tree_structure
 from finegates_export.common.tasks import PIXELS, Task
 
 MANIFEST = "export.json"
@@ -55,12 +56,10 @@ def _input(name: str) -> dict[str, Any]:
 def _output_structure(task: Task, outputs: tuple[str, ...]) -> str:
     """The outputs as the class that transformers returns, in torch's JSON; as a dict where no class has them all."""
     import torch
-    from torch.utils import _pytree
     from transformers import modeling_outputs
 
     values = {name: torch.zeros(1) for name in outputs}
     kind = getattr(modeling_outputs, OUTPUT_CLASSES[task.architecture])
     known = set(outputs) <= {field.name for field in dataclasses.fields(kind)}
     structure = kind(**values) if known else values
-    text: str = _pytree.treespec_dumps(_pytree.tree_structure(structure))
-    return text
+    return tree_structure(structure)

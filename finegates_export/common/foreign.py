@@ -1,0 +1,69 @@
+"""Every part of another library that it does not promise to keep, in one place; a test of each fails when it changes.
+
+What is private (its name begins with an underscore) or replaced while we work is touched here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MaskMaker = Callable[..., "Tensor | None"]
+"""transformers' way to make a mask: True where a query (third axis) attends to a token (fourth)."""
+
+
+def model_classes(auto_class: Any) -> Mapping[type, Any]:
+    """The model classes that one of transformers' auto classes chooses from, by the class of the config.
+
+    Args:
+        auto_class: `AutoModelForCausalLM` and its like.
+
+    Returns:
+        A class, or a tuple of them, for each class of config; not a real mapping, but it has `keys` and subscripts.
+    """
+    classes: Mapping[type, Any] = auto_class._model_mapping
+    return classes
+
+
+def model_class(loader: Any, config: Any) -> Any:
+    """The class that a loader makes a model of.
+
+    Args:
+        loader: an auto class of transformers, or a model class, which is what is returned.
+        config: a transformers config.
+    """
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    mapping = getattr(loader, "_model_mapping", None)
+    return loader if mapping is None else _get_model_class(config, mapping)
+
+
+@contextlib.contextmanager
+def replaced_masks(wrap: Callable[[MaskMaker, Callable[..., Any]], MaskMaker]) -> Iterator[None]:
+    """Have transformers make its masks in another way, for eager attention and for torch's own.
+
+    Args:
+        wrap: from transformers' maker and the rule of full attention to the maker that stands in for it.
+    """
+    from transformers import masking_utils
+
+    makers, own = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS, masking_utils.sdpa_mask
+    chosen = makers["sdpa"]
+    # Eager attention calls the function by its name, and makes numbers of what it returns.
+    masking_utils.sdpa_mask = makers["sdpa"] = wrap(own, masking_utils.bidirectional_mask_function)
+    try:
+        yield
+    finally:
+        masking_utils.sdpa_mask, makers["sdpa"] = own, chosen
+
+
+def tree_structure(value: Any) -> str:
+    """How containers are nested in a value, in torch's JSON."""
+    from torch.utils import _pytree
+
+    text: str = _pytree.treespec_dumps(_pytree.tree_structure(value))
+    return text

@@ -1,0 +1,49 @@
+"""What a value of a graph must be where the rest of the code relies on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finegates_export.errors import ChainError
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+VERSIONS = "install the versions of constraints.txt"
+
+
+def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:
+    """The constant that a value is.
+
+    Args:
+        value: an initializer, or an input that a node reads.
+
+    Raises:
+        ChainError: it is computed, or absent.
+    """
+    tensor = present(value).const_value
+    if tensor is None:
+        raise ChainError(f"the graph computes {present(value).name} where a constant belongs; {VERSIONS}")
+    return tensor
+
+
+def present(value: onnx_ir.Value | None) -> onnx_ir.Value:
+    """An input or output that a node has.
+
+    Raises:
+        ChainError: it has not.
+    """
+    if value is None:
+        raise ChainError(f"a node of the graph lacks an input or output; {VERSIONS}")
+    return value
+
+
+def name_of(named: onnx_ir.Node | onnx_ir.Value) -> str:
+    """A name that is there: every node and value that torch's exporter writes has one.
+
+    Raises:
+        ChainError: it has none.
+    """
+    if named.name is None:
+        raise ChainError(f"a node or value of the graph has no name: {named}; {VERSIONS}")
+    return named.name
