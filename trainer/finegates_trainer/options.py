@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from finegates_export.common.options import Options, as_path, check
 from finegates_export.common.shapes import Shape
 from finegates_export.common.tasks import POOLINGS, TASKS
+from finegates_export.common.tasks.task import RankingLoss
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.costs.counted_costs import PHASES
 from finegates_export.gates.layout import LAYOUTS
@@ -44,12 +45,15 @@ class TrainOptions(Options):
         "feature-extraction",
         "image-classification",
         "text-generation",
+        "reranking",
     ] = "classification"
     """What the model predicts; feature-extraction is exported but not trained."""
     pooling: Literal["mean", "cls"] | None = None
     """Embeddings: the mean over the tokens, or the first one; default: what the base says in 1_Pooling/."""
     normalize: bool | None = None
     """Embeddings: bring vectors to length 1; default: what the base says in modules.json."""
+    ranking_loss: Literal["binary", "mse"] = "binary"
+    """Reranking: `binary` cross-entropy on labels from 0 to 1, or `mse`, the squared error to a teacher's scores."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Which gates: `coupled` for speed, `matrix` as in the paper, `none` for the unpruned model."""
     width_gate: bool = False
@@ -180,21 +184,26 @@ class TrainOptions(Options):
             "task",
             f"{self.task} has no head and no score to train on; train it as an embedding, on scored pairs",
         )
-        embeds = self.task == "embedding"
+        task = TASKS[self.task]
+        embeds = task.pools
         check(self.pooling is None or embeds, "pooling", f"applies to embeddings, not to {self.task}")
         check(self.pooling in (None, *POOLINGS), "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
         check(self.normalize is None or embeds, "normalize", f"applies to embeddings, not to {self.task}")
+        losses = get_args(RankingLoss)
+        check(self.ranking_loss in losses, "ranking-loss", f"{self.ranking_loss!r} is not one of {', '.join(losses)}")
+        ranks = self.ranking_loss == "binary" or task.ranks
+        check(ranks, "ranking-loss", f"applies to reranking, not to {self.task}")
         known = METRICS[self.task]
         check(
             self.metric is None or self.metric in known, "metric", f"{self.metric!r}: {self.task} has {sorted(known)}"
         )
         check(
-            not self.train_head or self.task == "text-generation",
+            not self.train_head or task.generates,
             "train-head",
             f"is for text-generation; the head of {self.task} always trains",
         )
         check(
-            self.class_weights == "none" or TASKS[self.task].unit == "row",
+            self.class_weights == "none" or task.one_label,
             "class-weights",
             f"weigh rows by their one label; {self.task} has none",
         )
