@@ -12,6 +12,7 @@ import numpy as np
 
 from finegates_export.common.tasks.arrays import Array, count_of
 from finegates_export.common.tasks.columns import PAIR_COLUMNS, TEXT_COLUMNS, UsualColumns
+from finegates_export.common.tasks.metrics import pearson
 from finegates_export.common.tasks.regression import Regression
 from finegates_export.common.tasks.task import LossSettings, RankingLoss
 from finegates_export.errors import InputError
@@ -85,7 +86,7 @@ class Reranking(Regression):
     needs_pair = True
     example = ("a query", "a passage")
     columns = UsualColumns(("query", *TEXT_COLUMNS), ("passage", "document", *PAIR_COLUMNS), needs_pair=True)
-    metrics = {"mrr@10": mrr, "ndcg@10": ndcg}
+    metrics = {"mrr@10": mrr, "ndcg@10": ndcg, "pearson": pearson}
     has_page = False
     gives = "one score for a query and a passage"
 
@@ -113,4 +114,5 @@ class Reranking(Regression):
     ) -> dict[str, float]:
         one, other = self.compared(predicted, truth)
         queries = np.zeros(len(one)) if groups is None else np.asarray(groups)
-        return {name: over_queries(of_query, one, other, queries) for name, of_query in OF_QUERY.items()}
+        ranked = {name: over_queries(of_query, one, other, queries) for name, of_query in OF_QUERY.items()}
+        return {name: ranked[name] if name in ranked else of_all(one, other) for name, of_all in self.metrics.items()}
