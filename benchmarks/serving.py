@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from finegates_bench.measuring.stamp import make_stamp, stamp_line
 from finegates_export import load
 from finegates_export.common.files import write_json
-from finegates_export.deploy.serving.model import as_json
+from finegates_export.common.tasks import task_of
 from finegates_export.errors import FineGatesError, MeasurementError
 
 CLIENTS = 32
@@ -121,7 +121,9 @@ def questions_of(bundle: Path, rows: Path, texts: int) -> list[Question]:
     drawn = random.Random(SEED)  # noqa: S311  # no secret depends on it
     sentences = [line.rsplit("\t", 1)[0] for line in rows.read_text(encoding="utf-8").splitlines()[1:]]
     mixed = [" ".join(drawn.choices(sentences, k=drawn.choice((1, 1, 1, 2, 4)))) for _ in range(QUESTIONS * texts)]
-    answers = [as_json(found) for found in load(bundle, threads=1).predict(mixed, batch_size=8)]
+    predictor = load(bundle, threads=1)
+    task = task_of(predictor.task)
+    answers = [task.as_json(found) for found in predictor.predict(mixed, batch_size=8)]
     return [
         Question(json.dumps({"texts": mixed[start : start + texts]}).encode(), answers[start : start + texts])
         for start in range(0, len(mixed), texts)

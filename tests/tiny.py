@@ -166,7 +166,7 @@ def tiny_run(
     structure = family.structure(config)
     kind = task_of(task or ("classification" if config.num_labels > 1 else "regression"))
     labels = LABELS[: max(2, config.num_labels)] if kind.named_labels else ()
-    pooled = pooling if kind.name == "embedding" else None
+    pooled = pooling if kind.pools else None
     model = found.load(kind.name, labels, pooled)
     for number, path in enumerate(family.head_modules(model)):
         redraw(model.get_submodule(path), seed + 100 + number)
@@ -186,7 +186,7 @@ def tiny_run(
     for name in COMPANIONS:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
-    metric = {"row": "accuracy", "score": "pearson"}.get(kind.unit, "agreement")
+    metric = "accuracy" if kind.one_label else "pearson" if kind.name == "regression" else "agreement"
     info = RunInfo(
         base_id=str(base),
         base_revision=None,
@@ -235,13 +235,14 @@ def tiny_samples(task: Task, rows: int) -> dict[str, Tensor]:
     inputs = {name: encoded[name].contiguous() for name in encoded}
     lengths = inputs["attention_mask"].sum(1)
     labels = {
-        "row": truth,
-        "label": torch.nn.functional.one_hot(truth, 3).float(),
-        "score": truth.float(),
-        "token": torch.where(inputs["attention_mask"].bool(), truth[:, None], NO_LABEL),
-        "span": torch.stack([torch.ones_like(lengths), lengths - 1], 1),
+        "classification": truth,
+        "multi-label": torch.nn.functional.one_hot(truth, 3).float(),
+        "regression": truth.float(),
+        "reranking": truth.clamp(max=1).float(),
+        "token-classification": torch.where(inputs["attention_mask"].bool(), truth[:, None], NO_LABEL),
+        "question-answering": torch.stack([torch.ones_like(lengths), lengths - 1], 1),
     }
-    return {**inputs, "labels": labels[task.unit]} if task.unit in labels else inputs
+    return {**inputs, "labels": labels[task.name]} if task.name in labels else inputs
 
 
 def random_gates(

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.verification.chain import Forward
-from finegates_export.verification.judge import Array, Outputs
 
 WEIGHT_LEVELS = 127
 ACTIVATION_LEVELS = 255

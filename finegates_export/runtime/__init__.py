@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from finegates_export.common.tasks.answers import Answer, LabelSet, Prediction, Word
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.generator import TextGenerator
 from finegates_export.runtime.loading import load
-from finegates_export.runtime.predictions import Answer, LabelSet, Prediction, Word
 from finegates_export.runtime.predictor import Predictor
 
 __all__ = [

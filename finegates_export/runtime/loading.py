@@ -97,7 +97,7 @@ def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) 
         return ImageReader(tuple(inputs[PIXELS][1:]))
     tokenizer = _tokenizer(folder, info)
     filler = pad_id(tokenizer, folder)
-    return TextReader(tokenizer, list(inputs), decoder.task.unit, info["max_length"], filler)
+    return TextReader(tokenizer, list(inputs), decoder.task, info["max_length"], filler)
 
 
 def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:

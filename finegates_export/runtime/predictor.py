@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from finegates_export.common.options import check
 from finegates_export.common.tasks import LOGITS
+from finegates_export.common.tasks.answers import Result
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.decoding import Decoder
-from finegates_export.runtime.predictions import Result
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
 from finegates_export.runtime.texts import check_no_table
 

@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.common.tasks import PIXELS, Unit
+from finegates_export.common.tasks import PIXELS, Task
+from finegates_export.common.tasks.question_answering import CONTEXT
 from finegates_export.errors import InputError
 from finegates_export.runtime.texts import Text, read_text, shortened
 
 Array = npt.NDArray[Any]
-CONTEXT = 1
-"""The sequence number of the text in a pair of question and text."""
 FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
 """The attribute of an encoding that holds an input, if its name differs."""
 MASK = "attention_mask"
-ONE_ANSWER: tuple[Unit, ...] = ("row", "label", "score")
-"""Units for which even a text without tokens has an answer."""
 WINDOW_SHARE = 4
 """Windows of a long text overlap by this share of their length."""
 
@@ -59,17 +56,17 @@ class TextReader:
     Args:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
         names: the graph's inputs.
-        unit: the task's unit of prediction.
-        max_length: maximum tokens per row.
+        task: what was trained.
+        max_length: tokens of a row at most.
         pad_id: id of the padding token.
     """
 
-    def __init__(self, tokenizer: Any, names: Sequence[str], unit: Unit, max_length: int, pad_id: int) -> None:
-        self._tokenizer, self._names, self._unit, self._pad_id = tokenizer, names, unit, pad_id
+    def __init__(self, tokenizer: Any, names: Sequence[str], task: Task, max_length: int, pad_id: int) -> None:
+        self._tokenizer, self._names, self._task, self._pad_id = tokenizer, names, task, pad_id
         tokenizer.no_padding()
         self._max_length = max_length
-        if unit == "span":
-            tokenizer.no_truncation()  # the tokenizer's own windows abort the process if a question leaves little room
+        if task.reads_windows:
+            tokenizer.no_truncation()  # its own windows end the process where a question leaves little room
         else:
             tokenizer.enable_truncation(max_length)
 
@@ -85,7 +82,7 @@ class TextReader:
         """
         given = list(texts)
         parts = [
-            windows_of(one, self._max_length, number) if self._unit == "span" else [one]
+            windows_of(one, self._max_length, number) if self._task.reads_windows else [one]
             for number, one in enumerate(self._encode(given, before), before)
         ]
         return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]
@@ -101,17 +98,17 @@ class TextReader:
         return {name: _padded([self._values(row, name) for row in rows], length, fillers[name]) for name in self._names}
 
     def _values(self, row: Row, name: str) -> list[int]:
-        if name == MASK and not row.length and self._unit in ONE_ANSWER:
-            return [1]  # without any attended token all padding is attended, and its length depends on the batch
+        if name == MASK and not row.length and self._task.one_answer:
+            return [1]  # where nothing is attended, all padding is, and its length is the batch's
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
     def _encode(self, given: list[Any], before: int) -> list[Any]:
-        texts = [read_text(item, number, self._unit) for number, item in enumerate(given, before)]
-        words = self._unit == "token" and any(not isinstance(item, str) for item in texts)
+        texts = [read_text(item, number, self._task) for number, item in enumerate(given, before)]
+        words = self._task.reads_words and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
-            raise InputError("texts and lists of words are mixed; use one form for all inputs")
-        if self._unit in ("token", "span"):
+            raise InputError("texts and lists of words are mixed; give all texts in one form")
+        if self._task.reads_words or self._task.reads_windows:
             return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
         return list(self._tokenizer.encode_batch_fast(texts))  # without token offsets, which are not used here
 

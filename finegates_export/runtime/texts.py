@@ -6,37 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from finegates_export.common.tasks import Unit
+from finegates_export.common.tasks import Task
 from finegates_export.errors import InputError
 
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or (token classification) a text as a list of words."""
 PAIR = 2
-TAKES: dict[str, str] = {
-    "span": "question answering takes pairs (question, text)",
-    "token": "token classification takes a text or a list of words",
-}
-"""What tasks read instead of a text or a pair."""
 QUOTED = 60
 """Maximum characters of a wrong input in a message."""
 
 
-def read_text(item: Any, number: int, unit: Unit) -> Text:
-    """One input in the form the tokenizer takes.
+def read_text(item: Any, number: int, task: Task) -> Text:
+    """One input as the tokenizer takes it.
 
     Raises:
         InputError: not what the task reads; the message names the input.
     """
-    if unit != "span" and isinstance(item, str):
+    if not task.needs_pair and isinstance(item, str):
         return encodable(item, number)
     several = isinstance(item, (tuple, list)) or (isinstance(item, np.ndarray) and item.ndim > 0)
     parts: list[Any] = list(item) if several else [None]
     texts = all(isinstance(part, str) for part in parts)
-    if not texts or (unit != "token" and len(parts) != PAIR):
+    if not texts or (not task.reads_words and len(parts) != PAIR):
         found = f"{type(item).__name__} {shortened(repr(item))}"
-        raise InputError(f"input {number}: {TAKES.get(unit, 'takes a text or a pair of texts')}, got {found}")
+        raise InputError(f"input {number}: {task.takes}, got {found}")
     read = [encodable(part, number) for part in parts]
-    return read if unit == "token" else (read[0], read[1])
+    return read if task.reads_words else (read[0], read[1])
 
 
 def encodable(text: str, number: int) -> str:

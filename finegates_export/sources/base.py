@@ -195,8 +195,8 @@ class BaseModel:
 
     def _causal_settings(self, task: Task) -> dict[str, Any]:
         """Settings of a decoder's config: the cache for generation, and the padding token."""
-        settings: dict[str, Any] = {} if task.unit == "next" else {"use_cache": False}
-        if task.unit in ("row", "label", "score"):
+        settings: dict[str, Any] = {} if task.generates else {"use_cache": False}
+        if task.one_answer:
             settings["pad_token_id"] = self.tokenizer().pad_token_id
             if settings["pad_token_id"] is None:
                 raise InputError(
@@ -218,7 +218,7 @@ class BaseModel:
         if kind.images:
             return self.image_processor()
         tokenizer = self.tokenizer()
-        if kind.unit == "token" and getattr(tokenizer, "add_prefix_space", True) is False:
+        if kind.reads_words and getattr(tokenizer, "add_prefix_space", True) is False:
             return self.tokenizer(add_prefix_space=True)
         return tokenizer
 

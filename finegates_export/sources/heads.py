@@ -56,10 +56,4 @@ def head_settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str,
     if not task.has_head:
         has_pooler = "add_pooling_layer" in inspect.signature(loader.__init__).parameters
         return {"add_pooling_layer": False} if has_pooler else {}
-    if task.unit == "next":
-        return {}
-    settings: dict[str, Any] = {"problem_type": task.problem_type} if task.problem_type else {}
-    if task.named_labels:
-        names = dict(enumerate(labels))
-        return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
-    return {**settings, "num_labels": len(task.outputs)}
+    return task.head_settings(labels)

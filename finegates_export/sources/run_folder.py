@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.common.files import sha256_file, sha256_tree, write_json
 from finegates_export.common.options import Options, check
 from finegates_export.common.pooling import Pooling
-from finegates_export.common.tasks import POOLINGS, TASKS
+from finegates_export.common.tasks import POOLINGS, TASKS, task_of
 from finegates_export.common.tensor_files import save_tensors
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.gates.layout import LAYOUTS
@@ -145,7 +145,7 @@ def read_run(folder: Path) -> Run:
     from safetensors.torch import load_file
 
     info = read_info(folder)
-    if info.task == "embedding" and info.pooling is None:
+    if task_of(info.task).pools and info.pooling is None:
         raise InputError(
             f"{folder} is an embedding, but does not say how to pool its tokens; train again with --pooling "
             f"{' or --pooling '.join(POOLINGS)}"

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayout
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.graphs.trace_cached import WithCache
 from finegates_export.runtime.session import SessionOptions, open_session
-from finegates_export.verification.judge import Array, Outputs
 from finegates_export.verification.steps import CachedForm
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from finegates_export.common.options import Options, check
 from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import HIDDEN, LOGITS, task_of
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.errors import ChainError
 from finegates_export.verification.inputs import Batch
-from finegates_export.verification.judge import Array, Judge, Outputs
+from finegates_export.verification.judge import Judge
 from finegates_export.verification.steps import CachedForm, same_choices
 from finegates_export.verification.stored import Stored
 

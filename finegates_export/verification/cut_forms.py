@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from finegates_export.common.cache_layout import IDS
 from finegates_export.common.tasks import LOGITS
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.pruning.vocabulary.cut import VocabularyCut
-from finegates_export.verification.judge import Array, Outputs
 from finegates_export.verification.steps import CachedForm
 
 

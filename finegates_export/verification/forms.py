@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from finegates_export.common.tasks import LOGITS, VECTORS
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.graphs.trace import WithHiddenState
 from finegates_export.runtime.session import SessionOptions, open_session
 from finegates_export.verification.chain import Forward
-from finegates_export.verification.judge import Array, Outputs
 
 
 def torch_form(

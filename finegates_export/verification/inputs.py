@@ -87,7 +87,7 @@ def make_inputs(
     generator = np.random.default_rng(seed)
     if names == (PIXELS,):
         return [*(_real_images(samples) if samples else []), _random_images(generator, config)]
-    batches = _real(samples, names, per_token=task.unit == "token") if samples else []
+    batches = _real(samples, names, per_token=task.labels_tokens) if samples else []
     for length in sorted({1, min(ODD_LENGTH, longest), longest}):
         batches.append(_random(generator, names, config, length))
     return batches

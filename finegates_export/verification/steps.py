@@ -12,8 +12,8 @@ import numpy as np
 
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.tasks import HIDDEN, LOGITS
+from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.verification.inputs import Batch
-from finegates_export.verification.judge import Array, Outputs
 
 WRITTEN = 64
 """Number of tokens that the gated model generates and every form must match."""

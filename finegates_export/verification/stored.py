@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finegates_export.verification.judge import Outputs
+from finegates_export.common.tasks.arrays import Outputs
 
 
 class Stored:

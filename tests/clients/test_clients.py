@@ -23,6 +23,7 @@ OTHER_GATES = {"qk": 0.5, "vo": 0.0, "ffn": 0.6}
 RUNS: dict[str, dict[str, Any]] = {
     "classification": {},
     "regression": {"labels": 1, "layers": 1},
+    "reranking": {"task": "reranking", "layers": 1},
     "embedding": {"task": "embedding", "layers": 1},
 }
 BUNDLES: dict[str, dict[str, Any]] = {
@@ -63,6 +64,7 @@ CASES = (
     Case(Client(OPTIMUM, "optimum", "feature-extraction"), "embedding", "onnx/model.onnx"),
     Case(Client(SENTENCES, "optimum", "cross-encoder"), "classification", "two graphs"),
     Case(Client(SENTENCES, "optimum", "cross-encoder"), "regression", "onnx/model.onnx"),
+    Case(Client(SENTENCES, "optimum", "cross-encoder"), "reranking"),
     Case(Client(SENTENCES, "optimum", "sentence-transformer"), "embedding"),
     Case(Client(SENTENCES, "optimum", "sentence-transformer"), "embedding", "onnx/model.onnx"),
     Case(Client(EXPORTERS, "own", "sequence-classification"), "classification", "two graphs"),

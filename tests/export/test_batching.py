@@ -11,7 +11,6 @@ from finegates_export import load
 from finegates_export.common.tasks import TASKS
 from finegates_export.runtime import batching
 from finegates_export.runtime.batching import Buckets, by_length, in_order
-from tests.tiers import tiered
 from tests.tiny import LORA, MAX_LENGTH, tiny_run
 from tests.tiny_models import IMAGE
 
@@ -165,7 +164,7 @@ def inputs_of(task):
 @pytest.mark.parametrize(
     "task",
     tiered(
-        [name for name, task in TASKS.items() if not task.images and task.unit != "next"],
+        [name for name, task in TASKS.items() if not task.images and not task.generates],
         fast=("classification",),
         default=("token-classification", "embedding"),
     ),

@@ -16,7 +16,6 @@ from finegates_export.common.tasks import task_of
 from finegates_export.deploy.serving.model import check_served
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.triton.served import check_task
-from finegates_export.deploy.web.site import has_page
 from finegates_export.errors import InputError, MissingExtraError, UnsupportedError
 from finegates_export.runtime import GenerationOptions, causal
 from finegates_export.runtime.limits import Limits
@@ -277,7 +276,7 @@ def test_servers_and_the_page_refuse_it(bundle):
         check_served(ServeOptions(bundle=bundle))
     with pytest.raises(UnsupportedError, match="text-generation: a repository for Triton keeps no cache"):
         check_task(task_of("text-generation"), ["logits"])
-    assert not has_page(task_of("text-generation"))
+    assert not task_of("text-generation").has_page
 
 
 @pytest.mark.slow

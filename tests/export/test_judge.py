@@ -19,7 +19,6 @@ from tests.tiny import tiny_samples
 ROWS, VOCABULARY, HIDDEN, LABELS = 24, 40, 6, 3
 CONFIG = SimpleNamespace(vocab_size=VOCABULARY, num_channels=3, image_size=8)
 ANY = {"agreement": 0.0, "metric_points": 200.0}
-SIZES = {"row": (LABELS,), "label": (LABELS,), "score": (1,), "token": (LABELS,)}
 
 
 def hidden_of(inputs):
@@ -35,12 +34,12 @@ def form_of(task):
     def form(inputs):
         hidden = hidden_of(inputs)
         outputs = {"last_hidden_state": hidden}
-        if task.unit in ("token", "next"):
+        if task.labels_tokens:
             outputs["logits"] = hidden[..., :LABELS] * 2
-        elif task.unit == "span":
+        elif task.reads_windows:
             outputs |= {"start_logits": hidden[..., 0] * 3, "end_logits": hidden[..., 1] * 3}
-        elif task.unit != "vector":
-            outputs["logits"] = hidden[:, min(1, hidden.shape[1] - 1), : SIZES[task.unit][0]] * 2
+        elif task.has_head:
+            outputs["logits"] = hidden[:, min(1, hidden.shape[1] - 1), : LABELS if task.named_labels else 1] * 2
         return outputs
 
     return form
@@ -201,14 +200,14 @@ def truth_of(name, chain):
         samples["pixel_values"] = samples["pixel_values"][..., :8, :8].contiguous()
     inputs = {key: value.numpy() for key, value in samples.items() if key != "labels"}
     outputs = form_of(task)(inputs)
-    if task.unit == "span":
+    if task.reads_windows:
         mask = inputs["attention_mask"] > 0
         ends = [np.where(mask, outputs[end], -np.inf).argmax(-1) for end in ("start_logits", "end_logits")]
         return torch.from_numpy(np.stack(ends, -1))
-    if task.unit == "label":
+    if task.several_labels:
         return torch.from_numpy(outputs["logits"] > 0).float()
     predicted = outputs["logits"].argmax(-1)
-    if task.unit == "token":
+    if task.labels_tokens:
         predicted = np.where(inputs["attention_mask"] > 0, predicted, NO_LABEL)
         predicted[:, 0] = NO_LABEL
     return torch.from_numpy(predicted)

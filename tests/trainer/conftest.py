@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.tiny import FILLERS, LABELS, OPINIONS, labelled_texts, tiny_base
 ROWS = 96
 PAIRS = 480
 """A rank correlation over a handful of evaluation pairs is luck."""
+QUERIES, RELEVANT = 96, 2
 KINDS = len(OPINIONS)
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 SIDE = 20
@@ -60,11 +62,19 @@ def scored_pairs() -> Iterator[dict[str, Any]]:
         yield {"sentence1": texts[one][0], "sentence2": texts[other][0], "score": 5.0 if same else 1.0}
 
 
+def ranked_passages() -> Iterator[dict[str, Any]]:
+    """Queries with four passages each, one of them relevant: that of the good opinion."""
+    for query in itertools.islice(itertools.permutations(FILLERS[:8], 3), QUERIES):
+        for kind, words in enumerate(OPINIONS):
+            yield {"query": " ".join(query), "passage": " ".join(words), "label": int(kind == RELEVANT)}
+
+
 MAKERS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "multi-label": several_labels,
     "token-classification": tagged_words,
     "question-answering": questions,
     "embedding": scored_pairs,
+    "reranking": ranked_passages,
 }
 
 

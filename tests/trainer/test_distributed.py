@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from finegates_export.common.tasks import NO_LABEL, Unit
+from finegates_export.common.tasks import NO_LABEL, TASKS, LossSettings
 from finegates_export.errors import InputError
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.data.batches import EpochBatches
@@ -75,55 +75,62 @@ def test_two_processes_train_what_one_process_trains(
     assert not (tmp_path / "two.training").exists()
 
 
-def a_batch(unit: Unit) -> tuple[dict[str, Tensor], Tensor]:
+def a_batch(task: str) -> tuple[dict[str, Tensor], Tensor]:
     """Outputs of a model by row, and labels; rows have unequally many labelled tokens."""
     generator = torch.Generator().manual_seed(1)
     shapes = {
-        "token": (TOKENS, LABELS),
-        "next": (TOKENS, DIMS),
-        "span": (TOKENS,),
-        "score": (1,),
-        "vector": (2 * DIMS,),
+        "token-classification": (TOKENS, LABELS),
+        "text-generation": (TOKENS, DIMS),
+        "question-answering": (TOKENS,),
+        "regression": (1,),
+        "reranking": (1,),
+        "embedding": (2 * DIMS,),
     }
-    draw = torch.randn(2, ROWS, *shapes.get(unit, (LABELS,)), generator=generator, dtype=torch.float64)
-    outputs = dict(zip(("start_logits", "end_logits"), draw, strict=True)) if unit == "span" else {"logits": draw[0]}
+    draw = torch.randn(2, ROWS, *shapes.get(task, (LABELS,)), generator=generator, dtype=torch.float64)
+    outputs = (
+        dict(zip(("start_logits", "end_logits"), draw, strict=True))
+        if task == "question-answering"
+        else {"logits": draw[0]}
+    )
     known = torch.randint(LABELS, (ROWS, TOKENS), generator=generator)
     known[torch.arange(TOKENS) > torch.arange(ROWS)[:, None]] = NO_LABEL
     labels = {
-        "row": known[:, 0], "label": (known[:, :LABELS] > 0).double(), "score": torch.linspace(-1, 1, ROWS),
-        "token": known, "next": known, "span": known[:, :2].clamp(min=0), "vector": torch.linspace(0, 1, ROWS),
-    }[unit]  # fmt: skip
+        "classification": known[:, 0], "image-classification": known[:, 0],
+        "multi-label": (known[:, :LABELS] > 0).double(), "regression": torch.linspace(-1, 1, ROWS),
+        "token-classification": known, "text-generation": known, "question-answering": known[:, :2].clamp(min=0),
+        "embedding": torch.linspace(0, 1, ROWS), "reranking": torch.linspace(0, 1, ROWS).double(),
+    }[task]  # fmt: skip
     return outputs, labels
 
 
-def gradients(unit: Unit, average: Any, part: list[int]) -> Tensor:
+def gradients(task: str, average: Any, part: list[int]) -> Tensor:
     """Of the loss over some rows of the batch, for the outputs of all of them."""
-    outputs, labels = a_batch(unit)
+    outputs, labels = a_batch(task)
     leaves = {name: tensor.requires_grad_(True) for name, tensor in outputs.items()}
     chosen = {name: leaf[part] for name, leaf in leaves.items()}
-    if unit == "vector":
+    if task == "embedding":
         chosen = {"sentence_embedding": chosen["logits"].reshape(-1, DIMS)}
     predicted: Any = SimpleNamespace(**chosen)
-    if unit == "next":
+    if task == "text-generation":
         head = nn.Linear(DIMS, LABELS, bias=False).double()
         nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(4))
         predicted = NextTokens(chosen["logits"], head.requires_grad_(False))
-    weights = torch.tensor([1.0, 5.0, 0.5]) if unit == "row" else None
-    TaskLoss(unit, weights, average=average)(predicted, labels[part]).backward()
+    weights = torch.tensor([1.0, 5.0, 0.5]) if TASKS[task].one_label else None
+    TaskLoss(task, LossSettings(weights), average)(predicted, labels[part]).backward()
     return torch.cat([leaf.grad.flatten() for leaf in leaves.values() if leaf.grad is not None])
 
 
-@pytest.mark.parametrize("unit", ["row", "label", "score", "token", "span", "vector", "next"])
-def test_the_average_of_the_parts_gradients_is_the_gradient_of_the_whole_batchs_mean(unit: Unit) -> None:
+@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.metrics])
+def test_the_average_of_the_parts_gradients_is_the_gradient_of_the_whole_batchs_mean(task: str) -> None:
     rows = list(range(ROWS))
     parts = [Processes(2, index).part(rows) for index in range(2)]
     counts: list[Tensor] = []
     for part in parts:
-        gradients(unit, lambda count: counts.append(count) or count, part)
+        gradients(task, lambda count: counts.append(count) or count, part)
     both = sum(counts) / 2
-    shared = sum(gradients(unit, lambda _count: both, part) for part in parts) / 2
-    whole = gradients(unit, Processes().average, rows)
-    naive = sum(gradients(unit, Processes().average, part) for part in parts) / 2
+    shared = sum(gradients(task, lambda _count: both, part) for part in parts) / 2
+    whole = gradients(task, Processes().average, rows)
+    naive = sum(gradients(task, Processes().average, part) for part in parts) / 2
     torch.testing.assert_close(shared, whole, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(naive, whole, atol=1e-4), "a mean of means would pass"
 

@@ -65,7 +65,7 @@ def test_value_and_gradients_are_those_of_the_plain_formula(
     expected = plain_loss(whole(**inputs).logits, labels)
     postpone_head(late)
     monkeypatch.setattr(next_tokens, "LOGITS_AT_ONCE", at_once * 64)
-    found = TaskLoss("next")(late(**inputs), labels)
+    found = TaskLoss("text-generation")(late(**inputs), labels)
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     wanted, got = gradients(whole, expected), gradients(late, 3 * found)
     assert wanted.keys() == got.keys()
@@ -73,7 +73,7 @@ def test_value_and_gradients_are_those_of_the_plain_formula(
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], 3 * gradient, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(
-        got["gates.mu"], gradients(late, TaskLoss("next")(late(**inputs), labels.flip(0)))["gates.mu"]
+        got["gates.mu"], gradients(late, TaskLoss("text-generation")(late(**inputs), labels.flip(0)))["gates.mu"]
     )
 
 
@@ -81,7 +81,7 @@ def test_a_batch_without_labels_costs_nothing(home: Path) -> None:
     gated = gated_model(home)
     postpone_head(gated)
     inputs, labels = batch()
-    loss = TaskLoss("next")(gated(**inputs), torch.full_like(labels, NO_LABEL))
+    loss = TaskLoss("text-generation")(gated(**inputs), torch.full_like(labels, NO_LABEL))
     assert float(loss.detach()) == 0.0
     assert not any(bool(one.any()) for one in gradients(gated, loss).values())
 
@@ -97,7 +97,7 @@ def test_logits_exist_for_labelled_tokens_and_a_part_of_them_at_a_time(
     head = type(outputs.head).forward
     monkeypatch.setattr(outputs.head, "forward", lambda hidden: sizes.append(len(hidden)) or head(outputs.head, hidden))
     monkeypatch.setattr(next_tokens, "LOGITS_AT_ONCE", 4 * 64)
-    TaskLoss("next")(outputs, labels)
+    TaskLoss("text-generation")(outputs, labels)
     assert max(sizes) == 4
     assert sum(sizes) == int((labels != NO_LABEL).sum()) < ROWS * TOKENS
 
@@ -107,7 +107,7 @@ def test_padding_changes_nothing_that_is_learned(home: Path, side: str) -> None:
     gated = gated_model(home)
     postpone_head(gated)
     inputs, labels = batch()
-    expected = TaskLoss("next")(gated(**inputs), labels.where(inputs["attention_mask"].bool(), NO_LABEL))
+    expected = TaskLoss("text-generation")(gated(**inputs), labels.where(inputs["attention_mask"].bool(), NO_LABEL))
     ends = inputs["attention_mask"].sum(1).tolist()
     more = TOKENS + 3
 
@@ -121,11 +121,11 @@ def test_padding_changes_nothing_that_is_learned(home: Path, side: str) -> None:
     mask = moved(inputs["attention_mask"], 0)
     told: dict[str, Any] = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if side == "left" else {}
     padded = {"input_ids": moved(inputs["input_ids"], 3), "attention_mask": mask, **told}
-    found = TaskLoss("next")(gated(**padded), moved(labels, NO_LABEL))
+    found = TaskLoss("text-generation")(gated(**padded), moved(labels, NO_LABEL))
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     unmasked = {**padded, "attention_mask": torch.ones_like(mask)}
     if side == "left":
-        wrong = TaskLoss("next")(gated(**unmasked), moved(labels, NO_LABEL))
+        wrong = TaskLoss("text-generation")(gated(**unmasked), moved(labels, NO_LABEL))
         assert float(wrong.detach()) != pytest.approx(float(expected.detach()), rel=1e-3)
 
 

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import RobertaTokenizer
 
 from finegates_export.common.pooling import Pooling
-from finegates_export.common.tasks import NO_LABEL
+from finegates_export.common.tasks import NO_LABEL, LossSettings
 from finegates_export.errors import InputError
 from finegates_export.sources.base import find_base
 from finegates_trainer.data import DataSource, Rows, encode_labels, label_names, read_data
@@ -214,6 +214,7 @@ def test_every_metric_is_best_for_the_truth_and_worse_for_something_else(task: s
         "token-classification": ([[0, 1], [1, NO_LABEL]], [[1, 1], [1, 0]]),
         "question-answering": ([(1, 2), (3, 3)], [(1, 2), (4, 5)]),
         "text-generation": ([[0, 1], [1, NO_LABEL]], [[1, 1], [1, 0]]),
+        "reranking": ([0.0, 1.0, 0.0], [1.0, 0.0, 0.5]),
     }
     truth, other = truths.get(task, ([0, 1, 2, 2], [0, 2, 1, 1]))
     right, wrong = truth, other
@@ -249,10 +250,10 @@ def test_losses_leave_out_unlabelled_tokens_and_scale_scores() -> None:
     logits = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [9.0, -9.0]]])
     labels = torch.tensor([[0, 1, NO_LABEL]])
     expected = torch.nn.functional.cross_entropy(logits[0, :2], labels[0, :2])
-    assert float(TaskLoss("token")(Outputs(logits=logits), labels)) == pytest.approx(float(expected))
-    nothing = TaskLoss("token")(Outputs(logits=logits), torch.full((1, 3), NO_LABEL))
+    assert float(TaskLoss("token-classification")(Outputs(logits=logits), labels)) == pytest.approx(float(expected))
+    nothing = TaskLoss("token-classification")(Outputs(logits=logits), torch.full((1, 3), NO_LABEL))
     assert float(nothing) == 0.0
     same = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    loss = TaskLoss("vector", score_range=(1.0, 5.0))
+    loss = TaskLoss("embedding", LossSettings(score_range=(1.0, 5.0)))
     assert float(loss(Outputs(sentence_embedding=same), torch.tensor([5.0, 1.0]))) == pytest.approx(0.0, abs=1e-6)
     assert float(loss(Outputs(sentence_embedding=same), torch.tensor([1.0, 5.0]))) == pytest.approx(1.0)

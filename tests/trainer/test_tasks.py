@@ -29,6 +29,7 @@ CHANCE = {
     "question-answering": ("exact_match", 0.2),
     "embedding": ("spearman", 0.1),
     "image-classification": ("accuracy", 0.5),
+    "reranking": ("mrr@10", 0.75),
 }
 """The default metric of each task, and what guessing reaches at most."""
 
@@ -92,7 +93,12 @@ def test_the_chain_holds_on_the_runs_own_rows_and_knows_their_metric(trained: Tr
     assert all(link["relative"] < 1e-4 and link["agreement"] == pytest.approx(1.0) for link in links)
     assert all(link["metric"] is not None and link["metric_lost"] == pytest.approx(0.0, abs=1e-5) for link in links)
     run = trained.run(task)
-    recorded = {"multi-label": "accuracy", "embedding": "pearson", "token-classification": "accuracy"}
+    recorded = {
+        "multi-label": "accuracy",
+        "embedding": "pearson",
+        "token-classification": "accuracy",
+        "reranking": "pearson",
+    }
     told = run.info.metrics[recorded.get(task, run.info.metric)]
     kept = run.info.data["eval_rows"] * (2 if task == "embedding" else 1)
     assert report["real_rows"] == kept
@@ -292,6 +298,7 @@ def test_config_names_the_head_and_its_labels(trained: Trained) -> None:
         "question-answering": ["BertForQuestionAnswering"],
         "embedding": ["BertModel"],
         "image-classification": ["ViTForImageClassification"],
+        "reranking": ["BertForSequenceClassification"],
     }
     assert told["multi-label"]["problem_type"] == "multi_label_classification"
     assert set(told["token-classification"]["label2id"]) == {*LABELS[:2], "O"}

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.common.shapes import Shape
 from finegates_export.common.tasks import POOLINGS, TASKS
+from finegates_export.common.tasks.task import RankingLoss
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.costs.counted_costs import PHASES
 from finegates_export.gates.layout import LAYOUTS
@@ -33,7 +34,7 @@ class TrainOptions(Options):
             *("base", "data", "out", "task", "layout", "target_removed"),
             *("lora_rank", "epochs", "batch_size", "learning_rate"),
         ),
-        "Model": ("pooling", "normalize", "train_biases", "train_head", "train_base"),
+        "Model": ("pooling", "normalize", "ranking_loss", "train_biases", "train_head", "train_base"),
         "Data": ("eval_data", "text_column", "pair_column", "label_column", "max_length", "max_train_rows", "samples"),
         "Gates": (
             *("width_gate", "levels", "target_speedup", "target", "shape", "phase", "objective", "penalty_weight"),
@@ -65,12 +66,15 @@ class TrainOptions(Options):
         "feature-extraction",
         "image-classification",
         "text-generation",
+        "reranking",
     ] = "classification"
     """What the model predicts; feature-extraction can be exported but not trained."""
     pooling: Literal["mean", "cls"] | None = None
     """Embeddings: pool the mean over the tokens, or the first token; default: as in the base's 1_Pooling/."""
     normalize: bool | None = None
     """Embeddings: scale vectors to length 1; default: as in the base's modules.json."""
+    ranking_loss: Literal["binary", "mse"] = "binary"
+    """Reranking: `binary` cross-entropy on labels from 0 to 1, or `mse`, the squared error to a teacher's scores."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Where gates sit: `coupled` for speed, `matrix` as in the paper, `none` for an unpruned model."""
     width_gate: bool = False
@@ -205,10 +209,15 @@ class TrainOptions(Options):
             "task",
             f"{self.task} has no head and no score to train on; train --task embedding on scored pairs instead",
         )
-        embeds = self.task == "embedding"
+        task = TASKS[self.task]
+        embeds = task.pools
         check(self.pooling is None or embeds, "pooling", f"applies to embeddings, not to {self.task}")
         check(self.pooling in (None, *POOLINGS), "pooling", f"{self.pooling!r} is not one of {', '.join(POOLINGS)}")
         check(self.normalize is None or embeds, "normalize", f"applies to embeddings, not to {self.task}")
+        losses = get_args(RankingLoss)
+        check(self.ranking_loss in losses, "ranking-loss", f"{self.ranking_loss!r} is not one of {', '.join(losses)}")
+        ranks = self.ranking_loss == "binary" or task.ranks
+        check(ranks, "ranking-loss", f"applies to reranking, not to {self.task}")
         known = METRICS[self.task]
         check(
             self.metric is None or self.metric in known,
@@ -216,12 +225,12 @@ class TrainOptions(Options):
             f"{self.metric!r} is not a metric of {self.task}, which has {', '.join(sorted(known))}",
         )
         check(
-            not self.train_head or self.task == "text-generation",
+            not self.train_head or task.generates,
             "train-head",
             f"applies to text-generation; the head of {self.task} always trains",
         )
         check(
-            self.class_weights == "none" or TASKS[self.task].unit == "row",
+            self.class_weights == "none" or task.one_label,
             "class-weights",
             f"need rows with exactly one label each; {self.task} has none",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from finegates_bench.measuring.export_facts import ChainLink
 from finegates_bench.measuring.results import BenchReport, ModelResult
-from finegates_export.common.tasks import Unit, task_of
+from finegates_export.common.tasks import Task, task_of
 from finegates_export.pipeline.report import MIB
 
 NOTHING = "-"
@@ -137,11 +137,11 @@ def fusion_table(report: BenchReport) -> Table:
 
 def chain_table(report: BenchReport) -> Table:
     """Every form of every model against the gated one; a column per form of any of them."""
-    unit = task_of(report.task).unit
+    task = task_of(report.task)
     forms = tuple(dict.fromkeys(link.name for model in report.models for link in model.export.chain))
     rows = []
     for model in report.models:
-        links = {link.name: link_words(link, unit) for link in model.export.chain}
+        links = {link.name: link_words(link, task) for link in model.export.chain}
         rows.append(Row((model.label, *(links.get(form, NOTHING) for form in forms)), model.trained))
     return Table("Chain", ("model", *forms), tuple(rows), CHAIN_WORDS)
 
@@ -174,9 +174,8 @@ def metric_words(model: ModelResult) -> str:
     return f"{model.metric:.4f}" + (" (training)" if model.metric_source == "training" else "")
 
 
-def link_words(link: ChainLink, unit: Unit) -> str:
+def link_words(link: ChainLink, task: Task) -> str:
     """The difference, and the agreement of predictions if the link is judged by it."""
     if link.exact or link.agreement is None:
         return f"{link.relative:.1e}"
-    common = {"score": f"correlation {link.agreement:.4f}", "vector": f"cosine {link.agreement:.4f}"}
-    return f"{link.relative:.1e}, {common.get(unit, f'{link.agreement:.1%} equal')}"
+    return f"{link.relative:.1e}, {task.agreement_brief.format(link.agreement)}"

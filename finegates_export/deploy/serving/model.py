@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from finegates_export.common.tasks import TASKS, Task, task_of
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.errors import InputError, UnsupportedError
-from finegates_export.runtime import LabelSet, Prediction, load
+from finegates_export.runtime import load
 from finegates_export.runtime.bundle_files import read_bundle
 from finegates_export.runtime.predictor import Predictor
 
@@ -20,9 +18,7 @@ Text = str | tuple[str, str]
 Answer = dict[str, Any]
 """The answer for one text, as JSON types; `{"error": ...}` if the model cannot read it."""
 CALL_TOKENS = 16
-"""Padding tokens that cost as much as one more call on a CPU, where few rows run as efficiently as many."""
-WIDTH = -1
-"""A dimension that varies between requests."""
+"""Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +49,12 @@ def check_served(options: ServeOptions) -> ServedModel:
     """
     info = read_bundle(options.bundle)
     task = task_of(info["task"])
-    served = [one.name for one in TASKS.values() if not one.images and one.unit in ("row", "label", "score")]
-    if task.name not in served and not (task.unit == "vector" and info.get("pooling")):
-        raise UnsupportedError(f"task {task.name} cannot be served; supported are {', '.join(served)} and embedding")
+    if not task.served:
+        *some, last = [one.name for one in TASKS.values() if one.served]
+        raise UnsupportedError(f"task {task.name} is not served; served are {', '.join(some)} and {last}")
     predictor = load_served(options)
     try:
-        predictor.predict(["a first text"])
+        predictor.predict([task.example])
     except Exception as error:
         # onnxruntime's and the tokenizer's errors have no common root
         raise InputError(f"the model of {options.bundle} failed on a test text: {error}") from error
@@ -88,25 +84,16 @@ class Replica:
 
     def __init__(self, options: ServeOptions) -> None:
         self._predictor, self._rows = load_served(options), options.rows
+        self._task = task_of(self._predictor.task)
         self._call_tokens = CALL_TOKENS if options.provider == "cpu" else None
 
     def answers(self, texts: Sequence[Text]) -> list[Answer]:
         """One answer per text."""
         try:
             found = self._predictor.predict(texts, batch_size=self._rows, call_tokens=self._call_tokens)
-            return [as_json(one) for one in found]
+            return [self._task.as_json(one) for one in found]
         except InputError as error:
             if len(texts) == 1:
                 return [{"error": str(error)}]
             # one bad text must not fail those of other requests
             return [self.answers([text])[0] for text in texts]
-
-
-def as_json(result: Any) -> Answer:
-    """A prediction as JSON types."""
-    if isinstance(result, LabelSet):
-        return {"labels": list(result.labels), "scores": result.scores}
-    if isinstance(result, Prediction):
-        named = {"label": result.label, "score": result.score, "scores": result.scores}
-        return named if result.label is not None else {"score": result.score}
-    return {"embedding": np.asarray(result, np.float64).tolist()}

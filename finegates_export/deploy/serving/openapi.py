@@ -64,13 +64,7 @@ def _plain(options: ServeOptions) -> Schema:
 
 
 def _plain_answered(model: ServedModel) -> Schema:
-    scores = {"type": "object", "additionalProperties": NUMBER}
-    one = {
-        "row": _object({"label": STRING, "score": NUMBER, "scores": scores}),
-        "label": _object({"labels": _array(STRING), "scores": scores}),
-        "score": _object({"score": NUMBER}),
-        "vector": _object({"embedding": _array(NUMBER)}),
-    }[model.task.unit]
+    one = _object(model.task.answer_schema())
     return {"anyOf": [one, _object({"predictions": _array(one)})]}
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finegates_export.deploy.serving.model import WIDTH, Answer, ServedModel, Text
+from finegates_export.common.tasks.answers import AnswerTensor
+from finegates_export.deploy.serving.model import Answer, ServedModel, Text
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import UNPROCESSABLE, Refused
 from finegates_export.deploy.serving.texts import PAIR, check_answers, check_count, check_text, kind
@@ -20,6 +21,8 @@ INPUT = "text"
 PLATFORM = "onnxruntime_onnx"
 STRINGS, NUMBERS = "BYTES", "FP32"
 MAX_NUMBER = 2**64 - 1
+ROWS = -1
+"""The dimension of a request's texts: not the same in every request."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,16 @@ class Asked:
 
 def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
     """Data type and shape of every output."""
-    labels = len(model.labels)
     return {
-        "row": {"label": (STRINGS, [WIDTH]), "score": (NUMBERS, [WIDTH]), "scores": (NUMBERS, [WIDTH, labels])},
-        "label": {"label": (STRINGS, [WIDTH, labels]), "scores": (NUMBERS, [WIDTH, labels])},
-        "score": {"score": (NUMBERS, [WIDTH])},
-        "vector": {"embedding": (NUMBERS, [WIDTH, WIDTH])},
-    }[model.task.unit]
+        one.name: (STRINGS if one.text else NUMBERS, [ROWS] if one.width is None else [ROWS, one.width])
+        for one in model.task.answer_tensors(model.labels)
+    }
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:
     """The metadata at `GET /v2/models/NAME`; a pair of texts is a row of two."""
     outputs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in outputs_of(model).items()]
-    inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [WIDTH]}]
+    inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [ROWS]}]
     return {"name": model.name, "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
 
 
@@ -75,24 +75,18 @@ def write_answer(asked: Asked, found: Sequence[Answer], model: ServedModel) -> d
     """
     check_answers(found)
     tensors = [
-        {"name": name, "datatype": data_type, **_tensor(name, found, model)}
-        for name, (data_type, _) in outputs_of(model).items()
-        if not asked.outputs or name in asked.outputs
+        {"name": one.name, "datatype": STRINGS if one.text else NUMBERS, **_tensor(one, found, model)}
+        for one in model.task.answer_tensors(model.labels)
+        if not asked.outputs or one.name in asked.outputs
     ]
     answer = {"model_name": model.name, "outputs": tensors}
     return answer if asked.id is None else {**answer, "id": asked.id}
 
 
-def _tensor(name: str, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
-    if name == "scores":
-        rows = [list(answer["scores"].values()) for answer in found]
-    elif name == "label" and model.task.unit == "label":
-        # a tensor cannot have rows of different lengths: an empty name stands for a missing label
-        rows = [[label if label in answer["labels"] else "" for label in model.labels] for answer in found]
-    elif name == "embedding":
-        rows = [answer["embedding"] for answer in found]
-    else:
-        return {"shape": [len(found)], "data": [answer[name] for answer in found]}
+def _tensor(tensor: AnswerTensor, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
+    rows = [model.task.tensor_row(tensor.name, answer, model.labels) for answer in found]
+    if tensor.width is None:
+        return {"shape": [len(found)], "data": rows}
     width = len(rows[0]) if rows else len(model.labels)
     return {"shape": [len(found), width], "data": [value for row in rows for value in row]}
 

@@ -12,12 +12,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finegates_export.common.tasks import LOGITS, SENTENCE
+from finegates_export.common.tasks import LOGITS
 from finegates_export.deploy.triton.accelerator import accelerated
 from finegates_export.deploy.triton.pbtxt import Word, pairs, parameters
 from finegates_export.deploy.triton.served import Served
 from finegates_export.deploy.triton.signature import FREE, Tensor
-from finegates_export.runtime.reading import ONE_ANSWER
 
 Message = dict[str, Any]
 TOKENIZER, GRAPH, ANSWER = "tokenizer", "graph", "answer"
@@ -61,7 +60,7 @@ def tokenizer_config(served: Served) -> Message:
     values = {
         "lengths": ",".join(map(str, served.lengths)),
         "pad_id": str(served.pad_id),
-        "one_answer": "1" if served.task.unit in ONE_ANSWER else "0",
+        "one_answer": "1" if served.task.one_answer else "0",
     }
     return {
         **_python_model(served, TOKENIZER, [TEXT], served.signature.inputs),
@@ -73,7 +72,7 @@ def tokenizer_config(served: Served) -> Message:
 def answer_config(served: Served) -> Message:
     """Logits to labels and probabilities."""
     logits = Tensor(LOGITS, "TYPE_FP32", (len(served.labels),))
-    values = {"labels": json.dumps(list(served.labels)), "several": "1" if served.task.unit == "label" else "0"}
+    values = {"labels": json.dumps(list(served.labels)), "several": "1" if served.task.several_labels else "0"}
     return {**_python_model(served, ANSWER, [logits], _answers(served)), "parameters": parameters(values)}
 
 
@@ -140,19 +139,17 @@ def _python_model(served: Served, what: str, inputs: Any, outputs: Any) -> Messa
 
 def _answers(served: Served) -> tuple[Tensor, ...]:
     """What the ensemble returns."""
-    count = len(served.labels)
-    scores = Tensor("scores", "TYPE_FP32", (count,))
-    if served.task.unit == "row":
-        return Tensor("label", "TYPE_STRING", (1,)), Tensor("score", "TYPE_FP32", (1,)), scores
-    if served.task.unit == "label":
-        return Tensor("label", "TYPE_STRING", (count,)), scores
+    if served.decides:
+        return tuple(
+            Tensor(one.name, "TYPE_STRING" if one.text else "TYPE_FP32", (1 if one.width is None else one.width,))
+            for one in served.task.answer_tensors(served.labels)
+        )
     return tuple(Tensor("score", one.data_type, one.dims) if one.name == LOGITS else one
                  for one in _graph_output(served))  # fmt: skip
 
 
 def _graph_output(served: Served) -> list[Tensor]:
-    wanted = SENTENCE if served.task.unit == "vector" else LOGITS
-    return [tensor for tensor in served.signature.outputs if tensor.name == wanted]
+    return [tensor for tensor in served.signature.outputs if tensor.name == served.task.answer_output]
 
 
 def _step(served: Served, what: str, inputs: Any, outputs: Any, renamed: Mapping[str, str] | None = None) -> Message:

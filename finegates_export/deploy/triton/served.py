@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finegates_export.common.input_profile import PROFILES_JSON, Profile
 from finegates_export.common.shapes import Shape
-from finegates_export.common.tasks import SENTENCE, Task, task_of
+from finegates_export.common.tasks import Task, task_of
 from finegates_export.deploy.triton.options import Device, TritonOptions
 from finegates_export.deploy.triton.signature import Signature, read_signature
 from finegates_export.errors import UnsupportedError
@@ -57,7 +57,7 @@ class Served:
     @property
     def decides(self) -> bool:
         """Whether logits become labels after the graph; numbers and vectors are already answers."""
-        return self.task.unit in ("row", "label")
+        return self.task.decides
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -107,17 +107,9 @@ def check_task(task: Task, outputs: Collection[str]) -> None:
     Raises:
         UnsupportedError: the answers are not tensors, or texts without a vector each, or generated texts.
     """
-    if task.generates:
-        raise UnsupportedError(
-            f"{task.name}: Triton repositories do not keep a cache; use finegates_export.load instead"
-        )
-    if task.unit in ("token", "span"):
-        raise UnsupportedError(
-            f"{task.name}: its answers are words with places in the text, which a tensor does not hold; serve the "
-            "bundle with finegates_export.load instead"
-        )
-    if task.unit == "vector" and SENTENCE not in outputs:
-        raise UnsupportedError(f"{task.name}: the graph does not pool; export an embedding with --pool-in-graph")
+    refusal = task.triton_refusal(outputs)
+    if refusal:
+        raise UnsupportedError(refusal)
 
 
 def _device(options: TritonOptions, target: str) -> Device:

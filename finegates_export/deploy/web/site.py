@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.tasks import LOGITS, Task, task_of
+from finegates_export.common.tasks import task_of
 from finegates_export.deploy.web.libraries import Libraries, find_libraries
 from finegates_export.deploy.web.page import write_page
 from finegates_export.errors import UnsupportedError
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from finegates_export.sources.run_folder import Run
 
 UNPRUNED_FOLDER = "unpruned"
-UNITS = ("row", "label", "score")
-"""Units of prediction that the page can show."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def plan_site(run: Run, *, baseline: Path | None, libraries: Path | None) -> Sit
     """
     from finegates_export.sources.baseline import read_baseline
 
-    if not has_page(task_of(run.info.task)):
+    if not task_of(run.info.task).has_page:
         given = [flag for flag, place in (("baseline", baseline), ("web-libraries", libraries)) if place is not None]
         if given:
             raise UnsupportedError(
@@ -61,8 +59,3 @@ def plan_site(run: Run, *, baseline: Path | None, libraries: Path | None) -> Sit
     if baseline is not None:
         read_baseline(run, baseline)
     return Site(find_libraries(libraries) if libraries else None)
-
-
-def has_page(task: Task) -> bool:
-    """Whether the page can show a model's answers for this task."""
-    return task.outputs == (LOGITS,) and task.unit in UNITS and not task.images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import task_of
@@ -10,9 +11,6 @@ from finegates_export.verification.report import chain_table
 
 if TYPE_CHECKING:
     from finegates_export.sources.run_folder import RunInfo
-
-ANSWERS = {"score": "one score", "span": "the answer in a text", "vector": "vectors", "next": "text"}
-"""What a model without label names gives, by the task's unit."""
 
 
 def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
@@ -25,7 +23,7 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
     """
     after = report.after or report.before
     metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
-    answer = f"labels: {', '.join(info.labels)}" if info.labels else ANSWERS[task_of(info.task).unit]
+    answer = f"labels: {', '.join(info.labels)}" if info.labels else task_of(info.task).gives
     licence = f"license: {info.licence}\n" if info.licence else ""
     return f"""---
 {licence}library_name: onnxruntime
@@ -71,8 +69,9 @@ def _example(info: RunInfo) -> str:
         return 'generate(["a text that goes on"])'
     if task.images:
         return "predict([pixel_values])"
-    text = '("a question?", "the text that answers it")' if task.unit == "span" else '"some text"'
-    return f"predict([{text}])"
+    example = task.example if isinstance(task.example, tuple) else (task.example,)
+    texts = ", ".join(json.dumps(text) for text in example)
+    return f"predict([({texts})])" if task.needs_pair else f"predict([{texts}])"
 
 
 def _vocabulary(report: ExportReport) -> str:

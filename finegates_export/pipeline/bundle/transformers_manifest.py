@@ -17,14 +17,6 @@ from finegates_export.common.tasks import PIXELS, Task
 MANIFEST = "export.json"
 SCHEMA_VERSION = 1
 WEIGHTS_SUFFIX = ".data"
-OUTPUT_CLASSES = {
-    "ForSequenceClassification": "SequenceClassifierOutput",
-    "ForTokenClassification": "TokenClassifierOutput",
-    "ForQuestionAnswering": "QuestionAnsweringModelOutput",
-    "ForImageClassification": "ImageClassifierOutput",
-    "Model": "BaseModelOutput",
-}
-"""What a transformers model returns, by what follows the model's name in `architectures`."""
 
 
 def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...], outputs: tuple[str, ...]) -> None:
@@ -59,7 +51,7 @@ def _output_structure(task: Task, outputs: tuple[str, ...]) -> str:
     from transformers import modeling_outputs
 
     values = {name: torch.zeros(1) for name in outputs}
-    kind = getattr(modeling_outputs, OUTPUT_CLASSES[task.architecture])
+    kind = getattr(modeling_outputs, task.output_class)
     known = set(outputs) <= {field.name for field in dataclasses.fields(kind)}
     structure = kind(**values) if known else values
     return tree_structure(structure)

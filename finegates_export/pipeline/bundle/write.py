@@ -164,12 +164,4 @@ def _config(info: RunInfo, config: Any) -> dict[str, Any]:
         values["architectures"] = config.architectures or values["architectures"]
     for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # the base's own task's
         values.pop(name, None)
-    labels = ("score",) if task.unit == "score" else info.labels
-    if labels:
-        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
-        values["label2id"] = {label: i for i, label in enumerate(labels)}
-    if task.problem_type:
-        values["problem_type"] = task.problem_type
-    if task.unit == "score":  # sentence-transformers would squeeze a single output between 0 and 1
-        values["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
-    return values
+    return {**values, **task.config_values(info.labels)}

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from finegates_export.common.tasks import task_of
+from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.errors import InputError
 from finegates_trainer.data.answers import answers_of
 from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing, refuse_several
 from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
 from finegates_trainer.data.tables import place
-
-TEXT_COLUMNS = ("sentence", "text", "sentence1", "premise", "question1", "question", "content", "review")
-PAIR_COLUMNS = ("sentence2", "hypothesis", "question2", "text2", "text_pair")
-LABEL_COLUMNS = ("label", "labels", "score", "target", "class", "stars", "similarity")
-
-
-@dataclass(frozen=True)
-class UsualColumns:
-    """Usual columns of a task's rows."""
-
-    text: tuple[str, ...]
-    pair: tuple[str, ...]
-    label: tuple[str, ...]
-    needs_pair: bool = False
-
-
-PLAIN = UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, LABEL_COLUMNS)
-USUAL = {
-    "multi-label": UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, ("labels", "label", "tags", "classes")),
-    "token-classification": UsualColumns(("tokens", "words"), (), ("tags", "labels", "ner_tags", "pos_tags")),
-    "question-answering": UsualColumns(("question",), ("context", "passage"), ("answers", "answer"), needs_pair=True),
-    "embedding": UsualColumns(TEXT_COLUMNS, PAIR_COLUMNS, ("score", "label", "similarity"), needs_pair=True),
-}
-"""For tasks other than plain text with a label."""
 
 
 def rows_of(table: Any, source: DataSource, where: str) -> Rows:
@@ -45,28 +23,70 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     Raises:
         InputError: a column is missing, a row has no text or no label, or a value does not fit the task.
     """
-    unit = task_of(source.task).unit
-    where = table.attrs.get("file", where)  # a folder may have several
-    if unit == "next":
-        return generation_rows(table, source, where)
-    usual = USUAL.get(source.task, PLAIN)
+    where = table.attrs.get("file", where)  # a folder has several
+    return READERS[source.task](table, source, where)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table that hold a task's rows."""
+
+    text: str
+    pair: str | None
+    label: str
+
+
+def _columns(table: Any, source: DataSource, where: str, *, blank: bool) -> _Columns:
+    usual = task_of(source.task).columns
     label = _column(table, source.label_column, usual.label, "label", where)
     text = _column(table, source.text_column, usual.text, "text", where)
     pair = _pair_column(table, source, usual, where)
-    refuse_missing(table, label, "label", where, blank=unit not in ("label", "span"))
-    if unit == "token":
-        return _tagged_words(table, text, label, where)
-    pairs = _texts(table, pair, where) if pair is not None else None
-    texts = _texts(table, text, where)
-    if unit == "span":
-        return Rows(texts, pairs, answers_of(table, label, pairs or [], where))
-    labels = table[label].tolist()
-    if unit == "label":
-        labels = [_several(value) for value in labels]
-        refuse_gaps(table, label, labels, where, blank=True)
-    elif unit == "row":
-        refuse_several(table, label, where)
+    refuse_missing(table, label, "label", where, blank=blank)
+    return _Columns(text, pair, label)
+
+
+def _labelled_texts(table: Any, source: DataSource, where: str) -> Rows:
+    """Texts or pairs, and what the label column holds."""
+    columns = _columns(table, source, where, blank=True)
+    return Rows(*_text_pairs(table, columns, where), table[columns.label].tolist())
+
+
+def _one_label(table: Any, source: DataSource, where: str) -> Rows:
+    rows = _labelled_texts(table, source, where)
+    refuse_several(table, _columns(table, source, where, blank=True).label, where)
+    return rows
+
+
+def _several_labels(table: Any, source: DataSource, where: str) -> Rows:
+    columns = _columns(table, source, where, blank=False)
+    texts, pairs = _text_pairs(table, columns, where)
+    labels = [_several(value) for value in table[columns.label].tolist()]
+    refuse_gaps(table, columns.label, labels, where, blank=True)
     return Rows(texts, pairs, labels)
+
+
+def _questions(table: Any, source: DataSource, where: str) -> Rows:
+    columns = _columns(table, source, where, blank=False)
+    texts, pairs = _text_pairs(table, columns, where)
+    return Rows(texts, pairs, answers_of(table, columns.label, pairs or [], where))
+
+
+def _tagged_words(table: Any, source: DataSource, where: str) -> Rows:
+    columns = _columns(table, source, where, blank=True)
+    words, tags = _lists(table, columns.text, where), _lists(table, columns.label, where)
+    refuse_gaps(table, columns.text, words, where)
+    refuse_gaps(table, columns.label, tags, where, blank=True)
+    for number, (some, others) in enumerate(zip(words, tags, strict=True)):
+        if len(some) != len(others):
+            raise InputError(
+                f"{place(table, number, where)} has {len(some)} words and {len(others)} tags; give one each"
+            )
+    return Rows([[str(word) for word in some] for some in words], None, tags)
+
+
+def _text_pairs(table: Any, columns: _Columns, where: str) -> tuple[list[str], list[str] | None]:
+    pairs = _texts(table, columns.pair, where) if columns.pair is not None else None
+    return _texts(table, columns.text, where), pairs
 
 
 def _pair_column(table: Any, source: DataSource, usual: UsualColumns, where: str) -> str | None:
@@ -118,13 +138,15 @@ def _lists(table: Any, column: str, where: str) -> list[list[Any]]:
     return lists
 
 
-def _tagged_words(table: Any, text: str, label: str, where: str) -> Rows:
-    words, tags = _lists(table, text, where), _lists(table, label, where)
-    refuse_gaps(table, text, words, where)
-    refuse_gaps(table, label, tags, where, blank=True)
-    for number, (some, others) in enumerate(zip(words, tags, strict=True)):
-        if len(some) != len(others):
-            raise InputError(
-                f"{place(table, number, where)} has {len(some)} words but {len(others)} tags; give one tag per word"
-            )
-    return Rows([[str(word) for word in some] for some in words], None, tags)
+READERS: dict[str, Callable[[Any, DataSource, str], Rows]] = {
+    "classification": _one_label,
+    "multi-label": _several_labels,
+    "regression": _labelled_texts,
+    "token-classification": _tagged_words,
+    "question-answering": _questions,
+    "feature-extraction": _labelled_texts,
+    "embedding": _labelled_texts,
+    "text-generation": generation_rows,
+    "reranking": _labelled_texts,
+}
+"""How each task that reads text takes its rows from a table."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from finegates_export.common.tasks import NO_LABEL
+from finegates_export.common.tasks import NO_LABEL, task_of
 from finegates_export.errors import InputError
 from finegates_trainer.data import Rows
 from finegates_trainer.data.examples import Encoded, TextExamples
 from finegates_trainer.data.generation import ANSWERING
 
+GENERATION = "text-generation"
 GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\b")
 """How a chat template marks the assistant's words."""
 Tokens = tuple[list[int], list[bool]]
@@ -167,4 +168,4 @@ def _examples(
         row: Encoded = {"input_ids": ids[:-1], "attention_mask": [1] * (len(ids) - 1)}
         inputs.append({name: row[name] for name in names if name in row})
         labels.append([one if known else NO_LABEL for one, known in zip(ids[1:], learned[1:], strict=True)])
-    return TextExamples(inputs, labels, pad_id, "next", dropped, cut)
+    return TextExamples(inputs, labels, pad_id, task_of(GENERATION), dropped, cut)

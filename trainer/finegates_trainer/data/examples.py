@@ -13,13 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from finegates_export.common.tasks import NO_LABEL, PIXELS, TOKEN_UNITS, Unit
+from finegates_export.common.tasks import NO_LABEL, PIXELS, Task
 from finegates_export.errors import InputError
 
 Encoded = dict[str, list[int]]
-"""One text's token ids, mask and segments, without padding."""
-LABEL_TYPES: dict[Unit, torch.dtype] = dict.fromkeys(("row", "token", "span", "next"), torch.int64)
-"""Units with integer labels; the others have floats."""
+"""One text's token ids, mask and segments, not padded."""
 
 
 class Examples(Protocol):
@@ -32,6 +30,10 @@ class Examples(Protocol):
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row; 1 for images."""
+
+    @property
+    def groups(self) -> list[int] | None:
+        """Which rows are ranked together, a number each; None where rows are not ranked."""
 
     @property
     def dropped(self) -> int:
@@ -55,9 +57,10 @@ class TextExamples:
     inputs: list[Encoded]
     labels: list[Any]
     pad_token_id: int
-    unit: Unit
+    task: Task
     dropped: int = 0
     cut: int = 0
+    groups: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -71,10 +74,10 @@ class TextExamples:
         """See `Examples.collate`; labels of tokens are padded with `NO_LABEL`."""
         inputs = pad([self.inputs[i] for i in indices], self.pad_token_id)
         labels = [self.labels[i] for i in indices]
-        if self.unit in TOKEN_UNITS:
+        if self.task.labels_tokens:
             longest = inputs["input_ids"].shape[1]
             labels = [row + [NO_LABEL] * (longest - len(row)) for row in labels]
-        return inputs, torch.tensor(labels, dtype=LABEL_TYPES.get(self.unit, torch.float32))
+        return inputs, torch.tensor(labels, dtype=torch.int64 if self.task.whole_labels else torch.float32)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class PairExamples:
     pad_token_id: int
     dropped: int = 0
     cut: int = 0
+    groups: None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -113,6 +117,7 @@ class ImageExamples:
     """The base's image processor."""
     dropped: int = 0
     cut: int = 0
+    groups: None = None
 
     def __len__(self) -> int:
         return len(self.files)

@@ -24,7 +24,7 @@ def read_data(source: DataSource) -> LabelledData:
         only, held_out = _splits(source.eval_data, source)
         evaluation = held_out if held_out is not None else only
     if evaluation is None:
-        train, evaluation = train.held_out(by_pair=task_of(source.task).unit == "span")
+        train, evaluation = train.held_out(by_pair=task_of(source.task).splits_by_pair)
     for name, rows in (("training", train), ("evaluation", evaluation)):
         if not len(rows):
             raise InputError(f"{source.data}: no {name} rows; give more data, or --eval-data")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from finegates_export.common.tasks import NO_LABEL, task_of
+from finegates_export.common.tasks import NO_LABEL, Task, task_of
+from finegates_export.common.tasks.question_answering import CONTEXT
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_trainer.data import Rows
 from finegates_trainer.data.continuations import continuation_examples
 from finegates_trainer.data.examples import Encoded, Examples, ImageExamples, PairExamples, TextExamples
-
-CONTEXT = 1
-"""The sequence number of the text in a pair of question and text."""
 
 
 def make_examples(
@@ -31,61 +31,99 @@ def make_examples(
         InputError: every answer was truncated, or rows lack their second text.
         UnsupportedError: words or answers with a tokenizer without token offsets.
     """
-    kind = task_of(task)
-    if kind.images:
-        return ImageExamples(rows.texts, labels, preprocessor)
-    pad_id = preprocessor.pad_token_id or 0
-    if kind.unit == "next":
-        return continuation_examples(preprocessor, rows, max_length, names, pad_id)
-    if kind.unit in ("token", "span") and not preprocessor.is_fast:
-        raise UnsupportedError(
-            f"{task} needs a tokenizer with token offsets (tokenizer.json); this base has only "
-            f"{type(preprocessor).__name__}"
-        )
-    if kind.unit == "token":
-        return _tagged(preprocessor, rows, labels, max_length, names, pad_id)
-    if kind.unit == "span":
-        return _questions(preprocessor, rows, labels, max_length, names, pad_id)
-    if kind.unit == "vector":
-        first = preprocessor(rows.texts, truncation=True, max_length=max_length)
-        second = preprocessor(rows.pairs, truncation=True, max_length=max_length)
-        return PairExamples(_rows(first, names), _rows(second, names), labels, pad_id)
-    encoded = preprocessor(rows.texts, rows.pairs, truncation=True, max_length=max_length, padding=False)
-    return TextExamples(_rows(encoded, names), labels, pad_id, kind.unit)
+    return EXAMPLES[task](Reading(task_of(task), preprocessor, max_length, names), rows, labels)
 
 
-def _tagged(
-    tokenizer: Any, rows: Rows, labels: list[list[int]], max_length: int, names: tuple[str, ...], pad_id: int
-) -> TextExamples:
-    """A word's label goes to its first token."""
-    encoded = tokenizer(rows.texts, is_split_into_words=True, truncation=True, max_length=max_length)
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read."""
+
+    task: Task
+    preprocessor: Any
+    """The base's tokenizer, or its image processor."""
+    max_length: int
+    names: tuple[str, ...]
+    """The inputs that the model's graph has."""
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
+        return self.preprocessor.pad_token_id or 0
+
+    def encode(self, *texts: list[Any] | None, **settings: Any) -> Any:
+        """The tokenizer's columns, cut at the longest length."""
+        return self.preprocessor(*texts, **{"truncation": True, "max_length": self.max_length, **settings})
+
+
+def _images(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
+    return ImageExamples(rows.texts, labels, reading.preprocessor)
+
+
+def _texts(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
+    """Texts, or pairs that are read as one."""
+    encoded = reading.encode(rows.texts, rows.pairs, padding=False)
+    return TextExamples(_rows(encoded, reading.names), labels, reading.pad_id, reading.task)
+
+
+def _queries(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
+    """Pairs that are read as one, those with the same first text in one group."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(rows.texts))}
+    encoded = reading.encode(rows.texts, rows.pairs, padding=False)
+    groups = [numbers[text] for text in rows.texts]
+    return TextExamples(_rows(encoded, reading.names), labels, reading.pad_id, reading.task, groups=groups)
+
+
+def _pairs(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
+    """Pairs that are read one by one."""
+    first, second = reading.encode(rows.texts), reading.encode(rows.pairs)
+    return PairExamples(_rows(first, reading.names), _rows(second, reading.names), labels, reading.pad_id)
+
+
+def _continuations(reading: Reading, rows: Rows, _labels: list[Any]) -> Examples:
+    return continuation_examples(reading.preprocessor, rows, reading.max_length, reading.names, reading.pad_id)
+
+
+def _tagged(reading: Reading, rows: Rows, labels: list[list[int]]) -> Examples:
+    """A word's label goes to its first piece."""
+    _check_places(reading)
+    encoded = reading.encode(rows.texts, is_split_into_words=True)
     per_token = []
     for i, tags in enumerate(labels):
         words = encoded.word_ids(i)
         firsts = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
         per_token.append([tags[word] if first else NO_LABEL for word, first in zip(words, firsts, strict=True)])
-    return TextExamples(_rows(encoded, names), per_token, pad_id, "token")
+    return TextExamples(_rows(encoded, reading.names), per_token, reading.pad_id, reading.task)
 
 
-def _questions(
-    tokenizer: Any, rows: Rows, labels: list[tuple[str, int]], max_length: int, names: tuple[str, ...], pad_id: int
-) -> TextExamples:
+def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> Examples:
     """Answers as first and last token; rows whose answer was truncated are dropped."""
+    _check_places(reading)
     try:
-        encoded = tokenizer(
-            rows.texts, rows.pairs, truncation="only_second", max_length=max_length, return_offsets_mapping=True
-        )
+        encoded = reading.encode(rows.texts, rows.pairs, truncation="only_second", return_offsets_mapping=True)
     except Exception as error:  # tokenizers raises plain Exception
-        raise InputError(f"a question fills the row of {max_length} tokens ({error}); raise --max-length") from error
-    inputs = _rows(encoded, names)
+        raise InputError(
+            f"a question fills the row of {reading.max_length} tokens ({error}); raise --max-length"
+        ) from error
+    inputs = _rows(encoded, reading.names)
     spans = []
     for i, (text, start) in enumerate(labels):
         context = [number == CONTEXT for number in encoded.sequence_ids(i)]
         spans.append(_span(encoded["offset_mapping"][i], context, start, start + len(text)))
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
-        raise InputError(f"all {len(labels)} answers lie beyond the first {max_length} tokens; raise --max-length")
-    return TextExamples([inputs[i] for i in kept], [spans[i] for i in kept], pad_id, "span", len(spans) - len(kept))
+        raise InputError(
+            f"all {len(labels)} answers lie behind the first {reading.max_length} tokens; raise --max-length"
+        )
+    own = [inputs[i] for i in kept], [spans[i] for i in kept]
+    return TextExamples(*own, reading.pad_id, reading.task, len(spans) - len(kept))
+
+
+def _check_places(reading: Reading) -> None:
+    if not reading.preprocessor.is_fast:
+        raise UnsupportedError(
+            f"{reading.task.name} needs a tokenizer that says where each token comes from (tokenizer.json); this base "
+            f"has only {type(reading.preprocessor).__name__}"
+        )
 
 
 def _span(offsets: list[tuple[int, int]], context: list[bool], start: int, end: int) -> tuple[int, int] | None:
@@ -106,3 +144,18 @@ def _rows(encoded: Any, names: tuple[str, ...]) -> list[Encoded]:
             row.setdefault("token_type_ids", [0] * len(row["input_ids"]))
         rows.append(row)
     return rows
+
+
+EXAMPLES: dict[str, Callable[[Reading, Rows, list[Any]], Examples]] = {
+    "classification": _texts,
+    "multi-label": _texts,
+    "regression": _texts,
+    "token-classification": _tagged,
+    "question-answering": _questions,
+    "feature-extraction": _pairs,
+    "embedding": _pairs,
+    "image-classification": _images,
+    "text-generation": _continuations,
+    "reranking": _queries,
+}
+"""How each task makes of rows what its model reads."""

@@ -71,16 +71,16 @@ class Teacher:
     """
 
     def __init__(self, run: Run, student: GatedModel, weights: DistillationWeights) -> None:
-        self.run, self.weights, self.unit = run, weights, task_of(run.info.task).unit
+        self.run, self.weights, self.task = run, weights, task_of(run.info.task)
         assembled = assemble(run, base_of(run))
         self.input_names = assembled.family.input_names(assembled.config)
         self.gated = assembled.gated.eval().requires_grad_(False)
-        if self.unit == "next":
+        if self.task.generates:
             postpone_head(self.gated)
         self._mine: Recorder | None = None
         self._theirs: Recorder | None = None
         plain, other = plain_model(student.model), plain_model(self.gated.model)
-        if weights.logits and self.unit == "vector":
+        if weights.logits and not self.task.has_head:
             _check_same_embedding(run, plain, other)
         if weights.hidden:
             paths = assembled.family.layer_paths(assembled.config)
@@ -116,10 +116,11 @@ class Teacher:
         mask_BS = inputs.get("attention_mask")
         total = torch.zeros((), device=next(self.gated.parameters()).device)
         if self.weights.logits:
-            if self.unit == "next":
+            if self.task.generates:
                 distance, count = self._next_token_distance(outputs, theirs, labels != NO_LABEL)
             else:
-                each, counted = self._output_distances(outputs, theirs, mask_BS)
+                each, known = self.task.distances(outputs, theirs, mask_BS, self._divergence)
+                counted = torch.ones_like(each) if known is None else known
                 distance, count = (each * counted).sum(), counted.sum()
             total = total + self.weights.logits * distance / average(count).clamp(min=LEAST_COUNT)
         if self._mine is not None and self._theirs is not None:
@@ -138,25 +139,6 @@ class Teacher:
             return self._divergence(logits_NV, wanted_NV).sum()
 
         return mine.total(sum_of, known_BS, theirs.hidden), known_BS.sum().float()
-
-    def _output_distances(self, mine: Any, theirs: Any, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
-        """A distance for everything that is predicted, and 1 where it counts."""
-        if self.unit == "token" and mask_BS is not None:
-            return self._divergence(mine.logits, theirs.logits), mask_BS.float()
-        if self.unit in ("row", "token"):
-            each = self._divergence(mine.logits, theirs.logits)
-        elif self.unit == "span":
-            names = ("start_logits", "end_logits")
-            each = torch.stack([self._divergence(getattr(mine, name), getattr(theirs, name)) for name in names])
-        elif self.unit == "label":
-            wanted = theirs.logits.float().sigmoid()
-            each = functional.binary_cross_entropy_with_logits(mine.logits.float(), wanted, reduction="none")
-        elif self.unit == "score":
-            each = (mine.logits.float() - theirs.logits.float()).square()
-        else:
-            vectors = (mine.sentence_embedding.float(), theirs.sentence_embedding.float())
-            each = 1.0 - functional.cosine_similarity(*vectors)
-        return each, torch.ones_like(each)
 
     def _divergence(self, mine: Tensor, theirs: Tensor) -> Tensor:
         """KL of softened distributions over the last axis, times the squared temperature (Hinton et al., 2015)."""

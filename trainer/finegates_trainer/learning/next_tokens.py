@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from finegates_export.common.tasks import NO_LABEL
+from finegates_export.common.tasks.text_generation import next_token_predictions
 from finegates_export.gates.gated_model import GatedModel, plain_model
 
 LOGITS_AT_ONCE = 2**24
@@ -91,13 +92,6 @@ def postpone_head(gated: GatedModel) -> None:
     head.register_forward_pre_hook(keep)
     gated.register_forward_pre_hook(without_cache, with_kwargs=True)
     gated.register_forward_hook(lambda _gated, _args, _output: NextTokens(read.pop(), head))
-
-
-def next_token_predictions(logits_NV: Tensor, labels_N: Tensor) -> npt.NDArray[np.float64]:
-    """For each token the negative logarithm of its label's probability, and the most likely label; shape (N, 2)."""
-    surprise_N = nn.functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
-    likeliest_N = logits_NV.argmax(-1)
-    return np.stack([surprise_N.cpu().double().numpy(), likeliest_N.cpu().double().numpy()], -1)
 
 
 class _Total(torch.autograd.Function):

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from finegates_export.common.pooling import Pooling, normalized, pool
-from finegates_export.common.tasks import END, HIDDEN, LOGITS, SENTENCE, START, task_of
-from finegates_trainer.learning.next_tokens import next_token_predictions
-
-Array = npt.NDArray[Any]
+from finegates_export.common.pooling import Pooling
+from finegates_export.common.tasks import task_of
+from finegates_export.common.tasks.arrays import Array, Outputs
 
 
 def predictions_of(
     task: str,
-    outputs: dict[str, Array],
+    outputs: Outputs,
     mask_BS: Array | None,
     pooling: Pooling | None = None,
     labels: Tensor | None = None,
@@ -39,28 +34,4 @@ def predictions_of(
         pooling: how to make embeddings if the model does not return them.
         labels: of `Examples.collate`; used for text generation, whose metrics are about the labels' probabilities.
     """
-    unit = task_of(task).unit
-    if unit == "next" and labels is not None:
-        rows = zip(torch.from_numpy(outputs[LOGITS]), labels.clamp(min=0), strict=True)
-        return [next_token_predictions(logits_SV, labels_S) for logits_SV, labels_S in rows]
-    if unit == "vector":
-        vectors_BD = normalized(_embedding(outputs, mask_BS, pooling))
-        return list((vectors_BD[0::2] * vectors_BD[1::2]).sum(-1))
-    if unit == "span":
-        attended = np.asarray(mask_BS, bool)
-        ends = [np.where(attended, outputs[name], -np.inf).argmax(-1) for name in (START, END)]
-        return list(np.stack(ends, -1))
-    logits = outputs[LOGITS]
-    if unit == "score":
-        return list(logits[:, 0])
-    if unit == "label":
-        return list((logits > 0).astype(np.int64))
-    return list(logits.argmax(-1))
-
-
-def _embedding(outputs: dict[str, Array], mask_BS: Array | None, pooling: Pooling | None) -> Array:
-    if SENTENCE in outputs:
-        return outputs[SENTENCE]
-    hidden_BSD = outputs[HIDDEN]
-    attended = np.ones(hidden_BSD.shape[:2]) if mask_BS is None else mask_BS
-    return pool(hidden_BSD, attended, pooling or Pooling("mean", normalize=False))
+    return task_of(task).predictions(outputs, mask_BS, pooling, labels)

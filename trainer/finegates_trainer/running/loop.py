@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finegates_export.common.tasks import SENTENCE, Unit, task_of
+from finegates_export.common.tasks import SENTENCE, task_of
 from finegates_export.errors import DivergedError, RunFolderError
 from finegates_trainer.data.batches import EpochBatches, evaluation_batches
 from finegates_trainer.data.examples import Examples
-from finegates_trainer.learning.losses import TaskLoss, score_range
+from finegates_trainer.learning.losses import TaskLoss
 from finegates_trainer.learning.metrics import compute_metrics, default_metric, is_better
 from finegates_trainer.learning.next_tokens import NextTokens
 from finegates_trainer.learning.predictions import predictions_of
@@ -36,8 +36,6 @@ SETTLED_GATE_RATE = 0.1
 """Gates of a settled structure learn at this share of their rate, with the same decay as the rest."""
 CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
 """Options that may differ between a run and the one that resumes it."""
-PAIRED_UNITS: tuple[Unit, ...] = ("row", "label", "score", "span")
-"""Tasks whose rows may be two texts read as one."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
@@ -64,7 +62,7 @@ class Loop:
         options = training.options
         self.training, self.options, self.work, self.reporter = training, options, work, reporter
         self.task = task_of(options.task)
-        if training.teacher is not None and self.task.unit in PAIRED_UNITS and training.data.train.pairs is not None:
+        if training.teacher is not None and self.task.joins_pairs and training.data.train.pairs is not None:
             training.teacher.check_reads(training.family.input_names(training.base.config()))
         self.metric = options.metric or default_metric(options.task)
         self.processes = join_processes()
@@ -164,7 +162,7 @@ class Loop:
                 answers = self._predictions(result, inputs, labels)
             for i, prediction in zip(indices, answers, strict=True):
                 predicted[i] = prediction
-        return compute_metrics(self.task.name, predicted, rows.labels)
+        return compute_metrics(self.task.name, predicted, rows.labels, rows.groups)
 
     def _predictions(self, result: Any, inputs: dict[str, Tensor], labels: Tensor) -> list[Any]:
         if isinstance(result, NextTokens):
@@ -297,11 +295,9 @@ class Loop:
         return 1.0 if self.options.presses else 0.0
 
     def _loss_function(self) -> TaskLoss:
-        if self.task.unit == "vector":
-            scores = score_range(self.training.train_rows.labels)
-            return TaskLoss(self.task.unit, score_range=scores, average=self.processes.average)
-        weights = self._class_weights() if self.task.unit == "row" else None
-        return TaskLoss(self.task.unit, weights, average=self.processes.average)
+        labels, ranking = self.training.train_rows.labels, self.options.ranking_loss
+        settings = self.task.loss_settings(labels, self._class_weights(), ranking)
+        return TaskLoss(self.task.name, settings, self.processes.average)
 
     def _class_weights(self) -> Tensor | None:
         count = len(self.training.labels)

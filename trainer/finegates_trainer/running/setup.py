@@ -97,7 +97,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     task = task_of(options.task)
     base.check_task(task.name)
     pooling = None
-    if task.name == "embedding":
+    if task.pools:
         pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
     data = read_data(_source(options))
     data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
@@ -120,7 +120,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         noise_sigma=options.noise_sigma if options.presses else 0.0,
         seed=options.seed,
     )
-    if task.unit == "next":
+    if task.generates:
         postpone_head(gated)
     if options.objective == "magnitude":
         gated.gates.mu.requires_grad_(False)
@@ -146,7 +146,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
 
 def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
     """Maximum tokens per row: shorter texts always fit, but packed blocks for text generation are full."""
-    if task_of(options.task).unit == "next" and options.max_length > most:
+    if task_of(options.task).generates and options.max_length > most:
         raise InputError(
             f"max-length: {base.id} has {most} positions, but {options.max_length} tokens were requested; request fewer"
         )
@@ -174,11 +174,10 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     if not task.named_labels:
         return ()
     labels = label_names(data.train, base_labels)
-    fewest = 1 if task.unit == "label" else 2
-    if len(labels) < fewest or (task.unit == "row" and len(labels) > len(data.train)):
+    if len(labels) < task.fewest_labels or (task.one_label and len(labels) > len(data.train)):
         raise InputError(
-            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {fewest} or more, each with "
-            "rows of its own"
+            f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {task.fewest_labels} or "
+            "more, each in the rows"
         )
     return labels
 
@@ -215,7 +214,7 @@ def _trainable(
 
 def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[str, ...]:
     """A task's head is new and trains; a language model's belongs to the base and is frozen unless --train-head."""
-    if task_of(options.task).unit == "next":
+    if task_of(options.task).generates:
         if not options.train_head:
             return ()
         head = model.get_output_embeddings()

@@ -185,7 +185,7 @@ def _samples(training: Training) -> dict[str, Tensor] | None:
 
 def _most_samples(training: Training) -> int:
     task = task_of(training.options.task)
-    if task.unit == "next":
+    if task.generates:
         return max(1, GENERATION_SAMPLES // max(training.eval_rows.lengths))
     return IMAGE_SAMPLES if task.images else len(training.eval_rows)
 

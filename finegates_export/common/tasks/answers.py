@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one text or image: a label, or a score."""
+    """The answer for one text, pair or image: a label, or a score."""
 
     label: str | None
-    """The most probable label; None for regression."""
+    """The most probable label; None for regression and reranking."""
     score: float
-    """Its probability; the predicted value for regression."""
+    """Its probability; the predicted value for regression and reranking."""
     scores: dict[str, float]
-    """Probability of every label; empty for regression."""
+    """Probability of every label; empty for regression and reranking."""
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,23 @@ class Answer:
 
 
 Result = Prediction | LabelSet | tuple[Word, ...] | Answer | npt.NDArray[Any]
-"""One row's answer: of classification and regression, of multi-label, of token classification, of question answering;
-an embedding is a vector, features are a matrix with a row for every token."""
+"""One row's answer: of classification, regression and reranking, of multi-label, of token classification, of question
+answering; an embedding is a vector, features are a matrix with a row for every token."""
+
+
+@dataclass(frozen=True)
+class AnswerTensor:
+    """One tensor of a server's answer."""
+
+    name: str
+    text: bool = False
+    """Whether it holds strings; float32 otherwise."""
+    width: int | None = None
+    """Values a row; None for one value a row, `ANY_WIDTH` where the graph decides."""
+
+
+ANY_WIDTH = -1
+STRING = {"type": "string"}
+NUMBER = {"type": "number"}
+SCORES = {"type": "object", "additionalProperties": NUMBER}
+"""JSON schemas of what an answer's fields hold."""

@@ -1,0 +1,67 @@
+"""Metrics that several tasks share: correlations and F1 are scikit-learn's and scipy's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+MetricFunction = Callable[[Array, Array], float]
+"""From truth and predictions to a value; greater is better, but for those in `LESS_IS_BETTER`."""
+LESS_IS_BETTER = frozenset({"perplexity"})
+
+
+def accuracy(truth: Array, predicted: Array) -> float:
+    """The share of equal ones."""
+    return float((truth == predicted).mean())
+
+
+def macro_f1(truth: Array, predicted: Array) -> float:
+    """F1, averaged over the labels."""
+    return _f1(truth, predicted, "macro")
+
+
+def micro_f1(truth: Array, predicted: Array) -> float:
+    """F1 over all decisions."""
+    return _f1(truth, predicted, "micro")
+
+
+def matthews(truth: Array, predicted: Array) -> float:
+    """Matthews' correlation of two labellings."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, predicted))
+
+
+def spearman(truth: Array, predicted: Array) -> float:
+    """The correlation of ranks; 0 where either is constant."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, truth, predicted)
+
+
+def pearson(truth: Array, predicted: Array) -> float:
+    """The correlation of values; 0 where either is constant."""
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, truth, predicted)
+
+
+def negative_rmse(truth: Array, predicted: Array) -> float:
+    """The root of the mean square of errors, negated."""
+    return -float(np.sqrt(np.mean((truth - predicted) ** 2)))
+
+
+def _f1(truth: Array, predicted: Array, average: str) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truth, predicted, average=average, zero_division=0))
+
+
+def _correlation(function: Callable[..., Any], truth: Array, predicted: Array) -> float:
+    if np.ptp(truth) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    return float(function(truth, predicted).statistic)

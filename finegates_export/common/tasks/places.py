@@ -1,0 +1,33 @@
+"""What the tasks share whose answers are parts of the text: no tensor holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from finegates_export.common.tasks.answers import AnswerTensor
+from finegates_export.common.tasks.task import Task
+
+
+class PlacesInText(Task):
+    """Answers are words with places in the text."""
+
+    one_answer = False
+
+    def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
+        return ()
+
+    def answer_schema(self) -> dict[str, Any]:
+        return {}
+
+    def as_json(self, result: Any) -> dict[str, Any]:
+        if isinstance(result, tuple):
+            return {"words": [asdict(word) for word in result]}
+        return asdict(result)
+
+    def triton_refusal(self, outputs: Collection[str]) -> str | None:
+        return (
+            f"{self.name}: its answers are words with places in the text, which a tensor does not hold; serve the "
+            "bundle with finegates_export.load instead"
+        )

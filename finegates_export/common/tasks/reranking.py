@@ -1,0 +1,118 @@
+"""Reranking: a score for a query and a passage, by which the passages of a query are ordered (a cross-encoder).
+
+Shapes: N pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finegates_export.common.tasks.arrays import Array, count_of
+from finegates_export.common.tasks.columns import PAIR_COLUMNS, TEXT_COLUMNS, UsualColumns
+from finegates_export.common.tasks.metrics import pearson
+from finegates_export.common.tasks.regression import Regression
+from finegates_export.common.tasks.task import LossSettings, RankingLoss
+from finegates_export.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEPTH = 10
+"""Ranks that the metrics look at."""
+
+
+def reciprocal_rank(gains: Array) -> float:
+    """One over the rank of the first relevant passage, 0 where none is among the first `DEPTH`.
+
+    Args:
+        gains: of a query's passages in the order of their scores; above 0 are the relevant ones.
+    """
+    found = np.flatnonzero(gains[:DEPTH] > 0)
+    return 1.0 / (int(found[0]) + 1) if len(found) else 0.0
+
+
+def normalized_gain(gains: Array) -> float:
+    """The discounted gain of the first `DEPTH`, over that of the best order (Järvelin and Kekäläinen, 2002).
+
+    Args:
+        gains: of a query's passages in the order of their scores; one of them is above 0.
+    """
+    discounts = 1.0 / np.log2(np.arange(2, len(gains[:DEPTH]) + 2))
+    best = np.sort(gains)[::-1]
+    return float((gains[:DEPTH] * discounts).sum() / (best[:DEPTH] * discounts).sum())
+
+
+def over_queries(of_query: Callable[[Array], float], truth: Array, predicted: Array, groups: Array) -> float:
+    """The mean of a metric over the queries that have a relevant passage; 0 where none has.
+
+    Args:
+        of_query: from a query's gains, in the order of the scores, to its value.
+        truth: label of each pair, shape (N,); above 0 are the relevant ones.
+        predicted: score of each, shape (N,). Of equal scores the irrelevant passage comes first: a model that tells
+            nothing apart gains nothing by the order of the rows.
+        groups: its query, by number, shape (N,).
+    """
+    values = []
+    for group in np.unique(groups):
+        own = groups == group
+        gains, scores = np.maximum(truth[own], 0.0), predicted[own]
+        if gains.any():
+            values.append(of_query(gains[np.lexsort((gains, -scores))]))
+    return float(np.mean(values)) if values else 0.0
+
+
+def mrr(truth: Array, predicted: Array) -> float:
+    """MRR@10 of the passages of one query."""
+    return over_queries(reciprocal_rank, truth, predicted, np.zeros(len(truth)))
+
+
+def ndcg(truth: Array, predicted: Array) -> float:
+    """NDCG@10 of the passages of one query, gains as they are labelled."""
+    return over_queries(normalized_gain, truth, predicted, np.zeros(len(truth)))
+
+
+OF_QUERY: dict[str, Callable[[Array], float]] = {"mrr@10": reciprocal_rank, "ndcg@10": normalized_gain}
+
+
+class Reranking(Regression):
+    """A regression on pairs that is learned and measured as an order; the score is the logit itself."""
+
+    name = "reranking"
+    takes = "reranking takes pairs (query, passage)"
+    ranks = True
+    needs_pair = True
+    example = ("a query", "a passage")
+    columns = UsualColumns(("query", *TEXT_COLUMNS), ("passage", "document", *PAIR_COLUMNS), needs_pair=True)
+    metrics = {"mrr@10": mrr, "ndcg@10": ndcg, "pearson": pearson}
+    has_page = False
+    gives = "one score for a query and a passage"
+
+    def loss_settings(
+        self, labels: Sequence[Any], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
+    ) -> LossSettings:
+        outside = [label for label in labels if not 0 <= label <= 1]
+        if ranking == "binary" and outside:
+            raise InputError(
+                f"ranking-loss: binary learns labels from 0 to 1, the rows have {outside[0]:g}; use --ranking-loss mse "
+                "for a teacher's scores"
+            )
+        return LossSettings(ranking=ranking)
+
+    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        if settings.ranking == "mse":
+            return super().loss(outputs, labels, settings)
+        from torch.nn import functional
+
+        scores = outputs.logits.float()[:, 0]
+        return functional.binary_cross_entropy_with_logits(scores, labels, reduction="sum"), count_of(labels)
+
+    def compute_metrics(
+        self, predicted: Sequence[Any], truth: Sequence[Any], groups: Sequence[int] | None = None
+    ) -> dict[str, float]:
+        one, other = self.compared(predicted, truth)
+        queries = np.zeros(len(one)) if groups is None else np.asarray(groups)
+        ranked = {name: over_queries(of_query, one, other, queries) for name, of_query in OF_QUERY.items()}
+        return {name: ranked[name] if name in ranked else of_all(one, other) for name, of_all in self.metrics.items()}

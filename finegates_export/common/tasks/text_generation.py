@@ -1,0 +1,137 @@
+"""Text generation: a decoder writes on, token by token.
+
+Shapes: B rows, S tokens, N labelled tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finegates_export.common.tasks.answers import AnswerTensor
+from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead
+from finegates_export.common.tasks.metrics import accuracy
+from finegates_export.common.tasks.names import HIDDEN, LOGITS, NO_LABEL
+from finegates_export.common.tasks.task import Divergence, LossSettings, Task
+from finegates_export.common.tasks.token_classification import attended, labelled_tokens
+from finegates_export.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from finegates_export.common.pooling import Pooling
+
+CHOSEN = "chosen"
+"""The word with the largest logit at each token, shape (B, S)."""
+
+
+def perplexity(_truth: Array, predicted_N2: Array) -> float:
+    """The exponential of the mean surprise."""
+    return float(np.exp(predicted_N2[:, 0].mean()))
+
+
+def next_accuracy(truth: Array, predicted_N2: Array) -> float:
+    """The share of tokens that were thought likeliest."""
+    return accuracy(truth, predicted_N2[:, 1])
+
+
+class TextGeneration(Task):
+    """A softmax over the vocabulary at every token: the token that follows. `TextGenerator` decodes it."""
+
+    name = "text-generation"
+    auto_class = "AutoModelForCausalLM"
+    architecture = "ForCausalLM"
+    output_class = "CausalLMOutputWithPast"
+    generates = True
+    outputs = (LOGITS,)
+    per_token = (LOGITS, HIDDEN)
+    one_answer = False
+    joins_pairs = False
+    named_labels = False
+    labels_tokens = True
+    whole_labels = True
+    metrics = {"perplexity": perplexity, "accuracy": next_accuracy}
+    gives = "text"
+
+    def head_settings(self, labels: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+        """Completions stay what they are: their tokens are known when the text is tokenized."""
+        return list(labels)
+
+    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """`outputs` are the trainer's `NextTokens`, which never hold all logits at once."""
+        known_BS = labels != NO_LABEL
+        return outputs.total(_surprise, known_BS, labels), known_BS.sum().float()
+
+    def distances(
+        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of two forms that return all logits; a teacher compares `NextTokens` part by part instead."""
+        return divergence(mine.logits, theirs.logits), None if mask_BS is None else mask_BS.float()
+
+    def predictions(
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
+    ) -> list[Any]:
+        """The surprise at each token's label and the likeliest token, shape (S, 2); without labels the latter."""
+        if labels is None:
+            return list(outputs[LOGITS].argmax(-1))
+        import torch
+
+        rows = zip(torch.from_numpy(outputs[LOGITS]), labels.clamp(min=0), strict=True)
+        return [next_token_predictions(logits_SV, labels_S) for logits_SV, labels_S in rows]
+
+    def compared(self, predicted: Sequence[Any], truth: Sequence[Any]) -> tuple[Array, Array]:
+        return labelled_tokens(predicted, truth)
+
+    def kept(self, outputs: Outputs) -> Outputs:
+        """Of logits over a vocabulary the chosen words alone."""
+        return {CHOSEN: outputs[LOGITS].argmax(-1)}
+
+    def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
+        return np.concatenate([attended(one[CHOSEN], batch) for one, batch in zip(outputs, batches, strict=True)])
+
+    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
+        """The share of the tokens of real rows that were chosen where they come next."""
+        right: list[Array] = []
+        for one, batch in zip(outputs, batches, strict=True):
+            mask = batch.attended
+            if batch.real and mask is not None:
+                follows = mask[:, :-1] & mask[:, 1:]
+                right.append((one[CHOSEN][:, :-1] == batch.inputs["input_ids"][:, 1:])[follows])
+        return float(np.concatenate(right).mean()) if sum(map(len, right)) else None
+
+    def decode(
+        self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
+    ) -> list[Any]:
+        raise UnsupportedError(f"{self.name} writes texts; finegates_export.load gives a TextGenerator for its bundles")
+
+    def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
+        return ()
+
+    def answer_schema(self) -> dict[str, Any]:
+        return {}
+
+    def as_json(self, result: Any) -> dict[str, Any]:
+        return {"text": result.text}
+
+    def triton_refusal(self, outputs: Collection[str]) -> str | None:
+        return f"{self.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
+
+
+def next_token_predictions(logits_NV: Tensor, labels_N: Tensor) -> Array:
+    """For each token the negative logarithm of its label's probability, and the likeliest label; shape (N, 2)."""
+    from torch.nn import functional
+
+    surprise_N = functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
+    likeliest_N = logits_NV.argmax(-1)
+    return np.stack([surprise_N.cpu().double().numpy(), likeliest_N.cpu().double().numpy()], -1)
+
+
+def _surprise(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
