@@ -11,6 +11,7 @@ from finegates_export import load
 from finegates_export.common.tasks import TASKS
 from finegates_export.runtime import batching
 from finegates_export.runtime.batching import Buckets, by_length, in_order
+from tests.tiers import tiered
 from tests.tiny import LORA, MAX_LENGTH, tiny_run
 from tests.tiny_models import IMAGE
 
