@@ -20,7 +20,7 @@ from finegates_export.verification.chain import Chain
 from finegates_trainer.cli import main as train_main
 from tests.serving.documented import DocumentedServer, documented_server
 from tests.tiers import tiered
-from tests.tiny import hasten_measurements, tiny_base
+from tests.tiny import hasten_measurements, tiny_base, write_pairs
 from tests.trainer.decoders import CHAT, byte_pair_tokenizer, decoder_base, write_documents
 from tests.web.conftest import stand_in
 
@@ -147,6 +147,7 @@ def desk(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]
     folder = place / "folder"
     stand_in(folder / "node_modules")
     texts = write_documents(folder / "text").rename(folder / "text" / "train.txt")
+    write_pairs(folder / "pairs.jsonl")
     decoder_base(folder / f"{LANGUAGE_MODEL}{DEEPER}", "llama", positions=LONGEST_BLOCK, layers=LAYERS_OF_A_WRITER)
     decoder_base(folder / LANGUAGE_MODEL, "llama", positions=LONGEST_BLOCK)
     byte_pair_tokenizer([texts.read_text(encoding="utf-8")], CHAT).save_pretrained(folder / LANGUAGE_MODEL)

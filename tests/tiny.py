@@ -9,6 +9,7 @@ rows = tiny_rows(folder / "rows")                                  labelled text
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ OPINIONS = (("awful", "poor", "sad"), ("plain", "usual", "so"), ("great", "lovel
 """Words that carry a row's label, by label."""
 LABELS = ("bad", "medium", "nice", "other")
 FILLERS = ("the", "a", "film", "play", "song", "story", "was", "is", "very", "and", "rather", "told", "ending", ".")
+QUERIES = tuple("abcdefghijklmnopqrstuvwx")
 PIECES = ("##s", "##ed", "##ing", "##ly")
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 """What a run folder keeps of its base: what reads the input."""
@@ -116,6 +118,17 @@ def tiny_rows(folder: Path, *, rows: int = 96, labels: int = 3) -> Path:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("text", "label"))
         writer.writerows((text, LABELS[label]) for text, label in labelled_texts(rows, labels))
+    return path
+
+
+def write_pairs(path: Path) -> Path:
+    """Write JSON lines with `query`, `passage` and `label`: three passages a query, one of them relevant."""
+    rows = [
+        {"query": f"film {query}", "passage": f"the play was {words[0]}", "label": int(words == OPINIONS[2])}
+        for query in QUERIES
+        for words in OPINIONS[:3]
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

@@ -22,7 +22,7 @@ from finegates_export.runtime import Prediction
 from finegates_trainer import TrainOptions, train
 from finegates_trainer.data import DataSource, encode_labels, read_data
 from finegates_trainer.data.tokenizing import make_examples
-from tests.tiny import tiny_base, tiny_tokenizer
+from tests.tiny import QUERIES, tiny_base, tiny_tokenizer, write_pairs
 
 TASK = TASKS["reranking"]
 PAIRS = [("a film", "the play was great"), ("a film", "awful"), ("the story", "so so")]
@@ -99,28 +99,13 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], told: str)
         TrainOptions(base="b", data="d", out=Path("o"), **options)
 
 
-def write_pairs(path: Path, **columns: str) -> Path:
-    names = {"query": "query", "passage": "passage", "label": "label", **columns}
-    rows = [
-        {
-            names["query"]: f"film {query}",
-            names["passage"]: f"the play was {word}",
-            names["label"]: float(word == "great"),
-        }
-        for query in "abcdef"
-        for word in ("great", "awful", "so")
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def test_rows_with_the_same_first_text_are_one_group(tmp_path: Path) -> None:
     path = str(write_pairs(tmp_path / "rows.jsonl"))
     rows = read_data(DataSource(path, eval_data=path, task="reranking")).train
     examples = make_examples(
         "reranking", tiny_tokenizer(), rows, encode_labels(rows, "reranking", (), "training"), 32, ("input_ids",)
     )
-    assert examples.groups == [number for number in range(6) for _ in range(3)]
+    assert examples.groups == [number for number in range(len(QUERIES)) for _ in range(3)]
     other = make_examples("regression", tiny_tokenizer(), rows, list(rows.labels), 32, ("input_ids",))
     assert other.groups is None
 
