@@ -73,7 +73,9 @@ def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
 
 
-@pytest.mark.parametrize(("changed", "says"), [("data", "different rows;"), ("eval_data", "different evaluation rows;")])
+@pytest.mark.parametrize(
+    ("changed", "says"), [("data", "different rows;"), ("eval_data", "different evaluation rows;")]
+)
 def test_resuming_with_other_rows_in_the_same_files_is_refused(
     base: Path, rows: Path, tmp_path: Path, changed: str, says: str
 ) -> None:
