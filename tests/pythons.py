@@ -71,9 +71,12 @@ def main() -> None:
 
 def make_bundle(place: Path) -> Path:
     """A tiny classifier, exported."""
+    from transformers.utils.logging import disable_progress_bar
+
     from finegates_export import ExportOptions, export
     from tests.tiny import tiny_base, tiny_run
 
+    disable_progress_bar()
     run = tiny_run(place / "run", tiny_base(place / "base", layers=1), "coupled")
     export(ExportOptions(ckpt=run, out=place / "bundle", threads=1))
     return place / "bundle"
