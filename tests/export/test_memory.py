@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finegates_export import ExportOptions, export
-from finegates_export.graphs import trace as write
+from finegates_export.graphs import saving as write
 from finegates_export.pipeline import job as jobs
 from finegates_export.pipeline import memory
 from tests.export.conftest import bundle_info
