@@ -158,7 +158,7 @@ def assert_equal(one, other):
 
 
 def inputs_of(task):
-    return QUESTIONS if task == "question-answering" else TEXTS
+    return QUESTIONS if TASKS[task].needs_pair else TEXTS
 
 
 @pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.images and not task.generates])
