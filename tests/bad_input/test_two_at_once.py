@@ -18,7 +18,7 @@ from finegates_trainer import train
 from tests.tiny import tiny_run
 from tests.trainer.test_train import options
 
-TOLD = "run is being written by another process; wait for it to end, or choose another --out"
+TOLD = "run is being written by another process; wait for it to finish, or choose another --out"
 
 
 HOLD = """

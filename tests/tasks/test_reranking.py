@@ -91,7 +91,7 @@ def test_a_teachers_scores_need_the_loss_for_them() -> None:
     [
         ({"task": "regression", "ranking_loss": "mse"}, "ranking-loss: applies to reranking, not to regression"),
         ({"task": "reranking", "ranking_loss": "hinge"}, "ranking-loss: 'hinge' is not one of binary, mse"),
-        ({"task": "reranking", "metric": "accuracy"}, "metric: 'accuracy': reranking has"),
+        ({"task": "reranking", "metric": "accuracy"}, "metric: 'accuracy' is not a metric of reranking, which has"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], told: str) -> None:

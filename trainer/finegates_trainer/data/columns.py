@@ -79,7 +79,7 @@ def _tagged_words(table: Any, source: DataSource, where: str) -> Rows:
     for number, (some, others) in enumerate(zip(words, tags, strict=True)):
         if len(some) != len(others):
             raise InputError(
-                f"{place(table, number, where)} has {len(some)} words and {len(others)} tags; give one each"
+                f"{place(table, number, where)} has {len(some)} words but {len(others)} tags; give one tag per word"
             )
     return Rows([[str(word) for word in some] for some in words], None, tags)
 

@@ -112,7 +112,7 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
         raise InputError(
-            f"all {len(labels)} answers lie behind the first {reading.max_length} tokens; raise --max-length"
+            f"all {len(labels)} answers lie beyond the first {reading.max_length} tokens; raise --max-length"
         )
     own = [inputs[i] for i in kept], [spans[i] for i in kept]
     return TextExamples(*own, reading.pad_id, reading.task, len(spans) - len(kept))
