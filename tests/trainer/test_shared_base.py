@@ -33,5 +33,5 @@ def test_runs_over_a_shared_base_are_those_over_a_base_of_their_own(base: Path, 
     model = shared.load("classification", ("bad", "medium", "nice"))
     for parameter in model.classifier.parameters():
         parameter.data.add_(1.0)
-    with pytest.raises(InputError, match=r"tensor classifier\.\w+ was written to in memory"):
+    with pytest.raises(InputError, match=r"tensor classifier\.\w+ was changed in memory"):
         trained("refused", shared)
