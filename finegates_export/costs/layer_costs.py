@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.files import staged_file, write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.block_shape import BlockShape
 from finegates_export.costs.blocks.layer_shapes import PACKING_STYLES, AttentionShape, FeedForwardShape
@@ -143,7 +144,7 @@ class LayerCosts:
 
 def measure_layer_costs(
     family: Family,
-    config: Any,
+    config: ModelConfig,
     shape: Shape,
     *,
     target: str = "ort-cpu",

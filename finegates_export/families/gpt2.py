@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -26,7 +27,7 @@ class GPT2(Decoder):
     prefix = "transformer"
     layers = "h"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """Rows of c_attn are blocks of Q, K and V; two options change the scale."""
         head_dim = config.hidden_size // config.num_attention_heads
         scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
@@ -46,7 +47,7 @@ class GPT2(Decoder):
             dropout=config.attn_pdrop,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.mlp",

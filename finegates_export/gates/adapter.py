@@ -60,7 +60,7 @@ def save_adapter(model: Any, folder: Path) -> None:
 class StoredAdapter:
     """A checked adapter folder."""
 
-    config: Any
+    config: LoraConfig
     lora: dict[str, Any]
     """The LoRA tensors, by peft's saved names."""
     other: dict[str, Any]
@@ -160,7 +160,7 @@ def lora_weights(wrapper: Any) -> LoraWeights | None:
     return LoraWeights(wrapper.lora_A[name].weight, wrapper.lora_B[name].weight, wrapper.scaling[name])
 
 
-def _wrap(model: Any, config: Any) -> Any:
+def _wrap(model: Any, config: LoraConfig) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers, nothing a user can act on
         return _peft().get_peft_model(model, config)

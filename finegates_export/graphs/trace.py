@@ -7,11 +7,12 @@ import io
 import logging
 import warnings
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 from finegates_export.errors import missing_extra
 from finegates_export.graphs.activations import as_operators
@@ -139,7 +140,7 @@ def trace(
 
 
 def _pixels(model: nn.Module) -> Tensor:
-    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
+    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(cast("ModelConfig", model.config)))
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, graph_outputs
 from finegates_export.errors import ChainError
 from finegates_export.pruning.cache_widths import shrunk_cache
@@ -33,7 +34,7 @@ class GraphWriter:
     """Writes shrunk models of one base for one target."""
 
     family: Family
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     task: Task
     target: Target

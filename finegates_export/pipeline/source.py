@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Source:
     run: Run
     base: BaseModel | None
     """None for a saved shrunk model."""
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     vocabulary: VocabularyCut | None = None
     """The tokens that the exported model keeps; None where it keeps all."""
@@ -54,7 +55,7 @@ class Source:
         return self.family.structure(self.config)
 
     @property
-    def delivered_config(self) -> Any:
+    def delivered_config(self) -> ModelConfig:
         """The config as the graph's clients read it."""
         return self.vocabulary.config(self.config) if self.vocabulary else self.config
 

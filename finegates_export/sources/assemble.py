@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.family import Family
 from finegates_export.families.structure import Structure
@@ -22,7 +23,7 @@ class Assembled:
     gated: GatedModel
     family: Family
     structure: Structure
-    config: Any
+    config: ModelConfig
 
 
 def base_of(run: Run, override: str | None = None) -> BaseModel:

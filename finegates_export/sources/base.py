@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import Task, task_of
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
@@ -42,7 +43,7 @@ class BaseModel:
     """The hub's commit; None for a folder."""
     folder: Path
 
-    def config(self) -> Any:
+    def config(self) -> ModelConfig:
         """The transformers config.
 
         Raises:
@@ -270,7 +271,7 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
     return BaseModel(id_or_folder, path.name, path)
 
 
-def _quantized(config: Any) -> str | None:
+def _quantized(config: ModelConfig) -> str | None:
     """Why a base with quantized weights is refused: gates and LoRA are folded into floats."""
     settings = getattr(config, "quantization_config", None)
     if not settings:

@@ -6,12 +6,13 @@ import inspect
 from typing import Any
 
 from finegates_export.common.foreign import model_classes
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import PIXELS, TASKS, Task
 from finegates_export.errors import UnsupportedError
 from finegates_export.families.family import Family
 
 
-def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
+def loader_of(base_id: str, task: Task, config: ModelConfig, family: Family) -> Any:
     """The class of transformers that loads a model for the task.
 
     Args:

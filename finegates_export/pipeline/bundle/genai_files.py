@@ -15,6 +15,7 @@ from typing import Any
 
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import LOGITS
 
 GENERATION_CONFIG, GENAI_CONFIG = "generation_config.json", "genai_config.json"
@@ -22,7 +23,7 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", 
 """What both files say of how tokens are chosen, by the same names."""
 
 
-def generation_settings(folders: list[Path], config: Any) -> dict[str, Any]:
+def generation_settings(folders: list[Path], config: ModelConfig) -> dict[str, Any]:
     """The content of `generation_config.json`.
 
     Args:
@@ -52,7 +53,7 @@ def genai_refusal(layout: CacheLayout) -> str | None:
 class GenerationFiles:
     """Both files of one export."""
 
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     layout: CacheLayout
     settings: dict[str, Any]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from finegates_export.common.files import sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import graph_outputs, image_shape, task_of
 from finegates_export.common.tokenizer_files import companions, copy_tokenizer_file
@@ -50,7 +51,7 @@ class Content:
 
     run: Run
     """What was exported; its folder holds the tokenizer."""
-    config: Any
+    config: ModelConfig
     """The transformers config, as clients read it."""
     report: ExportReport
     """The export's outcome."""
@@ -155,7 +156,7 @@ def _record(content: Content, paths: list[str]) -> dict[str, Any]:
     }
 
 
-def _config(info: RunInfo, config: Any) -> dict[str, Any]:
+def _config(info: RunInfo, config: ModelConfig) -> dict[str, Any]:
     values: dict[str, Any] = config.to_diff_dict()
     values["model_type"] = config.model_type
     task = task_of(info.task)

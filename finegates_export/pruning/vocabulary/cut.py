@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.common.files import write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG, companions
 from finegates_export.errors import InputError
 from finegates_export.pruning.vocabulary.needed import Content, cut_content, needed_tokens
@@ -87,7 +88,7 @@ class VocabularyCut:
             head.bias = cut(head.bias)
         model.config = self.config(model.config)
 
-    def config(self, config: Any) -> Any:
+    def config(self, config: ModelConfig) -> ModelConfig:
         """A transformers config with the new ids."""
         changed = copy.deepcopy(config)
         changed.vocab_size = self.size
