@@ -159,7 +159,7 @@ def assert_equal(one, other):
 
 
 def inputs_of(task):
-    return QUESTIONS if task == "question-answering" else TEXTS
+    return QUESTIONS if TASKS[task].needs_pair else TEXTS
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_the_wrong_verb_is_told_the_right_one(generator, bundle):
 def test_servers_and_the_page_refuse_it(bundle):
     with pytest.raises(UnsupportedError, match="task text-generation cannot be served; supported are classification"):
         check_served(ServeOptions(bundle=bundle))
-    with pytest.raises(UnsupportedError, match="text-generation: a repository for Triton keeps no cache"):
+    with pytest.raises(UnsupportedError, match="text-generation: Triton repositories do not keep a cache"):
         check_task(task_of("text-generation"), ["logits"])
     assert not task_of("text-generation").has_page
 
