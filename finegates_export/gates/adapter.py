@@ -5,10 +5,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""
