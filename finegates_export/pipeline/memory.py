@@ -6,18 +6,17 @@ import contextlib
 import ctypes
 import gc
 import resource
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from finegates_export.common.foreign import forget_graphs
+
 T = TypeVar("T")
 KIB = 1024
 WORTH_COLLECTING = 32 << 20
 """Bytes of weights; a smaller model that lingers costs less than looking for it."""
-REMEMBERED = {"_graph", "_current_node", "_match", "_tracer"}
-"""Attributes of a matcher that its next match sets anew."""
 
 
 class Handed(Generic[T]):
@@ -42,9 +41,9 @@ def return_freed_memory() -> None:
 
 
 def collect() -> None:
-    """Free models and graphs that hold themselves in circles, and those that onnxscript remembers.
+    """Free models and graphs in reference cycles, and those that onnxscript still refers to.
 
-    All objects of torch and onnx are walked for it: more work than the export of a tiny model.
+    It walks every object of torch and onnx, which takes longer than the export of a tiny model.
     """
     forget_graphs()
     gc.collect()
@@ -59,21 +58,6 @@ def collect_after(weight_bytes: int) -> None:
     """
     if weight_bytes >= WORTH_COLLECTING:
         collect()
-
-
-def forget_graphs() -> None:
-    """Have onnxscript's rewrite rules forget the graphs that they looked at last.
-
-    The rules live as long as the program, and what each has matched last holds its whole graph: a model's weights would
-    stay in memory until the next one is traced.
-    """
-    patterns = sys.modules.get("onnxscript.rewriter.pattern")
-    if patterns is None:  # nothing was traced yet
-        return
-    for one in gc.get_objects():
-        if isinstance(one, patterns.SimplePatternMatcher):
-            for name in REMEMBERED & vars(one).keys():
-                setattr(one, name, None)
 
 
 def peak_bytes() -> int:
