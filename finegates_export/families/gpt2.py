@@ -6,7 +6,7 @@ keys and values.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
@@ -14,6 +14,7 @@ from finegates_export.families.structure import AttentionMap, FeedForwardMap, ro
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers.pytorch_utils import Conv1D
 
 TRANSPOSED = ("c_attn", "c_fc", "c_proj")
 """Linears stored with one row per input."""
@@ -66,7 +67,7 @@ class GPT2(Decoder):
             parent, _, name = path.rpartition(".")
             if name not in TRANSPOSED:
                 continue
-            stored: Any = module
+            stored = cast("Conv1D", module)
             with torch.device("meta"):
                 linear = nn.Linear(*stored.weight.shape)
             linear.weight = nn.Parameter(stored.weight.detach().t().contiguous())

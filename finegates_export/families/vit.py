@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
@@ -64,5 +64,5 @@ class DeiT(ViT):
     extra_tokens = 2
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
