@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from finegates_export.common.files import sha256_file, sha256_tree, staged_folder, write_json
 from finegates_export.common.model_config import ModelConfig
@@ -28,6 +28,7 @@ from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
     from finegates_export.families.family import Family
 
@@ -194,11 +195,10 @@ def _empty_model(config: ModelConfig, family: Family, run: RunInfo) -> nn.Module
     import transformers
 
     task = task_of(run.task)
-    made: Any = getattr(transformers, task.auto_class).from_config(config)
+    made: PreTrainedModel = getattr(transformers, task.auto_class).from_config(config)
     family.make_linears(made)
     if task.has_head:
-        headed: nn.Module = made
-        return headed
+        return made
     from finegates_export.sources.encoder_model import EncoderModel
 
     if getattr(made, "pooler", None) is not None:
