@@ -6,14 +6,13 @@ traced graph where four compute the same for full attention, and ten for a causa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from finegates_export.common.foreign import MaskMaker, replaced_masks
+from finegates_export.common.foreign import MaskMaker, MaskRule, replaced_masks
 
 
 def spread_padding() -> AbstractContextManager[None]:
@@ -21,7 +20,7 @@ def spread_padding() -> AbstractContextManager[None]:
     return replaced_masks(_maker)
 
 
-def _maker(own: MaskMaker, full: Callable[..., Any]) -> MaskMaker:
+def _maker(own: MaskMaker, full: MaskRule) -> MaskMaker:
     """`own`, but for attention of everything to everything, and of everything to what came before it.
 
     Args:
@@ -33,23 +32,25 @@ def _maker(own: MaskMaker, full: Callable[..., Any]) -> MaskMaker:
         *,
         q_length: int,
         attention_mask: Tensor | None = None,
-        mask_function: Callable[..., Any] | None = None,
-        **rest: Any,
+        mask_function: MaskRule | None = None,
+        **rest: object,
     ) -> Tensor | None:
         sizes = {"q_length": q_length, "mask_function": mask_function, **rest}
         if attention_mask is None or rest.get("kv_offset"):
             return own(attention_mask=attention_mask, **sizes)
         if mask_function is full:
             return attention_mask.bool()[:, None, None, :].expand(-1, 1, q_length, -1)
-        if not isinstance(rest.get("q_offset"), torch.SymInt):  # no cache in front of the queries
+        offset = rest.get("q_offset")
+        if not isinstance(offset, torch.SymInt):  # no cache in front of the queries
             return own(attention_mask=attention_mask, **sizes)
-        return _causal(own(attention_mask=None, **{**sizes, "allow_is_causal_skip": False}), attention_mask, rest)
+        order_B1ST = own(attention_mask=None, **{**sizes, "allow_is_causal_skip": False})
+        return _causal(cast(Tensor, order_B1ST), attention_mask, offset)  # it is None only where it may be skipped
 
     return make
 
 
-def _causal(order_B1ST: Any, attention_mask: Tensor, rest: dict[str, Any]) -> Any:
+def _causal(order_B1ST: Tensor, attention_mask: Tensor, offset: torch.SymInt) -> Tensor:
     """The order's mask and the padding's. Padding attends to itself: a softmax over nothing would be NaN."""
     new, total = order_B1ST.shape[2:]
-    own_ST = torch.arange(new)[:, None] + rest["q_offset"] == torch.arange(total)
+    own_ST = torch.arange(new)[:, None] + offset == torch.arange(total)
     return order_B1ST & (attention_mask.bool()[:, None, None, :] | own_ST)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import onnx_ir
 
 
-def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[Any]) -> onnx_ir.Value:
+def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[np.generic]) -> onnx_ir.Value:
     """A new initializer.
 
     Args:

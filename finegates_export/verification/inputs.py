@@ -8,20 +8,20 @@ Shapes: B rows, S tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import PIXELS, Task, image_shape
+from finegates_export.common.tasks.arrays import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from finegates_export.families.family import Family
 
-Array = npt.NDArray[Any]
 REAL_BATCH = 16
 RANDOM_BATCH = 2
 ODD_LENGTH = 13
