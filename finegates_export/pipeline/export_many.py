@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.options import check
 from finegates_export.errors import FineGatesError
@@ -35,7 +35,7 @@ class RunExport:
     report: ExportReport | None
     error: str | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Run, place and report, or run, place and error, as JSON types."""
         where = {"ckpt": str(self.options.ckpt), "out": str(self.options.out) if self.options.out else None}
         return {**where, **(self.report.to_json() if self.report else {"error": self.error})}
@@ -71,7 +71,7 @@ class ManyExports:
         """A line for every run that failed."""
         return tuple(f"{run.options.ckpt}: {run.error}" for run in self.runs if run.error is not None)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, object]]:
         """The runs, as JSON types."""
         return [run.to_json() for run in self.runs]
 

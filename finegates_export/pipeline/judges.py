@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from finegates_export.costs.int8_judge import Int8Judge
     from finegates_export.costs.timing.block_times import Precision
     from finegates_export.pipeline.options import ExportOptions
+    from finegates_export.pruning.residual_sides import Judge
 
 
-def gather_judge(options: ExportOptions) -> Any:
-    """The `residual_sides.Judge` that an export asks for."""
+def gather_judge(options: ExportOptions) -> Judge:
+    """The judge of gathers that an export asks for."""
     from finegates_export.costs.cost_table import DEFAULT_PRECISION
     from finegates_export.costs.gather_judge import GatherJudge
     from finegates_export.pruning.residual_sides import always, never

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import graph_outputs
 from finegates_export.pipeline.memory import return_freed_memory
@@ -34,7 +34,7 @@ class Forms:
 
         return self.unpruned(gated, plain_model(gated.model), gated.gates.open_width())
 
-    def unpruned(self, model: Any, plain: Any, width: tuple[int, ...] | None) -> Forward:
+    def unpruned(self, model: nn.Module, plain: nn.Module, width: tuple[int, ...] | None) -> Forward:
         """A model that still has every unit and every token.
 
         Args:
@@ -68,7 +68,13 @@ class Forms:
         return opened(path, threads=self.threads, optimize=optimize)
 
     def _torch(
-        self, model: Any, plain: Any, cache: CacheLayout, width: tuple[int, ...] | None, *, whole_vocabulary: bool
+        self,
+        model: nn.Module,
+        plain: nn.Module,
+        cache: CacheLayout,
+        width: tuple[int, ...] | None,
+        *,
+        whole_vocabulary: bool,
     ) -> Forward:
         from finegates_export.verification.cached_forms import cached_torch_form
         from finegates_export.verification.cut_forms import seen_by

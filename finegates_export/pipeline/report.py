@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
@@ -73,7 +72,7 @@ class ExportReport:
             peak_memory_bytes=peak_memory_bytes,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything, as JSON types."""
         values = {**asdict(self), "plan": self.plan.to_json()}
         values["links"] = list(values["links"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.modules import linear_at
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.verification.chain import Forward
 
@@ -49,7 +49,7 @@ def rank_by_sensitivity(
     reference = [forward(batch) for batch in inputs]
     error: dict[str, float] = {}
     for path in linears:
-        linear: Any = model.get_submodule(path)
+        linear = linear_at(model, path)
         weight = linear.weight.data
         linear.weight.data = simulation.weight(weight)
         handle = linear.register_forward_pre_hook(_rounding(simulation))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, task_of
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from finegates_export.common.pooling import Pooling
     from finegates_export.families.family import Family
     from finegates_export.families.structure import Structure
-    from finegates_export.pruning.vocabulary.cut import VocabularyCut
+    from finegates_export.pruning.vocabulary.cut import Settings, VocabularyCut
     from finegates_export.sources.base import BaseModel
     from finegates_export.sources.run_folder import Run
     from finegates_export.verification.inputs import Batch
@@ -59,7 +59,7 @@ class Source:
         """The config as the graph's clients read it."""
         return self.vocabulary.config(self.config) if self.vocabulary else self.config
 
-    def generation_settings(self) -> dict[str, Any]:
+    def generation_settings(self) -> Settings:
         """A decoder's `generation_config.json`, by the ids of its whole vocabulary."""
         from finegates_export.pipeline.bundle.genai_files import generation_settings
 

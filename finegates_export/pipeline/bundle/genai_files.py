@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
 from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import LOGITS
+from finegates_export.pruning.vocabulary.cut import Settings
 
 GENERATION_CONFIG, GENAI_CONFIG = "generation_config.json", "genai_config.json"
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams")
 """What both files say of how tokens are chosen, by the same names."""
 
 
-def generation_settings(folders: list[Path], config: ModelConfig) -> dict[str, Any]:
+def generation_settings(folders: list[Path], config: ModelConfig) -> Settings:
     """The content of `generation_config.json`.
 
     Args:
@@ -34,7 +34,7 @@ def generation_settings(folders: list[Path], config: ModelConfig) -> dict[str, A
 
     found = next((folder for folder in folders if (folder / GENERATION_CONFIG).is_file()), None)
     settings = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
-    values: dict[str, Any] = settings.to_diff_dict()
+    values: Settings = settings.to_diff_dict()
     return {name: value for name, value in values.items() if name != "_from_model_config"}
 
 
@@ -56,7 +56,7 @@ class GenerationFiles:
     config: ModelConfig
     """The base's transformers config."""
     layout: CacheLayout
-    settings: dict[str, Any]
+    settings: Settings
     """Of `generation_settings`."""
     max_length: int
     """Tokens that the model takes."""
@@ -72,7 +72,7 @@ class GenerationFiles:
         if genai_refusal(self.layout) is None:
             write_json(folder / GENAI_CONFIG, self._genai(graph.relative_to(folder).as_posix()))
 
-    def _genai(self, graph: str) -> dict[str, Any]:
+    def _genai(self, graph: str) -> dict[str, object]:
         first = self.layout.layers[0]
         caches = {
             f"{word}_{part}_names": f"{prefix}.%d.{part}"

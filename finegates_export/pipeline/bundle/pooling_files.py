@@ -12,7 +12,6 @@ Every byte follows from the arguments, so that the same run gives the same files
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.files import write_json
 from finegates_export.common.pooling import MODE_FIELDS, MODULES, POOLING_CONFIG
@@ -47,10 +46,10 @@ def write_pooling_files(folder: Path, *, pooling: str, normalize: bool, hidden_s
     _write(folder / MODEL_CONFIG, {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"})
 
 
-def _module(number: int, kind: str, path: str) -> dict[str, Any]:
+def _module(number: int, kind: str, path: str) -> dict[str, object]:
     return {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: object) -> None:
     path.parent.mkdir(exist_ok=True)
     write_json(path, content)

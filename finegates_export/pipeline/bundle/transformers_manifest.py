@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.files import write_json
 from finegates_export.common.foreign import tree_structure
@@ -41,7 +40,7 @@ def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...]
     graph.with_name(graph.name + WEIGHTS_SUFFIX).touch()
 
 
-def _input(name: str) -> dict[str, Any]:
+def _input(name: str) -> dict[str, object]:
     return {"rank": 4, "dtype": "float32"} if name == PIXELS else {"rank": 2, "dtype": "int64"}
 
 

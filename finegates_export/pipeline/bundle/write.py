@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.files import sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
@@ -127,7 +127,7 @@ def _write_client_files(folder: Path, place: Path, content: Content) -> None:
         )
 
 
-def _record(content: Content, paths: list[str]) -> dict[str, Any]:
+def _record(content: Content, paths: list[str]) -> dict[str, object]:
     """What `bundle.json` says, versions and hashes apart.
 
     Args:
@@ -156,8 +156,8 @@ def _record(content: Content, paths: list[str]) -> dict[str, Any]:
     }
 
 
-def _config(info: RunInfo, config: ModelConfig) -> dict[str, Any]:
-    values: dict[str, Any] = config.to_diff_dict()
+def _config(info: RunInfo, config: ModelConfig) -> dict[str, object]:
+    values: dict[str, object] = config.to_diff_dict()
     values["model_type"] = config.model_type
     task = task_of(info.task)
     values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}{task.architecture}"]
