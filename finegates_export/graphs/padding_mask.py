@@ -1,7 +1,7 @@
-"""The padding mask as what it is: the tokens' own mask, the same for every query.
+"""Traces the padding mask as the tokens' own mask, broadcast over the queries.
 
-transformers makes all masks in one way, index by index: two grids of positions and a GatherND, twenty operators in a
-traced graph where four compute the same for full attention, and ten for a causal one.
+transformers makes every mask index by index: two grids of positions and a GatherND, twenty operators in a traced graph.
+Four compute the same for full attention, and ten for causal attention.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from finegates_export.common.foreign import MaskMaker, MaskRule, replaced_masks
 
 
 def spread_padding() -> AbstractContextManager[None]:
-    """While a model is traced, masks of full attention and behind a cache are spread and not looked up."""
+    """While a model is traced, broadcast masks for full attention, and after a cache, instead of looking them up."""
     return replaced_masks(_maker)
 
 
 def _maker(own: MaskMaker, full: MaskRule) -> MaskMaker:
-    """`own`, but for attention of everything to everything, and of everything to what came before it.
+    """`own`, with other masks for full attention and for causal attention after a cache.
 
     Args:
         own: makes any mask, True where a query (third axis) attends to a token (fourth).
@@ -41,16 +41,16 @@ def _maker(own: MaskMaker, full: MaskRule) -> MaskMaker:
         if mask_function is full:
             return attention_mask.bool()[:, None, None, :].expand(-1, 1, q_length, -1)
         offset = rest.get("q_offset")
-        if not isinstance(offset, torch.SymInt):  # no cache in front of the queries
+        if not isinstance(offset, torch.SymInt):  # no cache before the queries
             return own(attention_mask=attention_mask, **sizes)
         order_B1ST = own(attention_mask=None, **{**sizes, "allow_is_causal_skip": False})
-        return _causal(cast(Tensor, order_B1ST), attention_mask, offset)  # it is None only where it may be skipped
+        return _causal(cast(Tensor, order_B1ST), attention_mask, offset)  # None is returned only if the skip is allowed
 
     return make
 
 
 def _causal(order_B1ST: Tensor, attention_mask: Tensor, offset: torch.SymInt) -> Tensor:
-    """The order's mask and the padding's. Padding attends to itself: a softmax over nothing would be NaN."""
+    """The causal mask and the padding mask. Padding attends to itself: a softmax over nothing would be NaN."""
     new, total = order_B1ST.shape[2:]
     own_ST = torch.arange(new)[:, None] + offset == torch.arange(total)
     return order_B1ST & (attention_mask.bool()[:, None, None, :] | own_ST)

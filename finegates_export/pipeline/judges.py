@@ -1,4 +1,4 @@
-"""Who decides, in an export, what the table of costs is asked about: gathers, and linears that int8 slows down."""
+"""Chooses an export's judges, which ask the cost table about gathers and about linears that int8 slows down."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gather_judge(options: ExportOptions) -> Judge:
 
 
 def int8_judge(options: ExportOptions) -> Int8Judge | None:
-    """Who says which linears int8 slows down; None where nobody is asked."""
+    """The judge of linears that int8 slows down; None if nothing is measured."""
     from finegates_export.costs.int8_judge import PRECISION, Int8Judge
 
     measured = options.quantize == "int8" and options.graph_target in MEASURED_TARGETS

@@ -1,4 +1,4 @@
-"""What an export takes, in time and memory, and giving back what it no longer needs."""
+"""Measures an export's time and memory, and frees what it no longer needs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from finegates_export.common.foreign import forget_graphs
 T = TypeVar("T")
 KIB = 1024
 WORTH_COLLECTING = 32 << 20
-"""Bytes of weights; a smaller model that lingers costs less than looking for it."""
+"""Bytes of weights; keeping a smaller model costs less than searching for it."""
 
 
 class Handed(Generic[T]):
-    """A value that its receiver alone holds once it took it: the caller's reference would keep its memory.
+    """A value that only its receiver holds once taken: the caller's reference would keep its memory.
 
     Args:
-        value: what is handed over.
+        value: the value.
     """
 
     def __init__(self, value: T) -> None:
@@ -35,8 +35,8 @@ class Handed(Generic[T]):
 
 
 def return_freed_memory() -> None:
-    """Give freed weights back to the system: glibc keeps blocks of their size, and the peak would count them twice."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+    """Return freed weights to the system: glibc keeps blocks of their size, and the peak would count them twice."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -51,19 +51,20 @@ def collect() -> None:
 
 
 def collect_after(weight_bytes: int) -> None:
-    """`collect`, where a model is large enough to be missed.
+    """`collect`, if a model is large enough to be worth it.
 
     Args:
-        weight_bytes: of its weights.
+        weight_bytes: size of its weights.
     """
     if weight_bytes >= WORTH_COLLECTING:
         collect()
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this program so far.
+    """Peak resident memory of this process so far, in bytes.
 
-    Linux tells it per program; getrusage (in KiB there) also counts what the parent held before it started this one.
+    Linux reports it per process; getrusage (in KiB there) also counts what the parent held before it started this
+    process.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -74,17 +75,17 @@ def peak_bytes() -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """What this program takes from here on."""
+    """The time and memory that this process uses from now on."""
 
     started: float = field(default_factory=time.perf_counter)
     resident: int = field(default_factory=peak_bytes)
 
     @property
     def seconds(self) -> float:
-        """Passed since."""
+        """Seconds since then."""
         return time.perf_counter() - self.started
 
     @property
     def peak_growth(self) -> int:
-        """Bytes by which the peak resident memory has grown."""
+        """Growth of the peak resident memory since then, in bytes."""
         return peak_bytes() - self.resident

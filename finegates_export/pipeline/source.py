@@ -1,4 +1,4 @@
-"""The first stage: what is exported, found and checked."""
+"""The first stage: find and check what is exported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Source:
     config: ModelConfig
     """The base's transformers config."""
     vocabulary: VocabularyCut | None = None
-    """The tokens that the exported model keeps; None where it keeps all."""
+    """The tokens that the exported model keeps; None if it keeps all."""
 
     @property
     def task(self) -> Task:
@@ -39,7 +39,7 @@ class Source:
 
     @property
     def pooling(self) -> Pooling | None:
-        """How an embedding is made of the last hidden state; None for other tasks."""
+        """How the last hidden state is pooled into an embedding; None for other tasks."""
         return self.run.info.pooled_by()
 
     @cached_property
@@ -60,16 +60,16 @@ class Source:
         return self.vocabulary.config(self.config) if self.vocabulary else self.config
 
     def generation_settings(self) -> Settings:
-        """A decoder's `generation_config.json`, by the ids of its whole vocabulary."""
+        """A decoder's `generation_config.json`, with the ids of the whole vocabulary."""
         from finegates_export.pipeline.bundle.genai_files import generation_settings
 
         return generation_settings([self.run.folder, *([self.base.folder] if self.base else [])], self.config)
 
     def batches(self, seed: int = 0) -> list[Batch]:
-        """What every form of the model is verified on.
+        """The batches on which every form of the model is verified.
 
         Args:
-            seed: of the random rows.
+            seed: seed of the random rows.
         """
         from finegates_export.verification.batches import inputs_for
 
@@ -80,12 +80,12 @@ class Source:
 
 
 def find_source(ckpt: Path, base_place: str | None = None, base: BaseModel | None = None) -> Source:
-    """Read a run, or a saved shrunk model, and prove its base by its hashes.
+    """Read a run, or a saved shrunk model, and verify its base by its hashes.
 
     Args:
         ckpt: the folder.
-        base_place: where the base is now, if not where the run was trained.
-        base: the base, where the caller has found it already.
+        base_place: where the base is now, if it has moved since training.
+        base: the base, if the caller has found it already.
 
     Raises:
         InputError: the base cannot be found.
@@ -114,7 +114,7 @@ def cut_vocabulary(source: Source, text: Path) -> Source:
 
     Raises:
         InputError: the text or the tokenizer cannot be read.
-        UnsupportedError: the vocabulary is not made of byte pairs.
+        UnsupportedError: the vocabulary is not byte-pair encoding.
     """
     from finegates_export.pruning.vocabulary.cut import cut_to_text
 

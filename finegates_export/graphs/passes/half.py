@@ -1,4 +1,4 @@
-"""Float16 inside, float32 at the edges: what GPU targets compute in, written into the file."""
+"""Converts a graph to float16, which GPU targets compute in, with float32 inputs and outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ToFloat16(FunctionalPass):
         return type(self).__name__
 
     def requires(self, model: onnx_ir.Model) -> None:
-        """The lowest float32 that masks use becomes the lowest float16; a trained matrix must fit as it is.
+        """Replace the lowest float32, which masks use, with the lowest float16; trained weights must fit as they are.
 
         Raises:
             UnsupportedError: one does not.
@@ -61,7 +61,7 @@ class ToFloat16(FunctionalPass):
         return PassResult(onnx_ir.from_proto(half), modified=True)
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """Clients see no float16.
+        """Inputs and outputs are not float16.
 
         Raises:
             ChainError: an input or output is.

@@ -1,4 +1,4 @@
-"""What `transformers.exporters` reads beside a graph: which file it is, what goes in and what comes out.
+"""Writes what `transformers.exporters` reads beside a graph: its file, its inputs and its outputs.
 
 export.json        the manifest of `ExportedModel.from_pretrained`, experimental in transformers 5.23
 model.onnx.data    empty: that loader refuses a graph without a file of weights beside it, and ours are inside
@@ -24,7 +24,7 @@ def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...]
     Args:
         folder: the bundle.
         graph: its float32 graph.
-        task: what the graph is for.
+        task: the graph's task.
         names: its inputs.
         outputs: its outputs, in order.
     """
@@ -45,7 +45,7 @@ def _input(name: str) -> dict[str, object]:
 
 
 def _output_structure(task: Task, outputs: tuple[str, ...]) -> str:
-    """The outputs as the class that transformers returns, in torch's JSON; as a dict where no class has them all."""
+    """The outputs as the class that transformers returns, or as a dict if no class has them all, in torch's JSON."""
     import torch
     from transformers import modeling_outputs
 

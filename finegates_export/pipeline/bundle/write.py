@@ -42,15 +42,15 @@ SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 UNSTABLE = ("seconds", "peak_memory_bytes")
-"""Of a report, what differs from one export to the next."""
+"""Fields of a report that differ between exports of the same run."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a bundle is made of."""
+    """The content of a bundle."""
 
     run: Run
-    """What was exported; its folder holds the tokenizer."""
+    """The exported run; its folder holds the tokenizer."""
     config: ModelConfig
     """The transformers config, as clients read it."""
     report: ExportReport
@@ -60,13 +60,13 @@ class Content:
     pooled: bool = False
     """Whether the graphs pool the sentence embedding themselves."""
     generation: GenerationFiles | None = None
-    """What a decoder's clients read; None for other tasks."""
+    """The files of a decoder's clients; None for other tasks."""
     torch_model: tuple[nn.Module, ShrunkInfo] | None = None
-    """The shrunk torch model and what describes it, where it goes into `torch/`."""
+    """The shrunk torch model and its description, if it goes into `torch/`."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the graphs read, a decoder's cache apart."""
+        """The graphs' inputs, without a decoder's cache."""
         from finegates_export.families import family_of
 
         return family_of(self.config.model_type).input_names(self.config)
@@ -102,7 +102,7 @@ def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
 
 
 def _write_client_files(folder: Path, place: Path, content: Content) -> None:
-    """What engines, Optimum, generating clients and sentence-transformers look for beside the graphs."""
+    """Write what engines, Optimum, generation clients and sentence-transformers look for beside the graphs."""
     from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
     from finegates_export.pipeline.bundle.transformers_manifest import write_manifest
 
@@ -128,7 +128,7 @@ def _write_client_files(folder: Path, place: Path, content: Content) -> None:
 
 
 def _record(content: Content, paths: list[str]) -> dict[str, object]:
-    """What `bundle.json` says, versions and hashes apart.
+    """The content of `bundle.json`, without versions and hashes.
 
     Args:
         content: of the bundle.
@@ -163,6 +163,6 @@ def _config(info: RunInfo, config: ModelConfig) -> dict[str, object]:
     values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}{task.architecture}"]
     if task.generates:
         values["architectures"] = config.architectures or values["architectures"]
-    for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # the base's own task's
+    for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # those of the base's own task
         values.pop(name, None)
     return {**values, **task.config_values(info.labels)}
