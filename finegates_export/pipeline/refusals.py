@@ -57,6 +57,6 @@ def _check_cached(options: ExportOptions) -> None:
         )
     if options.quantize == "int8-static":
         raise UnsupportedError(
-            "--quantize int8-static takes ranges from whole texts, and a decoder reads its text behind a cache; use "
+            "--quantize int8-static takes ranges from whole texts, and a decoder reads its text after a cache; use "
             "--quantize int8 or int4"
         )

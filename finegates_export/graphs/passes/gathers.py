@@ -1,8 +1,8 @@
 """Removes closed dims of the residual stream from a plain graph's products, by gathers, where the plan says so.
 
-A linear that reads fewer dims gets a gather in front and a matrix without the closed rows. A linear that writes fewer
-gives those and one column of zeros, and a gather behind spreads them over the residual width, the closed dims all
-pointing at the zeros. Both are exact.
+A linear that reads fewer dims gets a gather before it and a matrix without the closed rows. A linear that writes fewer
+outputs those and one column of zeros, and a gather after it spreads them over the residual width, with every closed dim
+taken from the zeros. Both are exact.
 
 The gather is spelled GatherElements. onnxruntime's Gather copies every element of the last axis by itself and costs
 more than the smaller matrix saves; GatherElements runs down whole rows. It wants an index as large as its output: the
@@ -93,9 +93,7 @@ class AddGathers(GraphPass):
             shape = weight_of(nodes[self.products[side.linear]].inputs[1]).shape
             found, wanted = (shape[0], len(side.dims)) if side.side == "reads" else (shape[1], len(side.dims) + 1)
             if found != wanted:
-                raise self.refusal(
-                    ChainError, f"{side.linear} {side.side} {found} dims behind its gather, not {wanted}"
-                )
+                raise self.refusal(ChainError, f"{side.linear} {side.side} {found} dims after its gather, not {wanted}")
 
 
 def _gather_reads(graph: onnx_ir.Graph, node: onnx_ir.Node, side: ResidualPlan, zeros: onnx_ir.Value) -> None:

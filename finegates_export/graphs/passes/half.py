@@ -45,7 +45,7 @@ class ToFloat16(FunctionalPass):
             largest = float(np.abs(tensor.numpy()).max(initial=0.0))
             if LARGEST < largest < float(np.finfo(np.float32).max):
                 raise UnsupportedError(
-                    f"{value.name} holds {largest:.3g}, and float16 ends at {LARGEST:.0f}; choose a target that "
+                    f"{value.name} holds {largest:.3g}, but float16 ends at {LARGEST:.0f}; choose a target that "
                     f"computes in float32 (pass {self})"
                 )
 
@@ -70,5 +70,5 @@ class ToFloat16(FunctionalPass):
         half = next((value.name for value in ends if value.dtype == onnx_ir.DataType.FLOAT16), None)
         if half is not None:
             raise ChainError(
-                f"{half} became float16, and clients expect float32; install the versions of constraints.txt"
+                f"{half} became float16, but clients expect float32; install the versions of constraints.txt"
             )

@@ -41,7 +41,7 @@ class FuseSkipNormalization(GraphPass):
         """
         left = next((node for node in model.graph if _sum_before(node) is not None), None)
         if left is not None:
-            raise self.refusal(FusionError, f"{left.name} is still a norm behind a residual sum")
+            raise self.refusal(FusionError, f"{left.name} is still a norm after a residual sum")
 
 
 def _sum_before(norm: onnx_ir.Node) -> onnx_ir.Node | None:
