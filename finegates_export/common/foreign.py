@@ -6,14 +6,23 @@ What is private (its name begins with an underscore) or replaced while we work i
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from finegates_export.common.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MaskMaker = Callable[..., "Tensor | None"]
 """transformers' way to make a mask: True where a query (third axis) attends to a token (fourth)."""
+MaskRule = Callable[..., "Tensor | bool"]
+"""transformers' way to say, by row, head, query and token, whether a query attends to a token."""
+
+LAST_MATCH = ("_graph", "_current_node", "_match", "_tracer")
+"""Attributes of an onnxscript pattern matcher that its next match sets again."""
 
 
 def model_classes(auto_class: Any) -> Mapping[type, Any]:
@@ -29,7 +38,7 @@ def model_classes(auto_class: Any) -> Mapping[type, Any]:
     return classes
 
 
-def model_class(loader: Any, config: Any) -> Any:
+def model_class(loader: Any, config: ModelConfig) -> Any:
     """The class that a loader makes a model of.
 
     Args:
@@ -43,7 +52,7 @@ def model_class(loader: Any, config: Any) -> Any:
 
 
 @contextlib.contextmanager
-def replaced_masks(wrap: Callable[[MaskMaker, Callable[..., Any]], MaskMaker]) -> Iterator[None]:
+def replaced_masks(wrap: Callable[[MaskMaker, MaskRule], MaskMaker]) -> Iterator[None]:
     """Have transformers make its masks in another way, for eager attention and for torch's own.
 
     Args:
@@ -67,3 +76,18 @@ def tree_structure(value: Any) -> str:
 
     text: str = _pytree.treespec_dumps(_pytree.tree_structure(value))
     return text
+
+
+def forget_graphs() -> None:
+    """Make onnxscript's rewrite rules drop the graphs that they matched last.
+
+    The rules live as long as the process, and each one's last match refers to a whole graph: a model's weights would
+    stay in memory until the next model is traced.
+    """
+    patterns = sys.modules.get("onnxscript.rewriter.pattern")
+    if patterns is None:  # nothing has been traced
+        return
+    for one in gc.get_objects():
+        if isinstance(one, patterns.SimplePatternMatcher):
+            for name in vars(one).keys() & set(LAST_MATCH):
+                setattr(one, name, None)

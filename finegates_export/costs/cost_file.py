@@ -24,11 +24,15 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 MACHINE_FIELDS = ("processor", "cores", "onnxruntime")
 """Fields of a stamp that describe the machine; the others describe the measurement."""
 
-Entries = dict[str, list[Any]]
+Stamp = dict[str, str | int | None]
+"""Everything that a cost depends on besides the shape."""
+Entry = dict[str, Any]
+"""One cost, or the ratio of two, as JSON types."""
+Entries = dict[str, list[Entry]]
 
 
-def make_stamp(target: str, threads: int) -> dict[str, Any]:
-    """Everything that a cost depends on besides the shape.
+def make_stamp(target: str, threads: int) -> Stamp:
+    """The stamp of a measurement on this machine.
 
     Args:
         target: whose graphs are measured.
@@ -47,7 +51,7 @@ def make_stamp(target: str, threads: int) -> dict[str, Any]:
     }
 
 
-def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
+def check_stamp(stamp: object, expected: Stamp, name: str) -> None:
     """Refuse costs of another machine or another setup.
 
     Args:
@@ -68,7 +72,7 @@ def check_stamp(stamp: Any, expected: dict[str, Any], name: str) -> None:
         raise InputError(f"{name} holds costs {whose} ({told}); measure again where the model will run")
 
 
-def check_file(path: Path, stamp: dict[str, Any]) -> None:
+def check_file(path: Path, stamp: Stamp) -> None:
     """Refuse a given file that is not this machine's.
 
     Args:
@@ -87,13 +91,13 @@ def check_file(path: Path, stamp: dict[str, Any]) -> None:
         raise InputError(f"{path} holds no cost table entries; measure again")
 
 
-def cost_path(stamp: dict[str, Any]) -> Path:
+def cost_path(stamp: Stamp) -> Path:
     """The file of a stamp; another stamp has another file."""
     digest = hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
     return _cache_folder() / "costs" / f"{stamp['target']}-{stamp['threads']}-threads-{digest[:12]}.json"
 
 
-def read_entries(path: Path, stamp: dict[str, Any]) -> Entries:
+def read_entries(path: Path, stamp: Stamp) -> Entries:
     """The entries of a file with this stamp, as a list per kind; empty if it cannot be used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +108,7 @@ def read_entries(path: Path, stamp: dict[str, Any]) -> Entries:
     return {kind: entries for kind, entries in content["entries"].items() if isinstance(entries, list)}
 
 
-def write_entries(path: Path, stamp: dict[str, Any], entries: Entries) -> None:
+def write_entries(path: Path, stamp: Stamp, entries: Entries) -> None:
     """Replace the whole file.
 
     Raises:

@@ -12,12 +12,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from finegates_export.costs.blocks.block_shape import BlockShape
 from finegates_export.costs.blocks.block_shapes import read_shape, shape_to_json
 from finegates_export.costs.blocks.linear_shape import LinearShape
-from finegates_export.costs.cost_file import Entries, check_file, cost_path, make_stamp, read_entries, write_entries
+from finegates_export.costs.cost_file import (
+    Entries,
+    Entry,
+    check_file,
+    cost_path,
+    make_stamp,
+    read_entries,
+    write_entries,
+)
 from finegates_export.costs.timing.block_times import Measurer, Precision, Question, measure_blocks
 from finegates_export.costs.timing.statistics import Interval, median_interval, ratio_interval
 from finegates_export.errors import InputError, OutputError
@@ -208,23 +216,23 @@ def _precision(way: Way) -> str:
     return " and ".join(sorted({shape.precision for shape in way}))
 
 
-def _read_cost(entry: dict[str, Any]) -> BlockShape:
+def _read_cost(entry: Entry) -> BlockShape:
     return read_shape(entry["shape"])
 
 
-def _read_ratio(entry: dict[str, Any]) -> tuple[Way, Way]:
+def _read_ratio(entry: Entry) -> tuple[Way, Way]:
     a, b = (tuple(map(_read_linear, entry[way])) for way in ("a", "b"))
     return a, b
 
 
-def _read_linear(values: dict[str, Any]) -> LinearShape:
+def _read_linear(values: Entry) -> LinearShape:
     shape = read_shape(values)
     if not isinstance(shape, LinearShape):
         raise TypeError(f"{values} is not a linear")
     return shape
 
 
-def _usable(entries: Entries, kind: str, read: Callable[[dict[str, Any]], Value]) -> dict[Value, Interval]:
+def _usable(entries: Entries, kind: str, read: Callable[[Entry], Value]) -> dict[Value, Interval]:
     """The readable entries of a kind; others count as missing."""
     found = {}
     for entry in entries.get(kind, []):

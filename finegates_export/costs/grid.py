@@ -72,7 +72,7 @@ class Grid:
             total += np.prod(weights, axis=0) * self.milliseconds[knots]
         return total
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return {"axes": [list(axis) for axis in self.axes], "milliseconds": self.milliseconds.tolist()}
 

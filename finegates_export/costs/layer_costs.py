@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.files import staged_file, write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.block_shape import BlockShape
 from finegates_export.costs.blocks.layer_shapes import PACKING_STYLES, AttentionShape, FeedForwardShape
-from finegates_export.costs.cost_file import check_stamp, make_stamp
+from finegates_export.costs.cost_file import Stamp, check_stamp, make_stamp
 from finegates_export.costs.cost_table import CostTable
 from finegates_export.costs.grid import Grid, Values
 from finegates_export.costs.knots import dim_knots, head_knots, neuron_knots, packed_knots
@@ -34,6 +35,9 @@ from finegates_export.graphs.passes.packing import packed_width, packs_well
 
 if TYPE_CHECKING:
     from finegates_export.families.family import Family
+
+Blocks = Mapping[tuple[int, ...], BlockShape]
+"""The blocks at the knots of a grid."""
 
 SCHEMA = 1
 GRID_PRECISION = Precision(half_width=0.02, seconds=30.0)
@@ -57,7 +61,7 @@ class LayerCosts:
     """By heads and dims per head, with Q, K and V in one operator; None if the exporter makes none here."""
     feed_forward: Grid
     """By neurons."""
-    stamp: dict[str, Any]
+    stamp: Stamp
     """Identifies the machine and setup; see `cost_file.make_stamp`."""
 
     def attention_ms(self, heads: npt.ArrayLike, qk: npt.ArrayLike, vo: npt.ArrayLike) -> Values:
@@ -72,7 +76,7 @@ class LayerCosts:
         """Milliseconds of a feed-forward network."""
         return self.feed_forward.at(neurons)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return {
             "schema": SCHEMA,
@@ -143,7 +147,7 @@ class LayerCosts:
 
 def measure_layer_costs(
     family: Family,
-    config: Any,
+    config: ModelConfig,
     shape: Shape,
     *,
     target: str = "ort-cpu",
@@ -181,8 +185,8 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
     widths = dict.fromkeys([*((dim, middle) for dim in dims), *((middle, dim) for dim in dims)])
     apart = {(h, q, v): replace(attention, heads=h, qk=q, vo=v) for h in heads for q, v in widths}
     strips = packed_knots(attention) if attention.style in PACKING_STYLES else ()
-    packed = {(h, d): replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips}
-    networks = {(n,): replace(feed_forward, neurons=n) for n in neurons}
+    packed: Blocks = {(h, d): replace(attention, heads=h, qk=d, vo=d, packed=True) for h in heads for d in strips}
+    networks: Blocks = {(n,): replace(feed_forward, neurons=n) for n in neurons}
     no_attention, no_network = replace(attention, heads=0), replace(feed_forward, neurons=0)
     # One question, so that a slow spell of the machine affects all widths alike.
     every: list[BlockShape] = [no_attention, no_network, *apart.values(), *packed.values(), *networks.values()]
@@ -190,7 +194,7 @@ def _measure(table: CostTable, shape: Shape, attention: AttentionShape, feed_for
     # Both empty halves are the same graph.
     norm = (found[no_attention].median + found[no_network].median) / 2
 
-    def grid(blocks: Mapping[Any, BlockShape], *axes: tuple[int, ...]) -> Grid:
+    def grid(blocks: Blocks, *axes: tuple[int, ...]) -> Grid:
         measured = np.array([found[blocks[knot]].median - norm for knot in product(*axes)])
         return _from_nothing(measured.reshape(tuple(map(len, axes))), axes)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.layer_shapes import ACTIVATIONS, STYLES, AttentionShape, FeedForwardShape
 from finegates_export.errors import UnsupportedError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 LayerForm = tuple[AttentionShape, FeedForwardShape]
 
 
-def layer_forms(family: Family, config: Any, shape: Shape) -> tuple[LayerForm, ...]:
+def layer_forms(family: Family, config: ModelConfig, shape: Shape) -> tuple[LayerForm, ...]:
     """The unpruned halves of every layer.
 
     Args:
@@ -30,7 +31,7 @@ def layer_forms(family: Family, config: Any, shape: Shape) -> tuple[LayerForm, .
     return tuple(_form(layer, structure.hidden_size, config, shape) for layer in structure.layers)
 
 
-def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
+def _form(layer: LayerMap, hidden: int, config: ModelConfig, shape: Shape) -> LayerForm:
     attention, feed_forward = layer.attention, layer.feed_forward
     if feed_forward.activation not in ACTIVATIONS:
         raise UnsupportedError(
@@ -69,7 +70,7 @@ def _form(layer: LayerMap, hidden: int, config: Any, shape: Shape) -> LayerForm:
     )
 
 
-def _position_terms(config: Any) -> tuple[int, int]:
+def _position_terms(config: ModelConfig) -> tuple[int, int]:
     """Rows of DeBERTa's table of relative positions, and the number of terms that read it."""
     terms = sum(term in ("c2p", "p2c") for term in config.pos_att_type or ()) if config.relative_attention else 0
     farthest = config.max_relative_positions if config.max_relative_positions > 0 else config.max_position_embeddings

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from finegates_export.gates.layout import UnitKey
 from finegates_export.graphs.targets import TARGETS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from finegates_export.common.pooling import Pooling
     from finegates_export.pruning.plan import ShrinkPlan
     from finegates_export.sources.base import BaseModel
@@ -262,7 +264,7 @@ class SpeedProbe:
         del model
         save_graph(keep_outputs(writer.finish(traced.graph, plan), writer.outputs(plan)), path)
 
-    def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[Any, ShrinkPlan]:
+    def _shrunk(self, keep: Mapping[UnitKey, Mask] | None) -> tuple[nn.Module, ShrinkPlan]:
         import torch
 
         from finegates_export.gates.gated_model import GatedModel

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -18,7 +17,7 @@ class Bert(Family):
     model_types: tuple[str, ...] = ("bert",)
     prefix: str = "bert"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""
         _ = index
         return AttentionMap(
@@ -32,7 +31,7 @@ class Bert(Family):
             dropout=config.attention_probs_dropout_prob,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.intermediate",
@@ -42,7 +41,7 @@ class Bert(Family):
             activation=config.hidden_act,
         )
 
-    def refusal(self, config: Any) -> str | None:
+    def refusal(self, config: ModelConfig) -> str | None:
         """Some models have relative embeddings in their weights, which transformers would silently ignore."""
         kind = getattr(config, "position_embedding_type", None) or ABSOLUTE
         if kind == ABSOLUTE:

@@ -7,8 +7,7 @@ K's row are both zero.
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.bert import Bert
 from finegates_export.families.structure import AttentionMap, rows_of
 
@@ -23,7 +22,7 @@ class Deberta(Bert):
     model_types = ("deberta-v2",)
     prefix = "deberta"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """Scores are also scaled by the number of terms in the sum."""
         _ = index
         module = f"{path}.attention.self"
@@ -45,12 +44,12 @@ class Deberta(Bert):
             needs_all=bool(own and terms),
         )
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """Segments if the config has any."""
         segments = ("token_type_ids",) if config.type_vocab_size > 0 else ()
         return ("input_ids", "attention_mask", *segments)
 
-    def width_refusal(self, config: Any) -> str | None:
+    def width_refusal(self, config: ModelConfig) -> str | None:
         """Every reader of the residual stream must follow a norm that carries the gate."""
         if config.relative_attention and "layer_norm" not in (getattr(config, "norm_rel_ebd", None) or "none"):
             return "its relative position embeddings are read without a norm (norm_rel_ebd has no layer_norm)"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ class Decoder(Family):
         """The task's own head. The LM head belongs to the base and stays unchanged, tied to the embeddings or not."""
         return tuple(path for path in super().head_modules(model) if path != LM_HEAD)
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """Decoders have no segments."""
         _ = config
         return ("input_ids", "attention_mask")
 
-    def refusal(self, config: Any) -> str | None:
+    def refusal(self, config: ModelConfig) -> str | None:
         """Some rotary angles depend on the text's length, but a graph has one set of them."""
         kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
         if kind not in BY_LENGTH:
@@ -42,7 +43,7 @@ class Decoder(Family):
             "a base whose angles are the same at every length"
         )
 
-    def width_refusal(self, config: Any) -> str | None:
+    def width_refusal(self, config: ModelConfig) -> str | None:
         """The width gate's norm is a LayerNorm, and narrower embeddings would no longer be the LM head's."""
         _ = config
         return "the residual width of decoders is not gated: their embeddings are their LM head as well"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -16,7 +15,7 @@ class DistilBert(Family):
     prefix = "distilbert"
     layers = "transformer.layer"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""
         _ = index
         module = f"{path}.attention"
@@ -31,7 +30,7 @@ class DistilBert(Family):
             dropout=config.attention_dropout,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.ffn",
@@ -41,7 +40,7 @@ class DistilBert(Family):
             activation=config.activation,
         )
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """DistilBERT has no segments."""
         _ = config
         return ("input_ids", "attention_mask")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LayerMap, Structure
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Family(ABC):
     finds by the padding token's id, and keys and values can be cached."""
 
     @abstractmethod
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """A layer's attention.
 
         Args:
@@ -44,10 +45,10 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """A layer's feed-forward network; see `attention`."""
 
-    def structure(self, config: Any) -> Structure:
+    def structure(self, config: ModelConfig) -> Structure:
         """Where the linears are and how they are coupled, from only the config."""
         layers = tuple(
             LayerMap(index, self.attention(config, path, index), self.feed_forward(config, path))
@@ -55,7 +56,7 @@ class Family(ABC):
         )
         return Structure(config.hidden_size, layers)
 
-    def layer_paths(self, config: Any) -> list[str]:
+    def layer_paths(self, config: ModelConfig) -> list[str]:
         """The layers' paths in a task model, in order."""
         return [f"{self.prefix}.{self.layers}.{index}" for index in range(config.num_hidden_layers)]
 
@@ -80,16 +81,16 @@ class Family(ABC):
         """The module whose first output is the last hidden state."""
         return model.get_submodule(self.prefix)
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """The graph's inputs, named as the family's tokenizer names them; segments only if the model uses them."""
         segments = ("token_type_ids",) if getattr(config, "type_vocab_size", 0) > 1 else ()
         return ("input_ids", "attention_mask", *segments)
 
-    def max_length(self, config: Any) -> int:
+    def max_length(self, config: ModelConfig) -> int:
         """The longest sequence that the model takes, special tokens included."""
         return int(config.max_position_embeddings)
 
-    def expected_fusions(self, config: Any, attention_layers: int, feed_forward_layers: int) -> dict[str, int]:
+    def expected_fusions(self, config: ModelConfig, attention_layers: int, feed_forward_layers: int) -> dict[str, int]:
         """The number of nodes of each class that onnxruntime's CPU fusions must find.
 
         One attention and one activation per layer; a norm after (or, in pre-norm layers, before the next of) each
@@ -107,12 +108,12 @@ class Family(ABC):
             "activation": feed_forward_layers if activation in FUSED_ACTIVATIONS else 0,
         }
 
-    def refusal(self, config: Any) -> str | None:
+    def refusal(self, config: ModelConfig) -> str | None:
         """Why a model of this family is not supported; None if it is."""
         _ = config
         return None
 
-    def width_refusal(self, config: Any) -> str | None:
+    def width_refusal(self, config: ModelConfig) -> str | None:
         """Why the residual width cannot be gated; None if it can."""
         _ = config
         return None

@@ -6,13 +6,15 @@ keys and values.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers.pytorch_utils import Conv1D
 
 TRANSPOSED = ("c_attn", "c_fc", "c_proj")
 """Linears stored with one row per input."""
@@ -26,7 +28,7 @@ class GPT2(Decoder):
     prefix = "transformer"
     layers = "h"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """Rows of c_attn are blocks of Q, K and V; two options change the scale."""
         head_dim = config.hidden_size // config.num_attention_heads
         scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
@@ -46,7 +48,7 @@ class GPT2(Decoder):
             dropout=config.attn_pdrop,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.mlp",
@@ -65,7 +67,7 @@ class GPT2(Decoder):
             parent, _, name = path.rpartition(".")
             if name not in TRANSPOSED:
                 continue
-            stored: Any = module
+            stored = cast("Conv1D", module)
             with torch.device("meta"):
                 linear = nn.Linear(*stored.weight.shape)
             linear.weight = nn.Parameter(stored.weight.detach().t().contiguous())

@@ -7,8 +7,8 @@ Touvron et al., 2023. Q and K are rotated in pairs of rows, so a Q/K unit is a p
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -19,7 +19,7 @@ class Llama(Decoder):
     name: str = "llama"
     model_types: tuple[str, ...] = ("llama",)
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""
         _ = index
         module = f"{path}.self_attn"
@@ -36,7 +36,7 @@ class Llama(Decoder):
             dropout=config.attention_dropout,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.mlp",
@@ -68,7 +68,7 @@ class Qwen3(Llama):
     name = "qwen3"
     model_types = ("qwen3",)
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """All heads of a layer share its two norms."""
         norms = (f"{path}.self_attn.q_norm", f"{path}.self_attn.k_norm")
         return dataclasses.replace(super().attention(config, path, index), norms=norms)

@@ -6,8 +6,7 @@ V; rows of Wi are the activated block and the factor that multiplies it.
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -20,7 +19,7 @@ class ModernBert(Family):
     prefix = "model"
     layers = "layers"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """Local layers differ by their mask and their rotary table; both come from outside."""
         _ = index
         fused = f"{path}.attn.Wqkv"
@@ -36,7 +35,7 @@ class ModernBert(Family):
             dropout=config.attention_dropout,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.mlp",
@@ -47,7 +46,7 @@ class ModernBert(Family):
             activation=config.hidden_activation,
         )
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """ModernBERT has no segments."""
         _ = config
         return ("input_ids", "attention_mask")

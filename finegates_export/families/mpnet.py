@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.bert import Bert
 from finegates_export.families.structure import AttentionMap, rows_of
 
@@ -15,7 +14,7 @@ class MPNet(Bert):
     model_types = ("mpnet",)
     prefix = "mpnet"
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """The output projection lies inside; the bias of removed heads is omitted from the sum."""
         _ = index
         module = f"{path}.attention.attn"
@@ -31,6 +30,6 @@ class MPNet(Bert):
             dropout=config.attention_probs_dropout_prob,
         )
 
-    def max_length(self, config: Any) -> int:
+    def max_length(self, config: ModelConfig) -> int:
         """Positions start after id 1, which the model takes for padding regardless of the config."""
         return int(config.max_position_embeddings - 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.families.structure import Structure
 
@@ -58,7 +58,7 @@ def residual_map(model: nn.Module, structure: Structure) -> ResidualMap:
     return ResidualMap(tuple(norms), tuple(tables), tuple(readers), tuple(writers), tuple(convolutions))
 
 
-def _outside(model: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:
+def _outside(model: nn.Module, structure: Structure) -> Iterator[tuple[str, nn.Module]]:
     """Modules by path, without the layers' linears and peft's modules in and around them."""
     positions = (path for layer in structure.layers for path in layer.attention.position_linears)
     inside = (*structure.linears(), *positions)

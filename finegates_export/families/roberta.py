@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.bert import Bert
 
 
@@ -14,6 +13,6 @@ class Roberta(Bert):
     model_types = ("roberta", "xlm-roberta", "camembert")
     prefix = "roberta"
 
-    def max_length(self, config: Any) -> int:
+    def max_length(self, config: ModelConfig) -> int:
         """Positions start at `pad_token_id + 1`, so that as many rows of the table are never used."""
         return int(config.max_position_embeddings - config.pad_token_id - 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
@@ -18,7 +19,7 @@ class ViT(Family):
     extra_tokens = 1
     """Tokens before the patches."""
 
-    def attention(self, config: Any, path: str, index: int) -> AttentionMap:
+    def attention(self, config: ModelConfig, path: str, index: int) -> AttentionMap:
         """See `Family.attention`."""
         _ = index
         module = f"{path}.attention"
@@ -33,7 +34,7 @@ class ViT(Family):
             dropout=config.attention_probs_dropout_prob,
         )
 
-    def feed_forward(self, config: Any, path: str) -> FeedForwardMap:
+    def feed_forward(self, config: ModelConfig, path: str) -> FeedForwardMap:
         """See `Family.feed_forward`."""
         return FeedForwardMap(
             module=f"{path}.mlp",
@@ -43,12 +44,12 @@ class ViT(Family):
             activation=config.hidden_act,
         )
 
-    def input_names(self, config: Any) -> tuple[str, ...]:
+    def input_names(self, config: ModelConfig) -> tuple[str, ...]:
         """Only pixels: every patch is attended."""
         _ = config
         return ("pixel_values",)
 
-    def max_length(self, config: Any) -> int:
+    def max_length(self, config: ModelConfig) -> int:
         """The only sequence length: patches and the tokens before them."""
         sides = [_pair(size) for size in (config.image_size, config.patch_size)]
         return (sides[0][0] // sides[1][0]) * (sides[0][1] // sides[1][1]) + self.extra_tokens
@@ -63,5 +64,5 @@ class DeiT(ViT):
     extra_tokens = 2
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])

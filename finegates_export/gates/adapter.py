@@ -5,10 +5,17 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from finegates_export.common.options import Options, check
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from peft import LoraConfig, PeftModel
+    from peft.tuners.lora import LoraLayer
+    from torch import Tensor, nn
 
 BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""
@@ -32,7 +39,7 @@ class LoraSettings(Options):
         check(0 <= self.dropout < 1, "dropout", f"must lie in [0, 1), got {self.dropout}")
 
 
-def add_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings) -> Any:
+def add_lora(model: nn.Module, linears: tuple[str, ...], settings: LoraSettings) -> PeftModel:
     """Wrap the named linears with new LoRA layers; everything else is frozen by peft.
 
     `task_type` stays unset: otherwise peft would save the task head in the adapter as well.
@@ -50,7 +57,7 @@ def add_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings) -> An
     return _wrap(model, config)
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write the adapter in peft's format, safetensors, without the base."""
     model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -60,10 +67,10 @@ def save_adapter(model: Any, folder: Path) -> None:
 class StoredAdapter:
     """A checked adapter folder."""
 
-    config: Any
-    lora: dict[str, Any]
+    config: LoraConfig
+    lora: dict[str, Tensor]
     """The LoRA tensors, by peft's saved names."""
-    other: dict[str, Any]
+    other: dict[str, Tensor]
     """Tensors of `modules_to_save`, by the plain model's names: a head that came with the adapter."""
 
 
@@ -106,7 +113,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
     return StoredAdapter(config, lora, other)
 
 
-def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) -> Any:
+def load_adapter(model: nn.Module, stored: StoredAdapter, *, trainable: bool = False) -> PeftModel:
     """Load a stored adapter into a model, and make sure that every tensor was used.
 
     Raises:
@@ -136,19 +143,19 @@ def load_adapter(model: Any, stored: StoredAdapter, *, trainable: bool = False) 
 class LoraWeights(NamedTuple):
     """LoRA's addition to a linear's matrix: `scaling * b @ a`."""
 
-    a: Any
+    a: Tensor
     """Shape (rank, inputs)."""
-    b: Any
+    b: Tensor
     """Shape (outputs, rank)."""
     scaling: float
 
 
-def is_wrapped(module: Any) -> bool:
+def is_wrapped(module: nn.Module) -> bool:
     """Whether a module is peft's wrapper around a linear."""
     return hasattr(module, "base_layer")
 
 
-def lora_weights(wrapper: Any) -> LoraWeights | None:
+def lora_weights(wrapper: LoraLayer) -> LoraWeights | None:
     """LoRA in peft's wrapper around a linear; None if it does more than `LoraWeights` (dropout, DoRA, ...)."""
     if wrapper.disable_adapters or wrapper.merged or len(wrapper.active_adapters) != 1:
         return None
@@ -160,13 +167,13 @@ def lora_weights(wrapper: Any) -> LoraWeights | None:
     return LoraWeights(wrapper.lora_A[name].weight, wrapper.lora_B[name].weight, wrapper.scaling[name])
 
 
-def _wrap(model: Any, config: Any) -> Any:
+def _wrap(model: nn.Module, config: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers, nothing a user can act on
         return _peft().get_peft_model(model, config)
 
 
-def _peft() -> Any:
+def _peft() -> ModuleType:
     try:
         import peft
     except ImportError as error:

@@ -12,7 +12,6 @@ Shapes: T tokens of all rows, I inputs, O outputs, R rank of LoRA.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from finegates_export.gates.adapter import LoraWeights, is_wrapped, lora_weights
-from finegates_export.gates.multiply import gate_gradient
+from finegates_export.gates.multiply import Context, gate_gradient
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,21 @@ class LinearWeights:
     lora: LoraWeights | None = None
 
 
-def weights_of(module: Any) -> LinearWeights | None:
+def weights_of(module: nn.Module) -> LinearWeights | None:
     """The weights of a linear or of peft's wrapper around one; None if it does more than apply them."""
+    inner: object = module
     lora = None
     if is_wrapped(module):
         lora = lora_weights(module)
         if lora is None:
             return None
-        module = module.base_layer
+        inner = module.base_layer
     # A quantized linear is often a subclass with its own forward.
-    if type(module).forward is not nn.Linear.forward:
+    if not isinstance(inner, nn.Linear) or type(inner).forward is not nn.Linear.forward:
         return None
-    if lora is not None and lora.a.dtype != module.weight.dtype:
+    if lora is not None and lora.a.dtype != inner.weight.dtype:
         return None
-    return LinearWeights(module.weight, module.bias, lora)
+    return LinearWeights(inner.weight, inner.bias, lora)
 
 
 def gated_linear(x: Tensor, weights: LinearWeights, column_I: Tensor | None, row_O: Tensor | None) -> Tensor:
@@ -73,10 +73,14 @@ def gated_linear(x: Tensor, weights: LinearWeights, column_I: Tensor | None, row
     return y_TO.view(*x.shape[:-1], -1)
 
 
+class _Context(Context):
+    dtype: torch.dtype
+
+
 class _GatedLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         x_TI: Tensor,
         weight_OI: Tensor,
         bias_O: Tensor | None,
@@ -100,7 +104,7 @@ class _GatedLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_TI, weight_OI, a_RI, b_RO, column_I, row_O, x_TR, y_TO = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_a, needs_b, needs_column, needs_row, _ = ctx.needs_input_grad
         (dy_TO,) = gradients

@@ -10,7 +10,8 @@ Shapes: B batch, S sequence, D features.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -21,6 +22,10 @@ from finegates_export.gates.gated_linear import gated_linear, weights_of
 from finegates_export.gates.layout import build_layout
 from finegates_export.gates.multiply import multiply
 from finegates_export.gates.width import norm_over_open_dims
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+    from transformers.utils import ModelOutput
 
 
 class GatedModel(nn.Module):
@@ -54,11 +59,11 @@ class GatedModel(nn.Module):
         self._scales: dict[LinearSide, Tensor] = {}
         self._width: Tensor | None = None
         self._open: Tensor | None = None
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._gated: list[nn.Module] = []
         self._attach()
 
-    def forward(self, *, step: int | None = None, **inputs: Tensor) -> Any:
+    def forward(self, *, step: int | None = None, **inputs: Tensor) -> ModelOutput:
         """Run the model under its gates.
 
         Args:
@@ -94,17 +99,19 @@ class GatedModel(nn.Module):
         for side in self.gates.scales(self.gates.values()):
             sides.setdefault(side.linear, {})[side.axis] = side
         for path, gated in sides.items():
-            linear: Any = plain.get_submodule(path)
+            linear = plain.get_submodule(path)
             linear.forward = self._gated_forward(linear, gated.get("column"), gated.get("row"))
             self._gated.append(linear)
 
-    def _norm_hook(self, norm: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _norm_hook(self, norm: nn.LayerNorm, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self._width is None or self._open is None:
             return output
         y_BSD = norm_over_open_dims(args[0], norm, self._open)
         return multiply(y_BSD, self._width)
 
-    def _gated_forward(self, linear: Any, column: LinearSide | None, row: LinearSide | None) -> Any:
+    def _gated_forward(
+        self, linear: nn.Module, column: LinearSide | None, row: LinearSide | None
+    ) -> Callable[[Tensor], Tensor]:
         ungated = linear.forward
 
         def forward(x_BSD: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: D gates; any number of leading axes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,16 +27,28 @@ def multiply(x: Tensor, gates_D: Tensor) -> Tensor:
     return y
 
 
+class Context(Protocol):
+    """What torch gives both passes of a `Function`."""
+
+    needs_input_grad: tuple[bool, ...]
+    """By argument of the forward pass."""
+    saved_tensors: tuple[Tensor, ...]
+    """Those of `save_for_backward`; None where None was saved, which torch's own types omit too."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for the backward pass."""
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gates_D: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, gates_D: Tensor) -> Tensor:
         y = x * gates_D.to(x.dtype)
         ctx.save_for_backward(gates_D, y if ctx.needs_input_grad[1] else None)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Context, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (gradient,) = gradients
         gates_D, y = ctx.saved_tensors
         if y is None:

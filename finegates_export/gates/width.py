@@ -8,18 +8,16 @@ Shapes: B batch, S sequence, D residual width.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 
-def norm_over_open_dims(x_BSD: Tensor, norm: Any, open_D: Tensor) -> Tensor:
+def norm_over_open_dims(x_BSD: Tensor, norm: nn.LayerNorm, open_D: Tensor) -> Tensor:
     """LayerNorm over the open dims; closed dims are left at the norm's bias, for the gate to close.
 
     Args:
         x_BSD: the norm's input; any number of leading axes.
-        norm: an `nn.LayerNorm`, for its affine parameters and eps.
+        norm: for its affine parameters and eps.
         open_D: the dims that count.
     """
     kept_D = open_D.to(x_BSD.dtype)
@@ -35,13 +33,13 @@ class OpenDimsNorm(nn.Module):
     """A folded norm of a model with gated width: the affine parameters include the gate.
 
     Args:
-        norm: an `nn.LayerNorm`, gate folded in.
+        norm: gate folded in.
         open_D: the dims that its statistics use.
     """
 
     open_D: Tensor  # noqa: N815  # a shape suffix
 
-    def __init__(self, norm: Any, open_D: Tensor) -> None:
+    def __init__(self, norm: nn.LayerNorm, open_D: Tensor) -> None:
         super().__init__()
         self.norm = norm
         self.register_buffer("open_D", open_D)

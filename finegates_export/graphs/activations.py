@@ -1,7 +1,7 @@
-"""Activations that transformers writes out in elementary operations, as the one operator that computes the same.
+"""Replaces activations that transformers spells out in elementary operations with one equivalent operator.
 
-The exporter would trace `0.5 * x * (1 + tanh(...))` node by node, and nine kernels would pass over the widest tensor of
-the layer where one does.
+The exporter would trace `0.5 * x * (1 + tanh(...))` node by node, and nine kernels instead of one would pass over the
+layer's widest tensor.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import nn
 
 ERF = ("gelu_python",)
 TANH = ("gelu_new", "gelu_fast", "gelu_accurate")
-"""By transformers' names: GELU by the error function, and its approximation by tanh (Hendrycks and Gimpel, 2016)."""
+"""transformers' names for GELU by the error function, and for its tanh approximation (Hendrycks and Gimpel, 2016)."""
 
 
 @contextlib.contextmanager
 def as_operators(model: nn.Module) -> Iterator[None]:
-    """Stand-ins for the activations named above while a model is traced; the model is left as it was.
+    """Replace the activations named above while a model is traced, and restore them afterwards.
 
     Args:
-        model: any transformers model; modules it shares keep being shared.
+        model: any transformers model; shared modules stay shared.
     """
     from transformers.activations import ACT2FN
 
@@ -46,6 +46,6 @@ def as_operators(model: nn.Module) -> Iterator[None]:
 
 
 def _form(module: nn.Module) -> tuple[type[nn.Module], bool]:
-    """One class of transformers holds both the operator and the written-out formula."""
+    """A module's class, and whether it spells its formula out: one class of transformers does either."""
     written_out = getattr(module, "act", None) is not nn.functional.gelu
     return type(module), written_out

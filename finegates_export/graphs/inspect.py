@@ -1,4 +1,4 @@
-"""What is in a graph: operators by class, products of quantized weights, weights."""
+"""Counts what a graph holds: operators by class, products of quantized weights, and weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 NORMALIZATION = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "RMSNormalization")
 ACTIVATION = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 STANDARD = ("Attention", "RMSNormalization")
-"""Those that ONNX itself has had since opset 23."""
+"""Those that are standard ONNX operators since opset 23."""
 INTEGER_PRODUCTS = ("MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", *INTEGER_PRODUCTS)
 BLOCKWISE_PRODUCT = "MatMulNBits"
 CONTRIB_DOMAIN = "com.microsoft"
 TAKEN_APART = "_apart_norm"
-"""How the names of norms end that were fused with the sum in front of them and taken apart; see `targets.ort_norms`."""
+"""Suffix of the names of norms that were fused with the sum before them and split again; see `passes.split_norms`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class GraphFacts:
     blockwise_products: int
     """Products that read a matrix packed in blocks of 4-bit weights."""
     parameters: int
-    """Elements of all floating-point initializers with a dimension or more."""
+    """Elements of all floating-point initializers that are not scalars."""
     encoder_weights: int
     """Elements of the constant matrices that the encoder's products multiply by."""
     half: bool
@@ -52,8 +52,8 @@ class GraphFacts:
 def inspect_graph(graph: onnx_ir.Model) -> GraphFacts:
     """Count what is in a graph.
 
-    Where the graph still has the output `last_hidden_state`, the encoder is what that output depends on; a delivered
-    graph without it counts as encoder throughout.
+    If the graph still has the output `last_hidden_state`, the encoder is what that output depends on; a delivered graph
+    without it counts as encoder as a whole.
     """
     operators: Counter[str] = Counter()
     weights: dict[str, int] = {}
@@ -92,7 +92,7 @@ def inspect_file(path: Path) -> GraphFacts:
 
 
 def head_nodes(graph: onnx_ir.Model) -> list[onnx_ir.Node]:
-    """The nodes that the last hidden state does not depend on: the task head's; none without that output."""
+    """The task head's nodes: those that the last hidden state does not depend on. Empty without that output."""
     hidden = next((output for output in graph.graph.outputs if output.name == HIDDEN), None)
     if hidden is None:
         return []
@@ -108,13 +108,13 @@ def head_nodes(graph: onnx_ir.Model) -> list[onnx_ir.Node]:
 
 
 def _between_integers(node: onnx_ir.Node) -> bool:
-    """A product of what was quantized just before: a runtime computes it in integers."""
+    """Whether a node multiplies freshly quantized tensors, which a runtime does in integers."""
     makers = [value.producer() for value in node.inputs if value is not None]
     return node.op_type == "MatMul" and all(maker and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
 def constant_matrix(node: onnx_ir.Node) -> onnx_ir.Value | None:
-    """The constant matrix that a product multiplies by, if the node is one."""
+    """The constant matrix that a product multiplies by; None for any other node."""
     if node.op_type not in PRODUCTS and node.op_type != "Attention":
         return None
     matrix = node.inputs[1]

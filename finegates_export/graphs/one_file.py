@@ -1,8 +1,8 @@
 """A graph and its weights as one ONNX file, written weight by weight.
 
-Protobuf's own writer has a message whole in memory, and its bytes once more: twice the weights of a model that is in
-memory already. The bytes here are those of the same message (https://protobuf.dev/programming-guides/encoding/): every
-field but the weights as protobuf writes it, then the weights, each a `TensorProto` whose `raw_data` comes last.
+Protobuf's own writer holds the whole message and its bytes in memory: twice the weights, on top of the model itself.
+The bytes written here are those of the same message (https://protobuf.dev/programming-guides/encoding/): every field
+but the weights as protobuf writes it, then the weights, each a `TensorProto` whose `raw_data` comes last.
 
     ModelProto  = fields  GRAPH length  GraphProto
     GraphProto  = fields  (INITIALIZER length TensorProto)*
@@ -29,10 +29,10 @@ LENGTH_DELIMITED = 2
 
 
 def write_one_file(graph: onnx_ir.Model, path: Path) -> None:
-    """Write a graph with its weights inside; the same graph is the same bytes each time.
+    """Write a graph with its weights inside; the same graph always gives the same bytes.
 
     Args:
-        graph: its weights are numbers, under 2 GiB in all.
+        graph: its weights are numeric, and smaller than 2 GiB together.
         path: the file.
     """
     import onnx_ir
@@ -49,12 +49,12 @@ def write_one_file(graph: onnx_ir.Model, path: Path) -> None:
         file.write(model.SerializeToString(deterministic=True) + _prefix(GRAPH, length) + body)
         for front, weight in zip(fronts, weights, strict=True):
             file.write(front)
-            weight.tofile(file)  # type: ignore[attr-defined]  # all tensors have it, their protocol omits it
+            weight.tofile(file)  # type: ignore[attr-defined]  # every tensor has it, but their protocol omits it
 
 
 @contextlib.contextmanager
 def _absent_weights(graph: onnx_ir.Model) -> Iterator[None]:
-    """Every weight as one that lies elsewhere, for as long as the rest is serialized."""
+    """Mark every weight as stored elsewhere while the rest is serialized."""
     import onnx_ir
 
     values = [*graph.graph.initializers.values()]
@@ -71,7 +71,7 @@ def _absent_weights(graph: onnx_ir.Model) -> Iterator[None]:
 
 
 def _front(tensor: onnx.TensorProto, size: int) -> bytes:
-    """All of an initializer that stands before the `size` bytes of its weight."""
+    """Everything in an initializer that precedes the `size` bytes of its weight."""
     import onnx
 
     head = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -80,12 +80,12 @@ def _front(tensor: onnx.TensorProto, size: int) -> bytes:
 
 
 def _prefix(field: int, length: int) -> bytes:
-    """What stands before a field's bytes."""
+    """The tag and length that precede a field's bytes."""
     return _varint(field << 3 | LENGTH_DELIMITED) + _varint(length)
 
 
 def _varint(number: int) -> bytes:
-    """A number in groups of seven bits, the lowest first; all but the last carry the eighth bit."""
+    """A number in groups of seven bits, the lowest first; all but the last set the eighth bit."""
     groups = []
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)

@@ -1,28 +1,27 @@
-"""The padding mask as what it is: the tokens' own mask, the same for every query.
+"""Traces the padding mask as the tokens' own mask, broadcast over the queries.
 
-transformers makes all masks in one way, index by index: two grids of positions and a GatherND, twenty operators in a
-traced graph where four compute the same for full attention, and ten for a causal one.
+transformers makes every mask index by index: two grids of positions and a GatherND, twenty operators in a traced graph.
+Four compute the same for full attention, and ten for causal attention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from finegates_export.common.foreign import MaskMaker, replaced_masks
+from finegates_export.common.foreign import MaskMaker, MaskRule, replaced_masks
 
 
 def spread_padding() -> AbstractContextManager[None]:
-    """While a model is traced, masks of full attention and behind a cache are spread and not looked up."""
+    """While a model is traced, broadcast masks for full attention, and after a cache, instead of looking them up."""
     return replaced_masks(_maker)
 
 
-def _maker(own: MaskMaker, full: Callable[..., Any]) -> MaskMaker:
-    """`own`, but for attention of everything to everything, and of everything to what came before it.
+def _maker(own: MaskMaker, full: MaskRule) -> MaskMaker:
+    """`own`, with other masks for full attention and for causal attention after a cache.
 
     Args:
         own: makes any mask, True where a query (third axis) attends to a token (fourth).
@@ -33,23 +32,25 @@ def _maker(own: MaskMaker, full: Callable[..., Any]) -> MaskMaker:
         *,
         q_length: int,
         attention_mask: Tensor | None = None,
-        mask_function: Callable[..., Any] | None = None,
-        **rest: Any,
+        mask_function: MaskRule | None = None,
+        **rest: object,
     ) -> Tensor | None:
         sizes = {"q_length": q_length, "mask_function": mask_function, **rest}
         if attention_mask is None or rest.get("kv_offset"):
             return own(attention_mask=attention_mask, **sizes)
         if mask_function is full:
             return attention_mask.bool()[:, None, None, :].expand(-1, 1, q_length, -1)
-        if not isinstance(rest.get("q_offset"), torch.SymInt):  # no cache in front of the queries
+        offset = rest.get("q_offset")
+        if not isinstance(offset, torch.SymInt):  # no cache before the queries
             return own(attention_mask=attention_mask, **sizes)
-        return _causal(own(attention_mask=None, **{**sizes, "allow_is_causal_skip": False}), attention_mask, rest)
+        order_B1ST = own(attention_mask=None, **{**sizes, "allow_is_causal_skip": False})
+        return _causal(cast(Tensor, order_B1ST), attention_mask, offset)  # None is returned only if the skip is allowed
 
     return make
 
 
-def _causal(order_B1ST: Any, attention_mask: Tensor, rest: dict[str, Any]) -> Any:
-    """The order's mask and the padding's. Padding attends to itself: a softmax over nothing would be NaN."""
+def _causal(order_B1ST: Tensor, attention_mask: Tensor, offset: torch.SymInt) -> Tensor:
+    """The causal mask and the padding mask. Padding attends to itself: a softmax over nothing would be NaN."""
     new, total = order_B1ST.shape[2:]
-    own_ST = torch.arange(new)[:, None] + rest["q_offset"] == torch.arange(total)
+    own_ST = torch.arange(new)[:, None] + offset == torch.arange(total)
     return order_B1ST & (attention_mask.bool()[:, None, None, :] | own_ST)

@@ -1,7 +1,7 @@
-"""Which node of a plain graph is which linear, and plain graphs read back from files.
+"""Finds the product node of each linear in a plain graph, and reads plain graphs back from files.
 
-The exporter notes in whose `forward` it traced each node. A linear's product gets the linear's path as a metadata
-property before those notes are stripped, so that no later step needs the weights to recognize it.
+The exporter notes in which module's `forward` it traced each node. Before these notes are stripped, a linear's product
+gets the linear's path as a metadata property, so that no later step has to recognize it by its weights.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ LINEAR = "finegates.linear"
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where torch's exporter notes the paths of the modules that a node was traced in, outermost first, as a list."""
 UNKNOWN = "unk__"
-"""How the names begin that onnx's shape inference gives."""
+"""Prefix of the names that onnx's shape inference makes up for sizes."""
 
 
 def mark_linears(graph: onnx_ir.Model, linears: Collection[str], prefix: str = "") -> None:
     """Give each linear's product node the linear's path, by the module that it was traced in.
 
-    A linear that is used more than once marks its first product, which reads the tokens; DeBERTa's also multiply
-    position embeddings.
+    Of a linear that is used more than once, the first product is marked: it reads the tokens. DeBERTa's linears also
+    multiply position embeddings.
 
     Args:
         graph: as torch's exporter returns it; changed in place.
         linears: module paths.
-        prefix: what stands in front of these paths in the module that was traced.
+        prefix: the prefix of these paths in the traced module.
     """
     waiting = {f"{prefix}{path}": path for path in linears}
     for node in graph.graph:
@@ -51,7 +51,7 @@ def linear_nodes(graph: onnx_ir.Model, linears: Collection[str]) -> dict[str, st
     """The name of each linear's product node.
 
     Args:
-        graph: one that was traced with these linears, not saved since.
+        graph: traced with these linears, and not saved since.
         linears: module paths.
 
     Returns:
@@ -74,10 +74,10 @@ def _scopes(node: onnx_ir.Node) -> list[str]:
 
 
 def load_graph(path: Path) -> onnx_ir.Model:
-    """A graph file that a quantizer wrote, as an `onnx_ir.Model` whose sizes are known or not.
+    """Read a graph file that a quantizer wrote, with its unknown sizes nameless.
 
-    The quantizer names each size that it does not know. Fusion would take such a name for a size of its own, which is
-    none of the others, and find no attention where query heads share keys and values.
+    The quantizer names each unknown size. Fusion would take such a name for a size that differs from all others, and
+    find no attention if query heads share keys and values.
     """
     import onnx_ir
 

@@ -1,25 +1,26 @@
-"""Nodes and constants put into a graph by hand, where no pass of a library does it."""
+"""Adds constants to a graph and replaces its nodes, for what no library's pass does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import onnx_ir
 
 
-def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[Any]) -> onnx_ir.Value:
+def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[np.generic]) -> onnx_ir.Value:
     """A new initializer.
 
     Args:
         graph: changed in place.
-        name: one that no other value has.
+        name: unique in the graph.
         values: its values.
 
     Returns:
-        The value, to be read by nodes.
+        The value, for nodes to read.
     """
     import numpy as np
     import onnx_ir
@@ -30,12 +31,12 @@ def add_constant(graph: onnx_ir.Graph, name: str, values: npt.NDArray[Any]) -> o
 
 
 def replace_node(graph: onnx_ir.Graph, old: onnx_ir.Node, made: Sequence[onnx_ir.Node]) -> None:
-    """Put nodes in the place of one that has a single output.
+    """Replace a node with a single output by others.
 
     Args:
         graph: changed in place.
-        old: the node that goes.
-        made: those that come, in order; the last one's output takes the name, shape and type of what the old one gave.
+        old: the replaced node.
+        made: its replacements, in order; the last one's output takes over the old output's name, shape and type.
     """
     for node in made[:-1]:
         for number, output in enumerate(node.outputs):

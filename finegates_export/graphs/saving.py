@@ -1,4 +1,4 @@
-"""A graph as a file that is the same bytes each time."""
+"""Saves graphs as files that are reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import onnx_ir
 
 INSIDE_LIMIT = 2_000_000_000
-"""Bytes of weights that still go inside a file: protobuf ends at 2 GiB."""
+"""Most bytes of weights inside a file: protobuf's limit is 2 GiB."""
 
 
 def keep_outputs(graph: onnx_ir.Model, outputs: tuple[str, ...]) -> onnx_ir.Model:
-    """The same graph with these outputs alone, in this order: what is delivered."""
+    """The graph with only these outputs, in this order, as it is delivered."""
     from finegates_export.graphs.passes.graph_pass import run_passes
     from finegates_export.graphs.passes.keep_outputs import KeepOutputs
 
@@ -28,13 +28,13 @@ def keep_outputs(graph: onnx_ir.Model, outputs: tuple[str, ...]) -> onnx_ir.Mode
 def save_graph(
     graph: onnx_ir.Model, path: Path, metadata: dict[str, str] | None = None, *, inside: int | None = None
 ) -> None:
-    """Write a graph with its weights, inside the file where they are few enough, else in `<path>.data` beside it.
+    """Write a graph with its weights: inside the file if they fit, else in `<path>.data` beside it.
 
     Args:
         graph: what to write; stripped of its metadata.
         path: the file.
-        metadata: what a server needs to know, as the model's metadata properties.
-        inside: bytes of weights that still go inside; default: `INSIDE_LIMIT`.
+        metadata: the model's metadata properties, for servers.
+        inside: most bytes of weights inside the file; default: `INSIDE_LIMIT`.
     """
     import onnx_ir
 

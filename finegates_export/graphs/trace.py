@@ -1,4 +1,4 @@
-"""A torch model as an ONNX graph with named axes."""
+"""Traces a torch model into an ONNX graph with named axes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import logging
 import warnings
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS, image_shape
 from finegates_export.errors import missing_extra
 from finegates_export.graphs.activations import as_operators
@@ -23,23 +24,23 @@ if TYPE_CHECKING:
     import onnx_ir
 
 WRAPPED = "model."
-"""What stands in front of a model's module paths inside `WithHiddenState` and `WithCache`."""
+"""The prefix of a model's module paths inside `WithHiddenState` and `WithCache`."""
 AXES = ("batch", "sequence")
 EXAMPLE_SHAPE = (2, 8)
 Example = tuple[Tensor | tuple[Tensor, ...], ...]
-"""Arguments of a module that is traced."""
+"""Arguments of a traced module."""
 Axes = tuple[object, ...]
-"""Which of their axes are free, and how those are called, in the form of the arguments; see `torch.export`."""
+"""The free axes of these arguments and their names, nested as the arguments are; see `torch.export`."""
 
 
 class WithHiddenState(nn.Module):
-    """A task model that returns its outputs and, last of them, the encoder's last hidden state.
+    """A task model that returns its outputs and, after them, the encoder's last hidden state.
 
     Args:
         model: the task model.
         encoder: the module in it whose first output is the last hidden state.
         names: the inputs, in order.
-        outputs: the model's outputs by name; its last hidden state is always returned, named or not.
+        outputs: names of the model's outputs; the last hidden state is always returned, named or not.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class WithHiddenState(nn.Module):
         self.model = model
         self.names = names
         self.outputs = (*(name for name in outputs if name != HIDDEN), HIDDEN)
-        """The names of what is returned, in order."""
-        self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
+        """The names of the outputs, in order."""
+        self._encoder = [encoder]  # in a list: the encoder is already registered inside the model
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs by `self.outputs`; the last hidden state has the shape (B, S, D)."""
@@ -104,20 +105,20 @@ def trace(
     linears: Collection[str] = (),
     prefix: str = "",
 ) -> onnx_ir.Model:
-    """A module as a graph, without a trace of this machine.
+    """Trace a module into a graph that reveals nothing of this machine.
 
     Args:
         model: the module.
         example: its arguments.
-        axes: theirs.
+        axes: their free axes.
         names: the inputs, in order.
         outputs: the outputs, in order.
         opset: ONNX opset version.
         linears: see `write_graph`.
-        prefix: what stands in front of these paths in `model`.
+        prefix: the prefix of these paths in `model`.
     """
     try:
-        import onnxscript  # noqa: F401  # torch's exporter needs it and would say so in many lines
+        import onnxscript  # noqa: F401  # torch's exporter needs it, but its own error is many lines long
     except ImportError as error:
         raise missing_extra("onnxscript", "export") from error
     with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
@@ -139,12 +140,12 @@ def trace(
 
 
 def _pixels(model: nn.Module) -> Tensor:
-    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(model.config))
+    return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(cast("ModelConfig", model.config)))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about packages and deprecations it does not need from the user's terminal."""
+    """Silence the exporter's remarks about deprecations and packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

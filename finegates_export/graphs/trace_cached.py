@@ -1,7 +1,7 @@
-"""A decoder as a graph that takes the past's keys and values and gives them back with those of the new tokens.
+"""Traces a decoder into a graph that reads the past's keys and values and returns them with the new tokens'.
 
-One graph reads a prompt (the past is empty) and the tokens behind it, one or several at a time. Where every token of
-a row lies is told by `position_ids`, so that rows may be padded on the left.
+One graph reads a prompt (with an empty past) and the tokens after it, one or several at a time. `position_ids` gives
+each token's position, so that rows may be padded on the left.
 
 Shapes: B rows, S new tokens, P tokens of the past, T = P + S, D hidden size, V vocabulary.
 """
@@ -43,8 +43,8 @@ class WithCache(nn.Module):
         self.model = model
         self.layout = layout
         self.outputs = (LOGITS, *layout.present_names, HIDDEN)
-        """The names of what is returned, in order."""
-        self._encoder = [encoder]  # in a list: the encoder is registered once already, inside the model
+        """The names of the outputs, in order."""
+        self._encoder = [encoder]  # in a list: the encoder is already registered inside the model
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: tuple[Tensor, ...] = ()
@@ -59,7 +59,7 @@ class WithCache(nn.Module):
         """
         from transformers import DynamicCache
 
-        # A layer without a cache counts the tokens all the same: transformers asks the first layer for the length.
+        # A layer without a cache still counts the tokens: transformers reads the length off the first layer.
         counted = attention_mask[:, None, input_ids.shape[1] :, None].to(torch.float32)
         pairs = {one.layer: past[2 * i : 2 * i + 2] for i, one in enumerate(self.layout.layers)}
         cache = DynamicCache([pairs.get(layer, (counted, counted)) for layer in range(self.layout.layer_count)])
@@ -104,7 +104,7 @@ def write_cached_graph(
     )
     new = {0: BATCH, 1: SEQUENCE}
     axes: Axes = (new, {0: BATCH, 1: TOTAL}, new, tuple({0: BATCH, 2: PAST} for _ in past))
-    if not past:  # no layer has attention left, and the exporter takes no empty argument
+    if not past:  # no layer has attention left, and the exporter refuses empty arguments
         example, axes = example[:-1], axes[:-1]
     wrapped = WithCache(model, encoder, layout)
     operators = rotation_as_operator() if opset >= OPERATORS_OPSET else contextlib.nullcontext()
@@ -116,7 +116,7 @@ def write_cached_graph(
 
 
 def _name_total(graph: onnx_ir.Model, layout: CacheLayout) -> None:
-    """The exporter calls the axis by what it is a sum of."""
+    """Rename the axis, which the exporter names after the sum that it is."""
     import onnx_ir
 
     for output in graph.graph.outputs:
@@ -127,9 +127,9 @@ def _name_total(graph: onnx_ir.Model, layout: CacheLayout) -> None:
 
 @contextlib.contextmanager
 def rotation_as_operator() -> Iterator[None]:
-    """While a model is traced, heads that kept the same pairs are turned by one RotaryEmbedding.
+    """While a model is traced, rotate heads that kept the same pairs with one RotaryEmbedding.
 
-    The operator has one table for all heads; where they kept different pairs the rotation stays as it is.
+    The operator has one table for all heads; if they kept different pairs, the rotation stays as it is.
     """
     own = rotary.rotate
 

@@ -1,4 +1,4 @@
-"""What a value of a graph must be where the rest of the code relies on it."""
+"""Checked access to what the rest of the code expects of a graph's values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSIONS = "install the versions of constraints.txt"
 
 
 def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:
-    """The constant that a value is.
+    """A value's constant.
 
     Args:
         value: an initializer, or an input that a node reads.
@@ -28,10 +28,10 @@ def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:
 
 
 def present(value: onnx_ir.Value | None) -> onnx_ir.Value:
-    """An input or output that a node has.
+    """An input or output, which must be present.
 
     Raises:
-        ChainError: it has not.
+        ChainError: it is absent.
     """
     if value is None:
         raise ChainError(f"a node of the graph lacks an input or output; {VERSIONS}")
@@ -39,10 +39,10 @@ def present(value: onnx_ir.Value | None) -> onnx_ir.Value:
 
 
 def name_of(named: onnx_ir.Node | onnx_ir.Value) -> str:
-    """A name that is there: every node and value that torch's exporter writes has one.
+    """A name, which must be set: torch's exporter names every node and value.
 
     Raises:
-        ChainError: it has none.
+        ChainError: it is not set.
     """
     if named.name is None:
         raise ChainError(f"a node or value of the graph has no name: {named}; {VERSIONS}")

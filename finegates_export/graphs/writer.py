@@ -1,11 +1,12 @@
-"""A shrunk model as a target's graph: traced, its linears known by their paths, then finished for the target."""
+"""Writes a shrunk model as a target's graph: traced with its linears marked, then finished for the target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, graph_outputs
 from finegates_export.errors import ChainError
 from finegates_export.pruning.cache_widths import shrunk_cache
@@ -25,7 +26,7 @@ class Traced:
 
     graph: onnx_ir.Model
     products: Mapping[str, str]
-    """The node that multiplies by each linear of the layers, by the linear's path."""
+    """The product node of each linear of the layers, by the linear's path."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +34,34 @@ class GraphWriter:
     """Writes shrunk models of one base for one target."""
 
     family: Family
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     task: Task
     target: Target
     opset: int | None = None
-    """None: the target's."""
+    """None for the target's."""
     pooled: bool = False
     """Whether the graph pools the sentence embedding itself."""
 
     @property
     def task_outputs(self) -> tuple[str, ...]:
-        """What a delivered graph returns, a decoder's cache apart."""
+        """A delivered graph's outputs, without a decoder's cache."""
         return graph_outputs(self.task, pooled=self.pooled)
 
     def outputs(self, plan: ShrinkPlan) -> tuple[str, ...]:
-        """What a delivered graph returns, in order."""
+        """A delivered graph's outputs, in order."""
         cache = shrunk_cache(plan).present_names if self.task.generates else ()
         return (*self.task_outputs, *cache)
 
     def trace(self, model: nn.Module, plan: ShrinkPlan) -> Traced:
-        """The graph in plain operators, closed dims gathered where the plan says so.
+        """The graph in plain operators, with closed dims gathered if the plan says so.
 
         Args:
             model: the shrunk model.
             plan: how it was shrunk.
 
         Raises:
-            ChainError: the graph lacks a linear, or holds other weights than the plan says.
+            ChainError: the graph lacks a linear, or its weights differ from the plan.
         """
         from finegates_export.graphs.passes.gathers import add_gathers
         from finegates_export.graphs.products import linear_nodes
@@ -74,7 +75,7 @@ class GraphWriter:
         return traced
 
     def finish(self, graph: onnx_ir.Model, plan: ShrinkPlan) -> onnx_ir.Model:
-        """A plain graph as the target's; the plain one is used up.
+        """Turn a plain graph into the target's; the plain one is consumed.
 
         Args:
             graph: of plain operators, quantized or not.
@@ -101,7 +102,7 @@ class GraphWriter:
         return write_graph(model, encoder, names, opset, self.outputs(plan), linears)
 
     def _linears(self, model: nn.Module) -> list[str]:
-        """Paths of the layers' linears that the plan left."""
+        """Paths of the layers' linears that the plan keeps."""
         from torch import nn
 
         modules = dict(model.named_modules())

@@ -1,1 +1,1 @@
-"""The verbs, stage by stage."""
+"""The verbs `export`, `export_many` and `verify`, stage by stage."""

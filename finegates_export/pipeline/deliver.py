@@ -1,4 +1,4 @@
-"""The last stage: finished graphs to their place, as a file, a bundle or a model repository."""
+"""The last stage: put finished graphs into place, as a file, a bundle or a model repository."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def deliver(
     report: ExportReport,
     page: Callable[[Path], None] | None,
 ) -> None:
-    """Put an export where it is asked for; it appears whole or not at all.
+    """Put an export into place; it appears whole or not at all.
 
     Args:
         options: the export.
-        source: what was exported.
-        graphs: its graphs, the quantized one in the same folder; delivered files are moved out of it.
-        model: the shrunk torch model, where that is delivered too.
+        source: what is exported.
+        graphs: its graphs, the quantized one in the same folder; delivered files are moved from there.
+        model: the shrunk torch model, if it is delivered too.
         report: the export's outcome.
         page: puts the browser's page into a bundle's folder; None for none.
 
@@ -112,7 +112,7 @@ def _fill(
 
 
 def _generation_files(source: Source, plan: ShrinkPlan) -> GenerationFiles | None:
-    """What a decoder's clients read; None for other tasks."""
+    """The files of a decoder's clients; None for other tasks."""
     from finegates_export.pipeline.bundle.genai_files import GenerationFiles
     from finegates_export.pruning.cache_widths import shrunk_cache
 

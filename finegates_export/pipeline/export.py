@@ -1,7 +1,7 @@
-"""The verb `export`: run folder in, proven ONNX out, stage by stage.
+"""The verb `export`: from a run folder to verified ONNX, stage by stage.
 
-source -> shrunk -> traced -> float graphs -> quantized form -> delivered. Each stage is a function of values that stay
-as they are; only the chain of proof grows along the way.
+source -> shrunk -> traced -> float graphs -> quantized form -> delivered. Each stage is a function of immutable values;
+only the chain of checks grows along the way.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from finegates_export.sources.base import BaseModel
 
     Page = Callable[[Path], None]
-    """Puts the browser's page into a bundle's folder."""
+    """Writes the browser's page into a bundle's folder."""
 
 
 def export(options: ExportOptions, base: BaseModel | None = None) -> ExportReport:
-    """Fold, plan, shrink, write, fuse and, if asked, quantize a trained run; prove every step; deliver.
+    """Fold, plan, shrink, write, fuse and, if asked, quantize a trained run; verify every step; deliver.
 
     Args:
         options: the export.
-        base: the base, where the caller has found it already; as a `SharedBase`, it is read once for many exports.
+        base: the base, if the caller has found it already; a `SharedBase` is read once for many exports.
 
     Raises:
         RunFolderError: the run folder is missing, damaged, or belongs to another base.
@@ -73,7 +73,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     with scratch_folder(options.out) as scratch:
         traced = Handed(writer.trace(model, pruned.plan))
         if not _needs_model(options, source):
-            model = None  # the graph has the weights now
+            model = None  # the graph holds the weights now
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
         quantized = _quantized(options, source, model, slow, graphs, writer, proof)
@@ -84,10 +84,11 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
 
 
 def check_place(options: ExportOptions) -> None:
-    """Fail before any work if the export could not be put where it is asked for.
+    """Fail before any work if the export could not be put into place.
 
     Raises:
-        OutputError: see `check_destination`; what an export reads is never replaced by it, nor a folder that is none.
+        OutputError: see `check_destination`; an export never replaces its own inputs, nor a folder that is not an
+        export.
     """
     if options.out is None or options.plan_only:
         return
@@ -97,7 +98,7 @@ def check_place(options: ExportOptions) -> None:
 
 
 def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page | None]:
-    """What is exported, and the page that goes beside it; refused here is what the run does not take."""
+    """What is exported, and the page beside it. Options that do not fit the run are refused here."""
     from finegates_export.pipeline.refusals import check_request
     from finegates_export.pipeline.source import cut_vocabulary, find_source
 
@@ -110,7 +111,7 @@ def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page 
 
 
 def _page(options: ExportOptions, source: Source) -> Page | None:
-    """What puts the page, and the unpruned model beside it, into a bundle; None where there is none."""
+    """Writes the page, and the unpruned model beside it, into a bundle; None without a page."""
     from finegates_export.deploy.web.site import plan_site
 
     if not options.wants_page:
@@ -171,9 +172,9 @@ def _planned(source: Source, writer: GraphWriter, pruned: Pruned, slow: tuple[Fl
 
 
 def _needs_model(options: ExportOptions, source: Source) -> bool:
-    """Whether the torch model stays in memory beside its graph: to be delivered, or to rank linears by.
+    """Whether the torch model stays in memory beside its graph, to be delivered or to rank linears.
 
-    A decoder is large, and ranking is rare: it is made again then.
+    Decoders are large and ranking is rare, so they are made again for it.
     """
     return options.torch or (options.quantize != "none" and not source.task.generates)
 

@@ -1,4 +1,4 @@
-"""The verb `export_many`: many runs, each like a single export, every base read once."""
+"""The verb `export_many`: many runs, each as by `export`, with every base read once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.options import check
 from finegates_export.errors import FineGatesError
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 BaseKey = tuple[str | None, str | None]
-"""What a base is called, and its revision."""
+"""A base's name and revision."""
 
 
 @dataclass(frozen=True)
 class RunExport:
-    """What became of one of many runs: its report, or why there is none."""
+    """The outcome of one of many runs: its report, or its error."""
 
     options: ExportOptions
     report: ExportReport | None
     error: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Run, place and report, or run, place and error, as JSON types."""
+    def to_json(self) -> dict[str, object]:
+        """Run, destination, and report or error, as JSON types."""
         where = {"ckpt": str(self.options.ckpt), "out": str(self.options.out) if self.options.out else None}
         return {**where, **(self.report.to_json() if self.report else {"error": self.error})}
 
@@ -64,14 +64,14 @@ class ManyExports:
     """Distinct bases that were read."""
     seconds: float
     peak_memory_bytes: int
-    """Growth of the peak resident memory since the first export began, imports and all."""
+    """Growth of the peak resident memory since the first export began, imports included."""
 
     @property
     def failures(self) -> tuple[str, ...]:
         """A line for every run that failed."""
         return tuple(f"{run.options.ckpt}: {run.error}" for run in self.runs if run.error is not None)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, object]]:
         """The runs, as JSON types."""
         return [run.to_json() for run in self.runs]
 
@@ -92,12 +92,12 @@ def export_many(options: Sequence[ExportOptions], say: Say | None = None) -> Man
     stop the others.
 
     Args:
-        options: the exports, each with a place of its own.
-        say: is told what happens, a line at a time; nobody by default.
+        options: the exports, each with a destination of its own.
+        say: called with progress messages, a line each; default: none.
 
     Raises:
-        ValueError: two exports would be written to the same place.
-        OutputError: a result could not be written to its place. Both are found before anything runs.
+        ValueError: two exports have the same destination.
+        OutputError: a destination cannot be written. Both are found before anything runs.
     """
     started, resident = time.perf_counter(), peak_bytes()
     _check_places(options)
@@ -119,11 +119,11 @@ def _check_places(options: Sequence[ExportOptions]) -> None:
 
 
 class _Many:
-    """The exports on their way.
+    """The exports in progress.
 
     Args:
         options: the exports.
-        say: is told what happens.
+        say: called with progress messages.
     """
 
     def __init__(self, options: Sequence[ExportOptions], say: Say) -> None:
@@ -132,7 +132,7 @@ class _Many:
         self._results: dict[int, RunExport] = {}
 
     def run(self) -> tuple[RunExport, ...]:
-        """Try them all, base by base."""
+        """Run them all, base by base."""
         for group in self._groups():
             self._export_group(group)
             collect()
@@ -151,7 +151,7 @@ class _Many:
         return list(groups.values())
 
     def _export_group(self, group: Group) -> None:
-        """Every run of one base; the base is let go when this returns."""
+        """Export every run of one base; the base is freed when this returns."""
         try:
             base = self._find_base(*group[0])
         except FineGatesError as error:
@@ -163,7 +163,7 @@ class _Many:
             self.say(f"exporting {one.ckpt} ({len(self._results) + 1} of {len(self.options)})")
             try:
                 self._results[number] = RunExport(one, export(one, base), None)
-            except Exception as error:  # noqa: BLE001  # whatever stops one run, the others are still wanted
+            except Exception as error:  # noqa: BLE001  # whatever stops one run must not stop the others
                 self._fail(number, error)
 
     def _find_base(self, number: int, info: RunInfo | None) -> SharedBase | None:
@@ -182,7 +182,7 @@ class _Many:
 
 
 def _info(options: ExportOptions) -> RunInfo | None:
-    """What run is exported; None for a saved shrunk model, which has no base."""
+    """The run's record; None for a saved shrunk model, which has no base."""
     from finegates_export.pruning.shrunk_folder import is_shrunk
     from finegates_export.sources.run_folder import read_info
 
@@ -196,4 +196,4 @@ def _base_key(options: ExportOptions, info: RunInfo | None) -> BaseKey:
 
 
 def _silent(_line: str) -> None:
-    """Nobody listens."""
+    """Ignore progress messages."""

@@ -1,4 +1,4 @@
-"""The float forms of a shrunk model's graph: plain, fused for the target, as delivered; each written, then checked."""
+"""Writes and verifies the float forms of a shrunk model's graph: plain, fused for the target, as delivered."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class FloatGraphs:
 
     folder: Path
     pruned: Pruned
-    """Of the model that they compute."""
+    """The plan of their model."""
     products: Mapping[str, str]
-    """The node that multiplies by each linear in the plain graph, by the linear's path."""
+    """The product node of each linear in the plain graph, by the linear's path."""
     metadata: Mapping[str, str]
-    """What a delivered file says of itself."""
+    """The metadata of a delivered file."""
     fused: Mapping[str, int]
     """Fused nodes by class."""
     after: ModelSize
@@ -37,36 +37,36 @@ class FloatGraphs:
 
     @property
     def plain(self) -> Path:
-        """The graph of plain operators, from which quantization starts."""
+        """The graph of plain operators, which quantization starts from."""
         return self.folder / PLAIN
 
     @property
     def delivered(self) -> Path:
-        """The graph with the outputs that are delivered."""
+        """The graph with only the delivered outputs."""
         return self.folder / DELIVERED
 
 
 def write_float(
     traced: Handed[Traced], pruned: Pruned, writer: GraphWriter, metadata: Mapping[str, str], folder: Path
 ) -> FloatGraphs:
-    """Write every float form, and hold none of them in memory afterwards.
+    """Write every float form, and keep none in memory.
 
     Args:
-        traced: the traced graph, which is used up here.
-        pruned: of its model.
+        traced: the traced graph, consumed here.
+        pruned: the decisions on its model.
         writer: finishes the graph for its target.
-        metadata: what a delivered file says of itself.
+        metadata: that of a delivered file.
         folder: an empty one.
 
     Raises:
         FusionError: the target's fusions found less than the family promises.
-        UnsupportedError: a weight is too large for float16, which the target computes in.
+        UnsupportedError: a weight is too large for the target's float16.
     """
     from finegates_export.graphs.inspect import inspect_graph
     from finegates_export.graphs.passes.half import to_float16
     from finegates_export.graphs.saving import deliver_graph, save_graph
 
-    # Decoders are large: what is only read back to be checked keeps its weights beside it.
+    # Decoders are large: a file that is only read back to be verified keeps its weights beside it.
     inside = 0 if writer.task.generates else None
     made = traced.take()
     graph, products = made.graph, made.products
@@ -93,7 +93,7 @@ def check_float(graphs: FloatGraphs, proof: Proof, target: str, *, half: bool) -
     Args:
         graphs: of `write_float`.
         proof: of the source.
-        target: what the graph was finished for.
+        target: the target of the graph.
         half: whether the delivered graph computes in float16.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Who decides, in an export, what the table of costs is asked about: gathers, and linears that int8 slows down."""
+"""Chooses an export's judges, which ask the cost table about gathers and about linears that int8 slows down."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from finegates_export.costs.int8_judge import Int8Judge
     from finegates_export.costs.timing.block_times import Precision
     from finegates_export.pipeline.options import ExportOptions
+    from finegates_export.pruning.residual_sides import Judge
 
 
-def gather_judge(options: ExportOptions) -> Any:
-    """The `residual_sides.Judge` that an export asks for."""
+def gather_judge(options: ExportOptions) -> Judge:
+    """The judge of gathers that an export asks for."""
     from finegates_export.costs.cost_table import DEFAULT_PRECISION
     from finegates_export.costs.gather_judge import GatherJudge
     from finegates_export.pruning.residual_sides import always, never
@@ -26,7 +27,7 @@ def gather_judge(options: ExportOptions) -> Any:
 
 
 def int8_judge(options: ExportOptions) -> Int8Judge | None:
-    """Who says which linears int8 slows down; None where nobody is asked."""
+    """The judge of linears that int8 slows down; None if nothing is measured."""
     from finegates_export.costs.int8_judge import PRECISION, Int8Judge
 
     measured = options.quantize == "int8" and options.graph_target in MEASURED_TARGETS

@@ -1,4 +1,4 @@
-"""What an export takes, in time and memory, and giving back what it no longer needs."""
+"""Measures an export's time and memory, and frees what it no longer needs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import contextlib
 import ctypes
 import gc
 import resource
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from finegates_export.common.foreign import forget_graphs
+
 T = TypeVar("T")
 KIB = 1024
 WORTH_COLLECTING = 32 << 20
-"""Bytes of weights; a smaller model that lingers costs less than looking for it."""
-REMEMBERED = {"_graph", "_current_node", "_match", "_tracer"}
-"""Attributes of a matcher that its next match sets anew."""
+"""Bytes of weights; keeping a smaller model costs less than searching for it."""
 
 
 class Handed(Generic[T]):
-    """A value that its receiver alone holds once it took it: the caller's reference would keep its memory.
+    """A value that only its receiver holds once taken: the caller's reference would keep its memory.
 
     Args:
-        value: what is handed over.
+        value: the value.
     """
 
     def __init__(self, value: T) -> None:
@@ -36,15 +35,15 @@ class Handed(Generic[T]):
 
 
 def return_freed_memory() -> None:
-    """Give freed weights back to the system: glibc keeps blocks of their size, and the peak would count them twice."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+    """Return freed weights to the system: glibc keeps blocks of their size, and the peak would count them twice."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def collect() -> None:
-    """Free models and graphs that hold themselves in circles, and those that onnxscript remembers.
+    """Free models and graphs in reference cycles, and those that onnxscript still refers to.
 
-    All objects of torch and onnx are walked for it: more work than the export of a tiny model.
+    It walks every object of torch and onnx, which takes longer than the export of a tiny model.
     """
     forget_graphs()
     gc.collect()
@@ -52,34 +51,20 @@ def collect() -> None:
 
 
 def collect_after(weight_bytes: int) -> None:
-    """`collect`, where a model is large enough to be missed.
+    """`collect`, if a model is large enough to be worth it.
 
     Args:
-        weight_bytes: of its weights.
+        weight_bytes: size of its weights.
     """
     if weight_bytes >= WORTH_COLLECTING:
         collect()
 
 
-def forget_graphs() -> None:
-    """Have onnxscript's rewrite rules forget the graphs that they looked at last.
-
-    The rules live as long as the program, and what each has matched last holds its whole graph: a model's weights would
-    stay in memory until the next one is traced.
-    """
-    patterns = sys.modules.get("onnxscript.rewriter.pattern")
-    if patterns is None:  # nothing was traced yet
-        return
-    for one in gc.get_objects():
-        if isinstance(one, patterns.SimplePatternMatcher):
-            for name in REMEMBERED & vars(one).keys():
-                setattr(one, name, None)
-
-
 def peak_bytes() -> int:
-    """Peak resident memory of this program so far.
+    """Peak resident memory of this process so far, in bytes.
 
-    Linux tells it per program; getrusage (in KiB there) also counts what the parent held before it started this one.
+    Linux reports it per process; getrusage (in KiB there) also counts what the parent held before it started this
+    process.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -90,17 +75,17 @@ def peak_bytes() -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """What this program takes from here on."""
+    """The time and memory that this process uses from now on."""
 
     started: float = field(default_factory=time.perf_counter)
     resident: int = field(default_factory=peak_bytes)
 
     @property
     def seconds(self) -> float:
-        """Passed since."""
+        """Seconds since then."""
         return time.perf_counter() - self.started
 
     @property
     def peak_growth(self) -> int:
-        """Bytes by which the peak resident memory has grown."""
+        """Growth of the peak resident memory since then, in bytes."""
         return peak_bytes() - self.resident

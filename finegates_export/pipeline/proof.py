@@ -1,10 +1,10 @@
-"""How each form of a source's model is called, and the chain that holds every form against the gated model."""
+"""Runs each form of a source's model, and the chain of checks that compares every form with the gated model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import graph_outputs
 from finegates_export.pipeline.memory import return_freed_memory
@@ -26,7 +26,7 @@ class Forms:
 
     source: Source
     threads: int | None = None
-    """Processor threads of onnxruntime; None: its choice."""
+    """CPU threads of onnxruntime; None for its own choice."""
 
     def gated(self, gated: GatedModel) -> Forward:
         """The gated model, as training left it."""
@@ -34,13 +34,13 @@ class Forms:
 
         return self.unpruned(gated, plain_model(gated.model), gated.gates.open_width())
 
-    def unpruned(self, model: Any, plain: Any, width: tuple[int, ...] | None) -> Forward:
-        """A model that still has every unit and every token.
+    def unpruned(self, model: nn.Module, plain: nn.Module, width: tuple[int, ...] | None) -> Forward:
+        """A model with all units and all tokens.
 
         Args:
-            model: what is called.
+            model: the model to call.
             plain: the transformers model in it.
-            width: the dims of the residual width that a width gate left; None: all.
+            width: the dims of the residual stream that a width gate kept; None for all.
         """
         return self._torch(model, plain, unpruned_cache(self.source.structure), width, whole_vocabulary=True)
 
@@ -50,7 +50,7 @@ class Forms:
         Args:
             model: the model.
             plan: how it was shrunk.
-            whole_vocabulary: whether the tokens that are to go are in it still.
+            whole_vocabulary: whether it still has the tokens that will be cut.
         """
         return self._torch(model, model, shrunk_cache(plan), None, whole_vocabulary=whole_vocabulary)
 
@@ -68,7 +68,13 @@ class Forms:
         return opened(path, threads=self.threads, optimize=optimize)
 
     def _torch(
-        self, model: Any, plain: Any, cache: CacheLayout, width: tuple[int, ...] | None, *, whole_vocabulary: bool
+        self,
+        model: nn.Module,
+        plain: nn.Module,
+        cache: CacheLayout,
+        width: tuple[int, ...] | None,
+        *,
+        whole_vocabulary: bool,
     ) -> Forward:
         from finegates_export.verification.cached_forms import cached_torch_form
         from finegates_export.verification.cut_forms import seen_by
@@ -84,7 +90,7 @@ class Forms:
 
 @dataclass(frozen=True)
 class Proof:
-    """The chain of one source. Its links are added stage by stage; everything else stays."""
+    """The chain of one source. Stages add links to it; nothing else changes."""
 
     chain: Chain
     forms: Forms
@@ -102,17 +108,17 @@ class Proof:
         """A chain without links.
 
         Args:
-            source: what is verified.
-            tolerances: what a link may differ by.
-            outputs: what every form must return; default: the task's outputs.
-            seed: of the random rows.
-            threads: processor threads of onnxruntime.
+            source: the source to verify.
+            tolerances: how far a link may differ.
+            outputs: those that every form must return; default: the task's.
+            seed: seed of the random rows.
+            threads: CPU threads of onnxruntime.
         """
         chain = Chain(source.task.name, source.batches(seed), tolerances, outputs, source.pooling)
         return cls(chain, Forms(source, threads))
 
     def set_reference(self, form: Forward) -> None:
-        """Run the gated model; a decoder also writes the texts that every form is held to.
+        """Run the gated model; a decoder also writes the texts that every form is compared on.
 
         Raises:
             ChainError: an output is missing, or values are not finite.
@@ -126,13 +132,13 @@ class Proof:
         self.chain.set_reference(form)
 
     def add_file(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> Link:
-        """Add a graph's file to the chain.
+        """Add a graph file to the chain.
 
         Args:
             name: the link's.
             path: the file.
             optimize: False runs the graph as it is written.
-            exact: hold it to the float32 tolerance, else to predictions and metric.
+            exact: compare it within the float32 tolerance, else by predictions and metric.
 
         Raises:
             ChainError: it differs by more than the tolerance.

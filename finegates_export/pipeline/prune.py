@@ -1,4 +1,4 @@
-"""From a source to the shrunk torch model, each step held against the gated one."""
+"""From a source to the shrunk torch model, with each step compared with the gated model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning decided. The model itself goes beside it, for it may be given up once its graph has the weights."""
+    """The decisions of pruning. They do not hold the model, which may be freed once its graph holds the weights."""
 
     plan: ShrinkPlan
     before: ModelSize
@@ -32,12 +32,12 @@ def prune(source: Source, widths: Widths, gathers: Judge, proof: Proof | None) -
 
     Args:
         source: what is exported.
-        widths: those that the target likes.
+        widths: those that the target prefers.
         gathers: decides which closed dims of the residual stream are gathered.
-        proof: is told of every form; None where only the plan is asked for.
+        proof: compares every form; None if only the plan is asked for.
 
     Returns:
-        The shrunk torch model, and what was decided.
+        The shrunk torch model, and the decisions.
 
     Raises:
         ChainError: a step changed what the model computes.
@@ -62,11 +62,11 @@ def prune(source: Source, widths: Widths, gathers: Judge, proof: Proof | None) -
 
 
 def shrunk_again(source: Source, plan: ShrinkPlan) -> nn.Module:
-    """The shrunk model of an earlier `prune`, where it was given up to save memory.
+    """The shrunk model of an earlier `prune`, made again if it was freed to save memory.
 
     Args:
         source: what is exported.
-        plan: the plan that was made then.
+        plan: that call's plan.
     """
     if source.base is None:
         return _saved(source, None)[0]
@@ -74,7 +74,7 @@ def shrunk_again(source: Source, plan: ShrinkPlan) -> nn.Module:
 
 
 def _folded(source: Source, base: BaseModel, proof: Proof | None) -> tuple[nn.Module, tuple[int, ...] | None]:
-    """The folded model, and the dims that a width gate left."""
+    """The folded model, and the dims that a width gate kept."""
     from finegates_export.pruning.fold import fold
     from finegates_export.sources.assemble import assemble
 
@@ -96,7 +96,7 @@ def _cut(folded: nn.Module, source: Source, plan: ShrinkPlan) -> nn.Module:
 
 
 def _saved(source: Source, proof: Proof | None) -> tuple[nn.Module, Pruned]:
-    """A shrunk model that was saved is the reference itself."""
+    """A saved shrunk model is itself the reference."""
     from finegates_export.pruning.shrunk_folder import ATTRIBUTE, load_torch
 
     model = load_torch(source.run.folder).requires_grad_(False)

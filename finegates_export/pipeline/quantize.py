@@ -1,4 +1,4 @@
-"""The quantized form of an export: all linears, or all but those that are better left in float."""
+"""Writes an export's quantized form: all linears, or all but those that are better kept in float."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 QUANTIZED_PLAIN, QUANTIZED_FUSED = "plain_quantized.onnx", "fused_quantized.onnx"
 
 MOST_EXCLUDED = 0.5
-"""Share of the linears that may stay in float for the predictions' sake before the export gives up."""
+"""Largest share of the linears that may stay in float to save the predictions, before the export fails."""
 RANKING_BATCHES = 6
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """What an export asks of its quantized form."""
+    """The settings of a quantized form."""
 
     name: str
-    """As `--quantize` spells it."""
+    """The value of `--quantize`."""
     block_size: int
-    """Of 4-bit weights: inputs that share a scale."""
+    """Of 4-bit weights: the number of inputs that share a scale."""
     head: bool
     """Whether the LM head is quantized too."""
 
     @property
     def form(self) -> Form:
-        """The form that it makes."""
+        """The form that they give."""
         return form_of(self.name)
 
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Writes the quantized form beside the float graphs, and checks it."""
+    """Writes the quantized form beside the float graphs, and verifies it."""
 
     wanted: Quantization
     graphs: FloatGraphs
@@ -56,14 +56,14 @@ class Quantizer:
     proof: Proof
 
     def write(self, slow: Sequence[FloatLinear], model: Callable[[], nn.Module]) -> QuantizedForm:
-        """Quantize all linears but slow ones; where the chain does not hold then, leave the most sensitive out too.
+        """Quantize all linears but the slow ones; if the chain then fails, keep the most sensitive in float too.
 
         Args:
-            slow: linears that integers would slow down.
-            model: gives the shrunk torch model, asked for only where linears have to be ranked.
+            slow: linears that int8 would slow down.
+            model: makes the shrunk torch model, called only if linears must be ranked.
 
         Raises:
-            ChainError: predictions or metric suffer too much whatever is left in float.
+            ChainError: predictions or the metric change too much, whatever stays in float.
             FusionError: fewer products of quantized weights than linears.
         """
         ranked: list[str] = []
@@ -92,7 +92,7 @@ class Quantizer:
         return QuantizedForm(self.wanted.name, products, left, size, *told, self.wanted.head)
 
     def _write_files(self, left: Sequence[FloatLinear], delivered: Path) -> int:
-        """Write the fused and the delivered graph; how many products are quantized."""
+        """Write the fused and the delivered graph, and return the number of quantized products."""
         from finegates_export.graphs.passes.half import to_float16
         from finegates_export.graphs.products import load_graph
         from finegates_export.graphs.quantization.head import quantize_head
@@ -127,7 +127,7 @@ class Quantizer:
         return found
 
     def _quantize_plain(self, target: Path, left: list[str]) -> None:
-        """The plain graph with quantized products, but for the nodes named in `left`."""
+        """Write the plain graph with all products quantized, except the nodes named in `left`."""
         from finegates_export.graphs.quantization.int4 import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
         from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8, quantize_static_int8
 
@@ -142,7 +142,7 @@ class Quantizer:
             quantize_dynamic_int8(source, target, products, left)
 
     def _by_sensitivity(self, model: nn.Module, slow: Sequence[FloatLinear]) -> list[str]:
-        """The linears that are not in float already, the most sensitive first."""
+        """The linears that are not yet in float, the most sensitive first."""
         from finegates_export.pipeline.sensitivity import rank_by_sensitivity
 
         chain = self.proof.chain

@@ -1,4 +1,4 @@
-"""What an export tells of its quantized form: what is in integers, what is not and why, and what it predicts."""
+"""An export's report on its quantized form: what is quantized, what is not and why, and how well it predicts."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ class QuantizedForm:
     """The quantized graph beside the float one."""
 
     quantization: str
-    """As `--quantize` spells it."""
+    """The value of `--quantize`."""
     products: int
-    """Linears that multiply by quantized weights."""
+    """Number of linears with quantized weights."""
     left_in_float: tuple[FloatLinear, ...]
-    """The others of the layers' linears."""
+    """The layers' other linears."""
     size_bytes: int
-    """Of the graph's file."""
+    """Size of the graph's file."""
     float_metric: float | None
-    """The float graph's metric on the run's labelled rows; None where it kept none."""
+    """The float graph's metric on the run's labelled rows; None if it kept none."""
     metric: float | None
     """The quantized graph's, on the same rows."""
     agreement: float | None
-    """With the gated model; see `verification.chain.Link`."""
+    """Agreement with the gated model; see `verification.chain.Link`."""
     head: bool = False
     """Whether the LM head is in int8 too."""
 
     def lines(self) -> list[str]:
-        """For the report: one line for each thing to tell."""
+        """Lines of the printed report."""
         linears = f"{self.products} of {self.products + len(self.left_in_float)} linears"
         told = [f"{self.quantization}: {linears}" + (", and the LM head in int8" if self.head else "")]
         told += [f"  {left.linear} {left.why}" for left in self.left_in_float]

@@ -1,4 +1,4 @@
-"""What an export is refused for once its run is known, before any work is done."""
+"""Refuses options that do not fit a run, before any work is done."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_request(options: ExportOptions, source: Source) -> None:
 
 
 def _check_cached(options: ExportOptions) -> None:
-    """Refuse what does not go with a decoder's cache."""
+    """Refuse options that do not fit a decoder's cache."""
     opset = None if options.target in PACKAGES else TARGETS[options.target].CACHED_OPSET
     if opset is None:
         raise no_cache(options.target)
@@ -57,6 +57,6 @@ def _check_cached(options: ExportOptions) -> None:
         )
     if options.quantize == "int8-static":
         raise UnsupportedError(
-            "--quantize int8-static takes ranges from whole texts, and a decoder reads its text behind a cache; use "
+            "--quantize int8-static takes ranges from whole texts, and a decoder reads its text after a cache; use "
             "--quantize int8 or int4"
         )

@@ -1,10 +1,9 @@
-"""What an export tells: sizes before and after, widths per layer, fused nodes, the chain."""
+"""An export's report: sizes before and after, widths per layer, fused nodes, the chain."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
@@ -18,14 +17,14 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters of a model, embeddings and head included, and the bytes they take."""
+    """A model's number of parameters, embeddings and head included, and their bytes."""
 
     parameters: int
     size_bytes: int
 
     @classmethod
     def of_parameters(cls, parameters: int) -> ModelSize:
-        """The size of so many float32 parameters."""
+        """The size of a number of float32 parameters."""
         return cls(parameters, parameters * FLOAT32_BYTES)
 
 
@@ -38,30 +37,30 @@ class ExportReport:
     before: ModelSize
     """The unpruned model."""
     after: ModelSize | None = None
-    """The delivered graph before integers; None where only a plan was asked for."""
+    """The delivered float graph; None if only a plan was asked for."""
     fused: dict[str, int] = field(default_factory=dict)
     slow: tuple[FloatLinear, ...] = ()
     """Linears that stay in float because int8 would slow them down on this machine."""
     quantized: QuantizedForm | None = None
-    """None where nothing was quantized."""
+    """None if nothing was quantized."""
     links: tuple[Link, ...] = ()
     rows: int = 0
     """Rows that every link of the chain ran on."""
     real_rows: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
-    """Growth of the peak resident memory since the export began, imports and all."""
+    """Growth of the peak resident memory since the export began, imports included."""
     genai: str | None = None
-    """Why onnxruntime-genai cannot run the graph, empty where it can; None where nothing generates."""
+    """Why onnxruntime-genai cannot run the graph, empty if it can; None if the task does not generate."""
     vocabulary: tuple[int, int] | None = None
-    """Tokens before and after, where the vocabulary was cut."""
+    """Tokens before and after a cut of the vocabulary."""
 
     def proven(self, chain: Chain, seconds: float, peak_memory_bytes: int) -> ExportReport:
-        """The report with the chain's links, and what it all took.
+        """The report with the chain's links, and the time and memory used.
 
         Args:
-            chain: the chain, as far as it goes.
-            seconds: since the export began.
+            chain: the chain so far.
+            seconds: time since the export began.
             peak_memory_bytes: see the field.
         """
         return replace(
@@ -73,7 +72,7 @@ class ExportReport:
             peak_memory_bytes=peak_memory_bytes,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything, as JSON types."""
         values = {**asdict(self), "plan": self.plan.to_json()}
         values["links"] = list(values["links"])

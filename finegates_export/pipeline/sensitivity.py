@@ -1,15 +1,15 @@
-"""Which linears quantization hurts most: each one's error alone, seen in the outputs, on real inputs."""
+"""Ranks linears by the error of the outputs on real inputs when each is quantized alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.modules import linear_at
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.verification.chain import Forward
 
@@ -20,12 +20,12 @@ BLOCK_LEVELS = 15
 
 @dataclass(frozen=True)
 class Simulation:
-    """What quantization does to a linear, in float."""
+    """The effect of quantization on a linear, simulated in float."""
 
     weight: Callable[[Tensor], Tensor]
-    """From its weight, of shape (outputs, inputs), to the rounded one."""
+    """Rounds its weight, shape (outputs, inputs)."""
     inputs: Callable[[Tensor], Tensor] | None
-    """From what it reads to the rounded values; None where that stays as it is."""
+    """Rounds its inputs; None if they stay in float."""
 
 
 def rank_by_sensitivity(
@@ -36,7 +36,7 @@ def rank_by_sensitivity(
     outputs: tuple[str, ...],
     simulation: Simulation,
 ) -> list[str]:
-    """Linears by how much quantizing each of them alone moves the task's outputs, most first.
+    """Rank linears by how much quantizing each one alone changes the task's outputs, most first.
 
     Args:
         model: the shrunk torch model.
@@ -49,7 +49,7 @@ def rank_by_sensitivity(
     reference = [forward(batch) for batch in inputs]
     error: dict[str, float] = {}
     for path in linears:
-        linear: Any = model.get_submodule(path)
+        linear = linear_at(model, path)
         weight = linear.weight.data
         linear.weight.data = simulation.weight(weight)
         handle = linear.register_forward_pre_hook(_rounding(simulation))
@@ -83,7 +83,7 @@ def _int8_inputs(x_BSD: Tensor) -> Tensor:
 
 
 def _asymmetric(values: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Rounded to so many steps between `low` and `high`, with a step at 0."""
+    """Round to a number of steps between `low` and `high`, one of them at 0."""
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     scale = ((high - low) / levels).clamp(min=torch.finfo(values.dtype).tiny)
     zero_point = (-low / scale).round()
@@ -96,7 +96,7 @@ INT8 = Simulation(_int8_weight, _int8_inputs)
 
 
 def blockwise_int4(block_size: int) -> Simulation:
-    """Weights in 4 bits with a scale and a zero point for every so many inputs; what is read stays in float."""
+    """Weights in 4 bits with a scale and a zero point per block of inputs; inputs stay in float."""
 
     def rounded(weight_OI: Tensor) -> Tensor:
         outputs, inputs = weight_OI.shape

@@ -1,19 +1,20 @@
-"""The first stage: what is exported, found and checked."""
+"""The first stage: find and check what is exported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from finegates_export.common.pooling import Pooling
     from finegates_export.families.family import Family
     from finegates_export.families.structure import Structure
-    from finegates_export.pruning.vocabulary.cut import VocabularyCut
+    from finegates_export.pruning.vocabulary.cut import Settings, VocabularyCut
     from finegates_export.sources.base import BaseModel
     from finegates_export.sources.run_folder import Run
     from finegates_export.verification.inputs import Batch
@@ -26,10 +27,10 @@ class Source:
     run: Run
     base: BaseModel | None
     """None for a saved shrunk model."""
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     vocabulary: VocabularyCut | None = None
-    """The tokens that the exported model keeps; None where it keeps all."""
+    """The tokens that the exported model keeps; None if it keeps all."""
 
     @property
     def task(self) -> Task:
@@ -38,7 +39,7 @@ class Source:
 
     @property
     def pooling(self) -> Pooling | None:
-        """How an embedding is made of the last hidden state; None for other tasks."""
+        """How the last hidden state is pooled into an embedding; None for other tasks."""
         return self.run.info.pooled_by()
 
     @cached_property
@@ -54,21 +55,21 @@ class Source:
         return self.family.structure(self.config)
 
     @property
-    def delivered_config(self) -> Any:
+    def delivered_config(self) -> ModelConfig:
         """The config as the graph's clients read it."""
         return self.vocabulary.config(self.config) if self.vocabulary else self.config
 
-    def generation_settings(self) -> dict[str, Any]:
-        """A decoder's `generation_config.json`, by the ids of its whole vocabulary."""
+    def generation_settings(self) -> Settings:
+        """A decoder's `generation_config.json`, with the ids of the whole vocabulary."""
         from finegates_export.pipeline.bundle.genai_files import generation_settings
 
         return generation_settings([self.run.folder, *([self.base.folder] if self.base else [])], self.config)
 
     def batches(self, seed: int = 0) -> list[Batch]:
-        """What every form of the model is verified on.
+        """The batches on which every form of the model is verified.
 
         Args:
-            seed: of the random rows.
+            seed: seed of the random rows.
         """
         from finegates_export.verification.batches import inputs_for
 
@@ -79,12 +80,12 @@ class Source:
 
 
 def find_source(ckpt: Path, base_place: str | None = None, base: BaseModel | None = None) -> Source:
-    """Read a run, or a saved shrunk model, and prove its base by its hashes.
+    """Read a run, or a saved shrunk model, and verify its base by its hashes.
 
     Args:
         ckpt: the folder.
-        base_place: where the base is now, if not where the run was trained.
-        base: the base, where the caller has found it already.
+        base_place: where the base is now, if it has moved since training.
+        base: the base, if the caller has found it already.
 
     Raises:
         InputError: the base cannot be found.
@@ -113,7 +114,7 @@ def cut_vocabulary(source: Source, text: Path) -> Source:
 
     Raises:
         InputError: the text or the tokenizer cannot be read.
-        UnsupportedError: the vocabulary is not made of byte pairs.
+        UnsupportedError: the vocabulary is not byte-pair encoding.
     """
     from finegates_export.pruning.vocabulary.cut import cut_to_text
 

@@ -1,4 +1,4 @@
-"""The verb `verify`: an exported graph or bundle against the run it was made from, at any later time."""
+"""The verb `verify`: compares an exported graph or bundle with the run it was made from, at any later time."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def verify(
     Args:
         ckpt: the run folder, or the folder of a shrunk torch model that was exported.
         exported: a bundle, whose files are checked against their hashes too, or an ONNX file.
-        base: where the base model is now, if not where the run was trained; a shrunk model has none.
-        tolerances: what the graphs may differ by.
-        threads: processor threads.
+        base: where the base model is now, if it has moved since training; a shrunk model has none.
+        tolerances: how far the graphs may differ.
+        threads: CPU threads.
 
     Raises:
         ChainError: a graph does not compute what the run computes.
@@ -61,7 +61,7 @@ def verify(
 
 
 def _set_reference(source: Source, proof: Proof) -> None:
-    """Run what the export was made from: the gated model, or the shrunk one that was saved."""
+    """Run what the export was made from: the gated model, or the saved shrunk one."""
     if source.base is None:
         from finegates_export.pruning.shrunk_folder import load_torch, read_shrunk
 
@@ -75,7 +75,7 @@ def _set_reference(source: Source, proof: Proof) -> None:
 
 
 def _graphs(exported: Path) -> tuple[list[Path], int | None]:
-    """The graphs' files, and how many tokens are left to them; None where none was cut away."""
+    """The graph files, and their number of tokens; None if the vocabulary was not cut."""
     if exported.is_dir():
         from finegates_export.runtime.bundle_files import read_bundle
 
@@ -88,12 +88,12 @@ def _graphs(exported: Path) -> tuple[list[Path], int | None]:
 
 
 def _check_made_from(graph: Path, source: Source, vocabulary: int | None) -> None:
-    """Fail where a graph cannot have been made from this run, whatever it computes.
+    """Fail if a graph cannot have been made from this run, whatever it computes.
 
     Args:
         graph: the file.
         source: the run.
-        vocabulary: tokens that are left to it, where some were cut away.
+        vocabulary: its number of tokens, if the vocabulary was cut.
     """
     from finegates_export.pipeline.bundle.metadata import METADATA_PREFIX
     from finegates_export.runtime.session import open_session

@@ -8,11 +8,10 @@ Evaluation gates may be fractional: they are folded without rounding.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from finegates_export.common.modules import linear_at, norm_at
 from finegates_export.errors import InputError
 from finegates_export.gates.gated_model import GatedModel
 from finegates_export.gates.width import OpenDimsNorm
@@ -31,14 +30,14 @@ def fold(gated: GatedModel) -> nn.Module:
     gates_N = gated.gates.values()
     scales, width_R = gated.gates.scales(gates_N), gated.gates.width(gates_N)
     model = gated.detach_gates()
-    merge: Any = getattr(model, "merge_and_unload", None)
+    merge = getattr(model, "merge_and_unload", None)
     if callable(merge):
         try:
             model = merge(safe_merge=True)
         except ValueError as error:
             raise InputError(f"the adapter cannot be merged: {error}") from error
     for side, scale in scales.items():
-        linear: Any = model.get_submodule(side.linear)
+        linear = linear_at(model, side.linear)
         if side.axis == "row":
             _multiply(linear.weight, scale[:, None])
             if linear.bias is not None:
@@ -55,7 +54,7 @@ def fold(gated: GatedModel) -> nn.Module:
 
 def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
     """Fold the width gate into a norm's affine parameters; a norm with closed dims uses only the open ones."""
-    norm: Any = model.get_submodule(path)
+    norm = norm_at(model, path)
     _multiply(norm.weight, width_R)
     if norm.bias is not None:
         _multiply(norm.bias, width_R)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from torch import nn
 
+from finegates_export.common.modules import linear_at
 from finegates_export.families.structure import Structure
 from finegates_export.gates.layout import UnitKey
 from finegates_export.pruning.layer_options import Scores
 from finegates_export.pruning.planner import rows_of_side
 
 
-def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
+def magnitude_scores(model: nn.Module, structure: Structure) -> dict[UnitKey, Scores]:
     """Per unit group, the L2 norm of each unit's rows and columns together, shape (units,).
 
     Args:
@@ -27,7 +27,7 @@ def magnitude_scores(model: Any, structure: Structure) -> dict[UnitKey, Scores]:
                 weight = rows_of_side(model, side)[0].detach().double().cpu().numpy()
                 squared = np.square(weight).sum(axis=1)
             else:
-                weight = model.get_submodule(side.linear).weight.detach().double().cpu().numpy()
+                weight = linear_at(model, side.linear).weight.detach().double().cpu().numpy()
                 squared = np.square(weight).sum(axis=0)
             squares += squared.reshape(group.axes(side)).sum((1, 2))
         scores[group.layer, group.kind] = np.sqrt(squares.reshape(-1))

@@ -94,12 +94,16 @@ class LayerPlan:
         return width * ((1 + attention.group) * dims + feed_forward.matrices * len(feed_forward.neurons))
 
 
+Side = Literal["reads", "writes"]
+"""What a linear does with the residual stream at the side in question."""
+
+
 @dataclass(frozen=True)
 class ResidualPlan:
     """The treatment of closed dims on the residual side of one linear."""
 
     linear: str
-    side: Literal["reads", "writes"]
+    side: Side
     width: int
     """Dims of the residual stream."""
     dims: Dims
@@ -187,7 +191,7 @@ class ShrinkPlan:
             total += 2 * attention.group * dims * batch * sequence * sequence
         return total
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything, as JSON types."""
         return {**asdict(self), "removed": self.removed, "padding_weights": self.padding_weights}
 

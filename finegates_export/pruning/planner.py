@@ -8,13 +8,12 @@ Shapes: h heads, d dims (or rotary pairs) of a head, D residual width.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.modules import linear_at
 from finegates_export.families.structure import AttentionMap, LayerMap, LinearSide, Structure, UnitGroup
 from finegates_export.gates.width import OpenDimsNorm
 from finegates_export.pruning.plan import AttentionPlan, Dims, FeedForwardPlan, LayerPlan, ShrinkPlan
@@ -133,7 +132,7 @@ def activation_at(name: str, inputs: Tensor) -> Tensor:
 
 def rows_of_side(model: nn.Module, side: LinearSide) -> tuple[Tensor, Tensor | None]:
     """The rows of a side (only its block) and their biases."""
-    linear: Any = model.get_submodule(side.linear)
+    linear = linear_at(model, side.linear)
     size = linear.weight.shape[0] // side.blocks
     chosen = slice(side.block * size, (side.block + 1) * size)
     return linear.weight[chosen], None if linear.bias is None else linear.bias[chosen]
@@ -171,7 +170,7 @@ def _zero(model: nn.Module, side: LinearSide) -> Mask:
     """Rows (with their biases) or columns that are exactly zero."""
     with torch.no_grad():
         if side.axis == "column":
-            linear: Any = model.get_submodule(side.linear)
+            linear = linear_at(model, side.linear)
             zero = (linear.weight == 0).all(dim=0)
         else:
             weight, bias = rows_of_side(model, side)

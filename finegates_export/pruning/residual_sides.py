@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import nn
 
 from finegates_export.families.structure import LayerMap, Structure
-from finegates_export.pruning.plan import Dims, ResidualPlan
+from finegates_export.pruning.plan import Dims, ResidualPlan, Side
 
 TOGETHER = ("query", "key", "value")
 """Linears that read the same tensor and form one product without gathers: they are judged together."""
@@ -26,7 +26,7 @@ class ResidualUse:
     """How one linear uses the residual stream."""
 
     linear: str
-    side: Literal["reads", "writes"]
+    side: Side
     width: int
     dims: Dims
     """The dims that it really reads or writes."""
@@ -81,14 +81,15 @@ def _uses(model: nn.Module, layer: LayerMap) -> Iterator[list[ResidualUse]]:
         yield shared
     up, factor = roles["up"], layer.feed_forward.factor
     network = [up, *([factor.linear] if factor else [])]
-    alone = [(roles["output"], "writes"), *((path, "reads") for path in network), (roles["down"], "writes")]
+    alone: list[tuple[str, Side]] = [(roles["output"], "writes")]
+    alone += [*((path, "reads") for path in network), (roles["down"], "writes")]
     for path, side in dict.fromkeys(alone):
         use = _use(model, path, side, activated=path == up)
         if use is not None:
             yield [use]
 
 
-def _use(model: nn.Module, path: str, side: Any, *, activated: bool = False) -> ResidualUse | None:
+def _use(model: nn.Module, path: str, side: Side, *, activated: bool = False) -> ResidualUse | None:
     try:
         linear = model.get_submodule(path)
     except AttributeError:  # removed with its parent

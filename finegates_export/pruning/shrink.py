@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from finegates_export.common.modules import linear_at
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LinearSide, Structure
 from finegates_export.pruning.plan import AttentionPlan, FeedForwardPlan, ShrinkPlan
 from finegates_export.pruning.planner import activation_at, rows_of_side
@@ -37,7 +36,7 @@ def shrink(model: nn.Module, structure: Structure, plan: ShrinkPlan) -> nn.Modul
 
 
 def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan) -> None:
-    output = _linear(model, where.output)
+    output = linear_at(model, where.output)
     bias = _bias(output)
     value_bias = rows_of_side(model, where.value)[1]
     if plan.constants and value_bias is not None:
@@ -60,7 +59,7 @@ def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan
         **_sliced(model, {where.query: query_rows, where.key: qk_rows, where.value: vo_rows})
     }
     for path in where.position_linears:
-        linears[path] = slice_linear(_linear(model, path), rows=qk_rows)
+        linears[path] = slice_linear(linear_at(model, path), rows=qk_rows)
     roles = {"query": where.query.linear, "key": where.key.linear, "value": where.value.linear}
     for role, path in zip(("query_norm", "key_norm"), where.norms, strict=False):
         roles[role] = path
@@ -82,7 +81,7 @@ def _shrink_attention(model: nn.Module, where: AttentionMap, plan: AttentionPlan
 
 
 def _shrink_feed_forward(model: nn.Module, where: FeedForwardMap, plan: FeedForwardPlan) -> None:
-    down = _linear(model, where.down)
+    down = linear_at(model, where.down)
     bias = _bias(down)
     if plan.constants:
         up_weight, up_bias = rows_of_side(model, where.up)
@@ -109,16 +108,12 @@ def _sliced(model: nn.Module, rows: dict[LinearSide, list[int]]) -> dict[str, nn
     """Linears cut to the chosen rows of their blocks, by path; a fused linear keeps the order of its blocks."""
     chosen: dict[str, list[int]] = {}
     for side, kept in rows.items():
-        start = side.block * (_linear(model, side.linear).weight.shape[0] // side.blocks)
+        start = side.block * (linear_at(model, side.linear).weight.shape[0] // side.blocks)
         chosen.setdefault(side.linear, []).extend(start + row for row in kept)
-    return {path: slice_linear(_linear(model, path), rows=kept) for path, kept in chosen.items()}
+    return {path: slice_linear(linear_at(model, path), rows=kept) for path, kept in chosen.items()}
 
 
-def _linear(model: nn.Module, path: str) -> Any:
-    return model.get_submodule(path)
-
-
-def _bias(linear: Any) -> torch.Tensor:
+def _bias(linear: nn.Linear) -> torch.Tensor:
     bias: torch.Tensor | None = linear.bias
     return linear.weight.new_zeros(linear.weight.shape[0]) if bias is None else bias.detach()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.modules import linear_at, norm_at
 from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure
 from finegates_export.gates.width import OpenDimsNorm
@@ -29,14 +30,16 @@ def narrow(model: nn.Module, structure: Structure, dims: Dims) -> None:
             _replace(model, path, module.norm)
     where = residual_map(model, structure)
     _narrow_norms_and_tables(model, where, index)
-    for path in (*where.writers, *where.convolutions):
-        _keep_rows(model.get_submodule(path), index)
+    for path in where.writers:
+        _keep_rows(linear_at(model, path), index)
+    for path in where.convolutions:
+        _keep_rows(cast(nn.Conv2d, model.get_submodule(path)), index)
     positions = (path for layer in structure.layers for path in layer.attention.position_linears)
     for path in (*where.readers, *positions):
         _keep_columns(model, path, dims)
     for group in structure.groups():
         for side in group.sides:
-            linear: Any = model.get_submodule(side.linear)
+            linear = linear_at(model, side.linear)
             if side.axis == "column":
                 _keep_rows(linear, index)
             elif linear.weight.shape[1] != len(dims):  # a fused linear appears once per block
@@ -45,19 +48,19 @@ def narrow(model: nn.Module, structure: Structure, dims: Dims) -> None:
 
 def _narrow_norms_and_tables(model: nn.Module, where: ResidualMap, index: Tensor) -> None:
     for path in where.norms:
-        norm: Any = model.get_submodule(path)
+        norm = norm_at(model, path)
         norm.normalized_shape = (len(index),)
         norm.weight = _parameter(norm.weight[index])
         norm.bias = None if norm.bias is None else _parameter(norm.bias[index])
     for path in where.tables:
         parent, _, name = path.rpartition(".")
-        owner: Any = model.get_submodule(parent)
+        owner = model.get_submodule(parent)
         setattr(owner, name, _parameter(getattr(owner, name).index_select(-1, index)))
         if isinstance(owner, nn.Embedding):
             owner.embedding_dim = len(index)
 
 
-def _keep_rows(module: Any, index: Tensor) -> None:
+def _keep_rows(module: nn.Linear | nn.Conv2d, index: Tensor) -> None:
     """Cut a linear's or a convolution's outputs."""
     module.weight = _parameter(module.weight[index])
     module.bias = None if module.bias is None else _parameter(module.bias[index])
@@ -65,8 +68,7 @@ def _keep_rows(module: Any, index: Tensor) -> None:
 
 
 def _keep_columns(model: nn.Module, path: str, dims: Dims) -> None:
-    linear: Any = model.get_submodule(path)
-    _replace(model, path, slice_linear(linear, columns=list(dims)))
+    _replace(model, path, slice_linear(linear_at(model, path), columns=list(dims)))
 
 
 def _parameter(values: Tensor) -> nn.Parameter:

@@ -13,9 +13,10 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from finegates_export.common.files import sha256_file, sha256_tree, staged_folder, write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.pooling import Pooling
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import task_of
@@ -27,6 +28,7 @@ from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
     from finegates_export.families.family import Family
 
@@ -73,7 +75,7 @@ def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False)
 
 def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     """Fill an empty folder; see `save_torch`."""
-    config: Any = model.config
+    config = cast("ModelConfig", model.config)
     tied = _tied(model)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
@@ -138,7 +140,7 @@ def is_shrunk(folder: Path) -> bool:
     return (folder / SHRUNK_JSON).is_file()
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> ModelConfig:
     """The base's transformers config, as it lies beside a shrunk model."""
     from transformers import AutoConfig
 
@@ -189,15 +191,14 @@ def run_of(folder: Path) -> Run:
     return Run(folder, info.run, {}, {}, samples)
 
 
-def _empty_model(config: Any, family: Family, run: RunInfo) -> nn.Module:
+def _empty_model(config: ModelConfig, family: Family, run: RunInfo) -> nn.Module:
     import transformers
 
     task = task_of(run.task)
-    made: Any = getattr(transformers, task.auto_class).from_config(config)
+    made: PreTrainedModel = getattr(transformers, task.auto_class).from_config(config)
     family.make_linears(made)
     if task.has_head:
-        headed: nn.Module = made
-        return headed
+        return made
     from finegates_export.sources.encoder_model import EncoderModel
 
     if getattr(made, "pooler", None) is not None:

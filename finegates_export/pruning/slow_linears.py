@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from finegates_export.families.structure import LayerMap, Structure
-from finegates_export.pruning.plan import ResidualPlan
+from finegates_export.pruning.plan import ResidualPlan, Side
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class LinearSize:
     """A gather after it scatters the outputs over this many dims."""
 
 
+Gathered = dict[tuple[str, Side], ResidualPlan]
+"""Gathered sides, by their linear and side."""
 Judge = Callable[[LinearSize], str | None]
 """Says why a linear stays in float; None if int8 is not slower."""
 
@@ -60,9 +61,7 @@ def slow_linears(
     return tuple(found)
 
 
-def _sizes(
-    model: nn.Module, layer: LayerMap, gathered: dict[Any, ResidualPlan]
-) -> Iterator[tuple[list[str], LinearSize]]:
+def _sizes(model: nn.Module, layer: LayerMap, gathered: Gathered) -> Iterator[tuple[list[str], LinearSize]]:
     roles = layer.roles()
     factor = layer.feed_forward.factor
     readers = ([roles["query"], roles["key"], roles["value"]], [roles["up"], *([factor.linear] if factor else [])])
@@ -80,7 +79,7 @@ def _sizes(
             yield [path], _gathered_size(_shape(model, path), gathered, path)
 
 
-def _gathered_size(shape: tuple[int, ...], gathered: dict[Any, ResidualPlan], path: str) -> LinearSize:
+def _gathered_size(shape: tuple[int, ...], gathered: Gathered, path: str) -> LinearSize:
     outputs, inputs = shape
     reads, writes = gathered.get((path, "reads")), gathered.get((path, "writes"))
     return LinearSize(

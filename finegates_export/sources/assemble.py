@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
+from finegates_export.common.modules import linear_at
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.family import Family
 from finegates_export.families.structure import Structure
@@ -14,6 +16,9 @@ from finegates_export.gates.layout import WIDTH_GATE
 from finegates_export.sources.base import BaseModel, find_base
 from finegates_export.sources.run_folder import Run, RunInfo
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 @dataclass
 class Assembled:
@@ -22,7 +27,7 @@ class Assembled:
     gated: GatedModel
     family: Family
     structure: Structure
-    config: Any
+    config: ModelConfig
 
 
 def base_of(run: Run, override: str | None = None) -> BaseModel:
@@ -90,7 +95,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     load_head(model, run.head)
     structure = family.structure(config)
     for name in structure.linears():
-        if not bool(torch.isfinite(model.get_submodule(name).weight).all()):
+        if not bool(torch.isfinite(linear_at(model, name).weight).all()):
             raise InputError(f"base weight {name} holds NaN or infinite values; the model cannot be exported")
     wrapped = load_adapter(model, read_adapter(run.adapter)) if run.adapter else model
     gated = GatedModel(wrapped, structure, run.info.layout, width=WIDTH_GATE in run.gates)
@@ -98,7 +103,7 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     return Assembled(gated.eval(), family, structure, config)
 
 
-def load_head(model: Any, head: dict[str, Any]) -> None:
+def load_head(model: nn.Module, head: dict[str, Tensor]) -> None:
     """Copy head and bias tensors into a plain model, by name.
 
     Raises:

@@ -12,15 +12,20 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import Task, task_of
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
-from finegates_export.sources.heads import head_settings, loader_of
-from finegates_export.sources.weights import check_fit, hash_tensors, read_header
+from finegates_export.sources.heads import Loader, head_settings, loader_of
+from finegates_export.sources.weights import Loading, check_fit, hash_tensors, read_header
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_FILES = [
     "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "*.codes", "LICENSE*",
@@ -42,7 +47,7 @@ class BaseModel:
     """The hub's commit; None for a folder."""
     folder: Path
 
-    def config(self) -> Any:
+    def config(self) -> ModelConfig:
         """The transformers config.
 
         Raises:
@@ -103,7 +108,7 @@ class BaseModel:
         """
         return {name: digest for file in self.weight_files() for name, digest in hash_tensors(file)}
 
-    def load(self, task: str, labels: tuple[str, ...], pooling: Pooling | None = None) -> Any:
+    def load(self, task: str, labels: tuple[str, ...], pooling: Pooling | None = None) -> nn.Module:
         """The model for the task, in float32 and in evaluation mode.
 
         The base's own head is kept if it fits; otherwise transformers creates a new one. Tasks without a head get an
@@ -137,7 +142,7 @@ class BaseModel:
             model = EncoderModel(model, family.prefix, pooling)
         return model.eval()
 
-    def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def build(self, loader: Loader, settings: dict[str, object]) -> tuple[PreTrainedModel, Loading]:
         """A model with this base's weights, and transformers' report on the loading.
 
         Args:
@@ -174,7 +179,7 @@ class BaseModel:
         """
         loader_of(self.id, task_of(task), self.config(), self.family())
 
-    def tokenizer(self, **settings: Any) -> Any:
+    def tokenizer(self, **settings: object) -> PreTrainedTokenizerBase:
         """The base's tokenizer; without a padding token, it pads with its end token, as is usual for decoders.
 
         Args:
@@ -193,9 +198,9 @@ class BaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    def _causal_settings(self, task: Task) -> dict[str, Any]:
+    def _causal_settings(self, task: Task) -> dict[str, object]:
         """Settings of a decoder's config: the cache for generation, and the padding token."""
-        settings: dict[str, Any] = {} if task.generates else {"use_cache": False}
+        settings: dict[str, object] = {} if task.generates else {"use_cache": False}
         if task.one_answer:
             settings["pad_token_id"] = self.tokenizer().pad_token_id
             if settings["pad_token_id"] is None:
@@ -205,7 +210,7 @@ class BaseModel:
                 )
         return settings
 
-    def preprocessor(self, task: str) -> Any:
+    def preprocessor(self, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
         """The image processor or tokenizer that makes a model's input for the task.
 
         Tokenizers that split at spaces are set to take words one by one if the task labels words.
@@ -222,7 +227,7 @@ class BaseModel:
             return self.tokenizer(add_prefix_space=True)
         return tokenizer
 
-    def image_processor(self) -> Any:
+    def image_processor(self) -> BaseImageProcessor:
         """The base's image processor, on Pillow: it computes the same everywhere.
 
         Raises:
@@ -270,7 +275,7 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
     return BaseModel(id_or_folder, path.name, path)
 
 
-def _quantized(config: Any) -> str | None:
+def _quantized(config: ModelConfig) -> str | None:
     """Why a base with quantized weights is refused: gates and LoRA are folded into floats."""
     settings = getattr(config, "quantization_config", None)
     if not settings:

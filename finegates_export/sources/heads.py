@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from finegates_export.common.foreign import model_classes
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import PIXELS, TASKS, Task
 from finegates_export.errors import UnsupportedError
 from finegates_export.families.family import Family
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
+Loader: TypeAlias = "type[PreTrainedModel]"
+"""A model class of transformers, or an auto class, which loads in the same way."""
+
+
+def loader_of(base_id: str, task: Task, config: ModelConfig, family: Family) -> Loader:
     """The class of transformers that loads a model for the task.
 
     Args:
@@ -45,7 +52,7 @@ def loader_of(base_id: str, task: Task, config: Any, family: Family) -> Any:
     return getattr(transformers, task.auto_class) if task.has_head else transformers.MODEL_MAPPING[type(config)]
 
 
-def head_settings(task: Task, labels: tuple[str, ...], loader: Any) -> dict[str, Any]:
+def head_settings(task: Task, labels: tuple[str, ...], loader: Loader) -> dict[str, object]:
     """A task's head settings, as arguments of `from_pretrained`.
 
     Args:

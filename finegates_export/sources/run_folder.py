@@ -16,7 +16,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.files import sha256_file, sha256_tree, write_json
 from finegates_export.common.options import Options, check
@@ -59,9 +59,9 @@ class RunInfo(Options):
     """Every metric computed on the evaluation rows, by name."""
     trained_parameters: dict[str, int]
     """Trained parameters by kind: gates, lora, head, biases."""
-    data: dict[str, Any]
+    data: dict[str, object]
     """The source of the rows, for `finegates-bench` to read the evaluation rows again."""
-    options: dict[str, Any]
+    options: dict[str, object]
     """The training options, all of them."""
     command: str
     steps: int
@@ -77,7 +77,7 @@ class RunInfo(Options):
     """Whether the base itself was trained: it lies in the run folder, and `base_id` is its path there."""
     less_is_better: bool = False
     """Whether lower values of `metric` are better, as for perplexity."""
-    settled: dict[str, Any] = field(default_factory=dict)
+    settled: dict[str, object] = field(default_factory=dict)
     """Measurements at settling: for a speed-up, the requested and the reached one."""
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -103,9 +103,9 @@ class RunInfo(Options):
         """The pooling of embeddings; None for other tasks."""
         return None if self.pooling is None else Pooling(self.pooling, self.normalize)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All fields as JSON types."""
-        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        values: dict[str, object] = json.loads(json.dumps(dataclasses.asdict(self)))
         return values
 
 

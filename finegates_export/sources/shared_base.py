@@ -11,15 +11,18 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.foreign import model_class
 from finegates_export.errors import InputError
 from finegates_export.sources.base import BaseModel, find_base
-from finegates_export.sources.weights import read_tensors
+from finegates_export.sources.weights import Loading, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from finegates_export.sources.heads import Loader
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class SharedBase(BaseModel):
         """
         return dict(self._stored.hashes)
 
-    def build(self, loader: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def build(self, loader: Loader, settings: dict[str, object]) -> tuple[PreTrainedModel, Loading]:
         """See `BaseModel.build`; the model's parameters are views of the shared tensors wherever names match.
 
         Raises:
@@ -111,5 +114,4 @@ class SharedBase(BaseModel):
 
 
 def _checksum(tensor: Tensor) -> int:
-    values: Any = tensor.numpy()  # numpy's arrays are buffers; its types do not say so
-    return zlib.crc32(values)
+    return zlib.crc32(tensor.numpy().data)

@@ -8,12 +8,12 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from finegates_export.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 LENGTH_FIELD = 8
 """A safetensors file starts with the length of its header: 8 bytes, little-endian."""
@@ -27,7 +27,25 @@ LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 """A layer in a tensor's name; GPT-2 calls its layers `h`."""
 
 
-def read_header(file: Path) -> tuple[dict[str, Any], int]:
+class StoredTensor(TypedDict):
+    """A tensor's entry in a safetensors header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+    """Its first byte and the byte after its last, from where the data starts."""
+
+
+class Loading(TypedDict):
+    """What of transformers' report on loading a model is read, by names of tensors."""
+
+    missing_keys: set[str]
+    unexpected_keys: set[str]
+    mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]]
+    """With the shape stored and the shape wanted."""
+
+
+def read_header(file: Path) -> tuple[dict[str, StoredTensor], int]:
     """The header of a safetensors file and where its data starts (spec: huggingface.co/docs/safetensors).
 
     Raises:
@@ -83,7 +101,7 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
                     f"{file}: tensor {name} has type {entry['dtype']}; save it as one of {', '.join(DTYPES)}"
                 )
             stored = torch.empty(last - first, dtype=torch.uint8)
-            content: Any = stored.numpy()  # numpy's arrays are buffers; its types do not say so
+            content = stored.numpy().data
             handle.seek(start + first)
             if handle.readinto(content) != last - first:
                 raise InputError(f"{file} was truncated while it was being read; download it again")
@@ -91,12 +109,12 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
             yield name, stored.view(getattr(torch, DTYPES[entry["dtype"]])).reshape(entry["shape"]), digest
 
 
-def check_fit(base_id: str, loading: dict[str, Any], model: Any, head: tuple[str, ...], layers: int) -> None:
+def check_fit(base_id: str, loading: Loading, model: nn.Module, head: tuple[str, ...], layers: int) -> None:
     """Refuse a base whose config.json and weights disagree: transformers would reinitialize what does not fit.
 
     Args:
         base_id: the base as messages call it.
-        loading: transformers' report on the loading: missing, mismatched and unexpected keys.
+        loading: transformers' report on the loading.
         model: the loaded model.
         head: paths of the modules that may be new.
         layers: number of layers in config.json.

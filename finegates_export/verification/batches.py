@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import task_of
 from finegates_export.verification.inputs import Batch, longest_sequence, make_inputs
 from finegates_export.verification.prompts import make_prompts
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from finegates_export.sources.run_folder import Run
 
 
-def inputs_for(run: Run, family: Family, config: Any, seed: int = 0) -> list[Batch]:
+def inputs_for(run: Run, family: Family, config: ModelConfig, seed: int = 0) -> list[Batch]:
     """The batches of a verification.
 
     Args:

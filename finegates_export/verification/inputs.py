@@ -8,19 +8,20 @@ Shapes: B rows, S tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import PIXELS, Task, image_shape
+from finegates_export.common.tasks.arrays import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from finegates_export.families.family import Family
 
-Array = npt.NDArray[Any]
 REAL_BATCH = 16
 RANDOM_BATCH = 2
 ODD_LENGTH = 13
@@ -57,7 +58,7 @@ class Batch:
         return None if mask is None else mask.astype(bool)
 
 
-def longest_sequence(family: Family, config: Any, max_length: int) -> int:
+def longest_sequence(family: Family, config: ModelConfig, max_length: int) -> int:
     """The length of the longest random rows: the model's maximum, within limits.
 
     Args:
@@ -69,7 +70,12 @@ def longest_sequence(family: Family, config: Any, max_length: int) -> int:
 
 
 def make_inputs(
-    samples: dict[str, Tensor] | None, task: Task, config: Any, names: tuple[str, ...], longest: int, seed: int = 0
+    samples: dict[str, Tensor] | None,
+    task: Task,
+    config: ModelConfig,
+    names: tuple[str, ...],
+    longest: int,
+    seed: int = 0,
 ) -> list[Batch]:
     """The batches of a verification.
 
@@ -113,7 +119,7 @@ def _real(samples: dict[str, Tensor], names: tuple[str, ...], *, per_token: bool
     return batches
 
 
-def _random(generator: np.random.Generator, names: tuple[str, ...], config: Any, length: int) -> Batch:
+def _random(generator: np.random.Generator, names: tuple[str, ...], config: ModelConfig, length: int) -> Batch:
     inputs = {name: np.zeros((RANDOM_BATCH, length), np.int64) for name in names}
     inputs["input_ids"] = generator.integers(0, config.vocab_size, (RANDOM_BATCH, length))
     inputs[MASK] = np.ones((RANDOM_BATCH, length), np.int64)
@@ -131,6 +137,6 @@ def _real_images(samples: dict[str, Tensor]) -> list[Batch]:
     return [Batch({PIXELS: pixels[c]}, None if labels is None else labels[c], real=True) for c in chunks]
 
 
-def _random_images(generator: np.random.Generator, config: Any) -> Batch:
+def _random_images(generator: np.random.Generator, config: ModelConfig) -> Batch:
     shape = (RANDOM_BATCH, *image_shape(config))
     return Batch({PIXELS: generator.standard_normal(shape).astype(np.float32)})

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finegates_export.common.cache_layout import IDS, MASK
-from finegates_export.verification.inputs import ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Array, Batch
+from finegates_export.common.tasks.arrays import Array
+from finegates_export.verification.inputs import ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Batch
 from finegates_export.verification.steps import WRITTEN, CachedForm
 
 if TYPE_CHECKING:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import json
+import weakref
 from pathlib import Path
 
+import onnx_ir
 import pytest
 import torch
 import transformers
+from onnxscript.rewriter import pattern
 from transformers import masking_utils
 
 import finegates_export
@@ -57,6 +61,23 @@ def test_masks_are_made_by_the_stand_in_and_by_transformers_again():
 def test_torch_still_writes_the_structure_of_a_value():
     told = foreign.tree_structure({"logits": torch.zeros(1)})
     assert "logits" in json.dumps(json.loads(told))
+
+
+def test_onnxscript_holds_the_last_matched_graph_until_its_rules_forget_it():
+    rule = pattern.RewriteRule(lambda op, x: op.Neg(op.Neg(x)), lambda op, x: op.Identity(x))
+    x = onnx_ir.val("x", onnx_ir.DataType.FLOAT, [1])
+    inner = onnx_ir.node("Neg", [x])
+    outer = onnx_ir.node("Neg", inner.outputs)
+    graph = onnx_ir.Graph([x], outer.outputs, nodes=[inner, outer], opset_imports={"": 20})
+    model = onnx_ir.Model(graph, ir_version=10)
+    assert pattern.RewriteRuleSet([rule]).apply_to_model(model) == 1
+    kept = weakref.ref(graph)
+    del x, inner, outer, graph, model
+    gc.collect()
+    assert kept() is not None, "onnxscript drops the graph itself: forget_graphs is no longer needed"
+    foreign.forget_graphs()
+    gc.collect()
+    assert kept() is None
 
 
 def private_parts(source: str) -> list[str]:

@@ -147,7 +147,7 @@ def test_targets_without_a_cache_are_refused_by_name(run, tmp_path, target):
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"opset": 20}, "operators of opset 23"), ({"quantize": "int8-static"}, "behind a cache")],
+    [({"opset": 20}, "operators of opset 23"), ({"quantize": "int8-static"}, "after a cache")],
 )
 def test_so_is_what_does_not_go_with_a_cache(run, tmp_path, options, why):
     with pytest.raises(UnsupportedError, match=why):

@@ -161,7 +161,7 @@ def test_a_weight_beyond_float16_is_refused_by_name():
         made = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
         return onnx_ir.from_proto(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 20)]))
 
-    with pytest.raises(UnsupportedError, match=r"big holds 7e\+04, and float16 ends at 65504"):
+    with pytest.raises(UnsupportedError, match=r"big holds 7e\+04, but float16 ends at 65504"):
         to_float16(graph(7e4))
     assert to_float16(graph(LARGEST)) is not None
 

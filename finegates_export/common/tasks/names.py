@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from finegates_export.common.model_config import ModelConfig
 
 LOGITS = "logits"
 START, END = "start_logits", "end_logits"
@@ -18,7 +18,7 @@ POOLINGS = ("mean", "cls")
 """How an embedding is made of the last hidden state: the mean over attended tokens, or the first token."""
 
 
-def image_shape(config: Any) -> tuple[int, int, int]:
+def image_shape(config: ModelConfig) -> tuple[int, int, int]:
     """Channels, height and width of the images that a config asks for."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size

@@ -6,8 +6,8 @@ exported graph: onnxruntime optimizes a graph of fixed sizes further.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import onnx_ir
 
 IR_VERSION = 10
+
+Attribute = int | float | str | list[int]
+"""The value of an attribute of a node."""
 
 
 class BlockGraph:
@@ -51,7 +54,7 @@ class BlockGraph:
         name: str,
         *,
         contrib: bool = False,
-        **attributes: Any,
+        **attributes: Attribute,
     ) -> onnx_ir.Value:
         """Append a node.
 
@@ -85,7 +88,7 @@ class BlockGraph:
         outputs: int,
         name: str,
         contrib: bool,
-        attributes: dict[str, Any],
+        attributes: Mapping[str, Attribute],
     ) -> tuple[onnx_ir.Value, ...]:
         import onnx_ir
 
@@ -94,7 +97,7 @@ class BlockGraph:
         self.graph.append(node)
         return tuple(node.outputs)
 
-    def constant(self, name: str, values: npt.NDArray[Any] | np.generic) -> onnx_ir.Value:
+    def constant(self, name: str, values: npt.NDArray[np.generic] | np.generic) -> onnx_ir.Value:
         """An initializer."""
         import onnx_ir
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 Feeds = dict[str, tuple[int, ...]]
 
@@ -29,7 +29,7 @@ class BlockShape(Protocol):
     def numbers(self) -> int:
         """Approximate float32 numbers in a session: weights as read and as packed, and activations."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The fields as JSON types."""
 
     def __hash__(self) -> int: ...

@@ -11,7 +11,7 @@ from finegates_export.costs.blocks.linear_shape import LinearShape
 KINDS = {shape.kind: shape for shape in (LinearShape, AttentionShape, FeedForwardShape)}
 
 
-def shape_to_json(shape: BlockShape) -> dict[str, Any]:
+def shape_to_json(shape: BlockShape) -> dict[str, object]:
     """Kind and fields, as JSON types."""
     return {"kind": shape.kind, **shape.to_json()}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from finegates_export.errors import MeasurementError
 
 
-def run_fresh(worker: str | Path, spec: dict[str, Any], folder: Path, what: str, remedy: str) -> Any:
+def run_fresh(worker: str | Path, spec: Mapping[str, object], folder: Path, what: str, remedy: str) -> Any:
     """Run a module that reads the spec named by its first argument and writes its result to the second.
 
     Args:

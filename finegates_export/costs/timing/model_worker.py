@@ -53,7 +53,7 @@ class ModelSpec:
     """With a reference, the budget gives the least rounds and the most seconds; rounds continue until the half width of
     every ratio's 95 % interval is below this share of the ratio."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return asdict(self)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from finegates_export.common.files import check_destination, sha256_file, staged_file, staged_folder, write_json
 from finegates_export.common.input_profile import LONGEST, PROFILES_JSON, Profile
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.deploy.engines.builders import capability, failed, find_builder, make_logger, refused
 from finegates_export.deploy.engines.options import EngineOptions
@@ -122,7 +123,7 @@ class _Build:
             config.set_memory_pool_limit(self.trt.MemoryPoolType.WORKSPACE, self.options.workspace * MIB)
         return config
 
-    def _timing_cache(self, config: Any) -> Any:
+    def _timing_cache(self, config: ModelConfig) -> Any:
         path = self.options.timing_cache
         if path is None:
             return None

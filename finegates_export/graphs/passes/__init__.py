@@ -1,1 +1,1 @@
-"""Rewrites of a graph, each an `onnx_ir` pass that says what it requires and ensures."""
+"""Rewrites of a graph: `onnx_ir` passes that check what they require and ensure."""

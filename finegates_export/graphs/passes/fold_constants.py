@@ -1,4 +1,4 @@
-"""What does not depend on the input, computed once, whatever its size."""
+"""Constant folding without a size limit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from onnx_ir.passes import PassResult
 from finegates_export.graphs.passes.graph_pass import GraphPass
 
 FOLD_LIMIT = 1 << 30
-"""Elements; larger than any matrix that is packed."""
+"""In elements: more than any packed matrix has."""
 
 
 class FoldConstants(GraphPass):
     """onnxscript's folding, without its limits.
 
     Args:
-        keep: types of operators that are not folded.
+        keep: operator types that are not folded.
     """
 
     def __init__(self, *keep: str) -> None:

@@ -1,4 +1,4 @@
-"""Fusion for onnxruntime's CPU kernels, counted: finding less than the family promises is an error."""
+"""Fusion for onnxruntime's CPU kernels; fewer fused nodes than the family promises are an error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from finegates_export.graphs.passes.skip_normalization import FuseSkipNormalizat
 CHANGED = (
     "A pattern changed, most likely with the version of torch or onnxscript: install the versions of constraints.txt"
 )
-"""Why a graph is not what its passes expect."""
+"""Remedy for a graph that is not what the passes expect."""
 
 
 class CountedFusions(GraphPass):
-    """A pass behind which the graph has as many fused operators as expected.
+    """A pass after which the graph has as many fused operators as expected.
 
     Args:
         expected: fused nodes by class (attention, normalization, activation), as the family expects them.
@@ -41,22 +41,22 @@ class CountedFusions(GraphPass):
         if short:
             told = ", ".join(f"{name}: {have} of {want}" for name, (have, want) in short.items())
             raise self.refusal(
-                FusionError, f"the graph was fused in part only ({told}); it would be right but slow. {CHANGED}"
+                FusionError, f"only part of the graph was fused ({told}); it would be correct but slow. {CHANGED}"
             )
 
 
 class FuseForOrt(CountedFusions):
     """Replace plain operators by onnxruntime's fused ones.
 
-    onnxscript's fusions are used and not onnxruntime's own: those read no softmax scale from the graph and default to
-    that of the *new* head size.
+    It uses onnxscript's fusions: onnxruntime's own ignore the graph's softmax scale and default to that of the *new*
+    head size.
     """
 
     def requires(self, model: onnx_ir.Model) -> None:
         """Nothing is fused yet.
 
         Raises:
-            FusionError: an operator is fused already; what is in it would be counted and not looked into.
+            FusionError: an operator is fused already; it would be counted without being checked.
         """
         fused = (*ATTENTION, *NORMALIZATION)
         done = next((node for node in model.graph if node.domain == CONTRIB_DOMAIN and node.op_type in fused), None)
@@ -66,10 +66,10 @@ class FuseForOrt(CountedFusions):
             )
 
     def call(self, model: onnx_ir.Model) -> PassResult:
-        """Fuse, then fold what fusion packed."""
+        """Fuse, then fold the matrices that fusion packed."""
         from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
         optimize_for_ort(model, clear_metadata=True)
-        # Fused attention packs Q, K and V; by default matrices of that size are left to be packed at every start.
+        # Fused attention packs Q, K and V; the default limit would leave that to every start of a session.
         Sequential(FuseSkipNormalization(), DropRoundTrips(), FoldConstants())(model)
         return PassResult(model, modified=True)

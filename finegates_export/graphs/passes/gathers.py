@@ -1,8 +1,8 @@
-"""Closed dims of the residual stream out of a plain graph's products, by gathers, where the plan says that it pays.
+"""Removes closed dims of the residual stream from a plain graph's products, by gathers, where the plan says so.
 
-A linear that reads fewer dims gets a gather in front and a matrix without the closed rows. A linear that writes fewer
-gives those and one column of zeros, and a gather behind spreads them over the residual width, the closed dims all
-pointing at the zeros. Both are exact.
+A linear that reads fewer dims gets a gather before it and a matrix without the closed rows. A linear that writes fewer
+outputs those and one column of zeros, and a gather after it spreads them over the residual width, with every closed dim
+taken from the zeros. Both are exact.
 
 The gather is spelled GatherElements. onnxruntime's Gather copies every element of the last axis by itself and costs
 more than the smaller matrix saves; GatherElements runs down whole rows. It wants an index as large as its output: the
@@ -33,13 +33,13 @@ def add_gathers(graph: onnx_ir.Model, products: Mapping[str, str], sides: Sequen
     """Rewrite a plain graph in place; see `AddGathers`.
 
     Raises:
-        ChainError: a linear that is to be gathered has no product of the width that the plan states.
+        ChainError: a gathered linear has no product of the plan's width.
     """
     run_passes(graph, [AddGathers(products, sides)])
 
 
 class AddGathers(GraphPass):
-    """Gather in front of linears that read fewer dims than the residual stream has, and behind those that write fewer.
+    """Gather before linears that read only some dims of the residual stream, and after those that write only some.
 
     Args:
         products: the product node of each linear, by the linear's path.
@@ -83,7 +83,7 @@ class AddGathers(GraphPass):
         return PassResult(model, modified=True)
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """Each gathered linear multiplies by as many dims as it really reads, or writes with the column of zeros.
+        """Each gathered linear multiplies by as many dims as it reads, or writes, column of zeros included.
 
         Raises:
             ChainError: one does not.
@@ -93,9 +93,7 @@ class AddGathers(GraphPass):
             shape = weight_of(nodes[self.products[side.linear]].inputs[1]).shape
             found, wanted = (shape[0], len(side.dims)) if side.side == "reads" else (shape[1], len(side.dims) + 1)
             if found != wanted:
-                raise self.refusal(
-                    ChainError, f"{side.linear} {side.side} {found} dims behind its gather, not {wanted}"
-                )
+                raise self.refusal(ChainError, f"{side.linear} {side.side} {found} dims after its gather, not {wanted}")
 
 
 def _gather_reads(graph: onnx_ir.Graph, node: onnx_ir.Node, side: ResidualPlan, zeros: onnx_ir.Value) -> None:
@@ -115,7 +113,7 @@ def _spread_writes(graph: onnx_ir.Graph, node: onnx_ir.Node, side: ResidualPlan,
         add_constant(graph, f"{side.linear}.narrow", np.concatenate([matrix[:, list(side.dims)], zero_column], axis=1)),
     )
     output = node.outputs[0]
-    shape, output.shape = output.shape, None  # the product is narrower now; nobody needs its static shape
+    shape, output.shape = output.shape, None  # the product is narrower now, and nothing needs its static shape
     users = list(output.uses())
     spread = _gather(graph, output, source, zeros, f"{node.name}_writes")
     spread.shape = shape
@@ -147,7 +145,7 @@ def _add(
     name: str,
     attributes: dict[str, int] | None = None,
 ) -> onnx_ir.Value:
-    """A node at the end of the graph, which is sorted afterwards; its output."""
+    """Append a node, to be sorted in later, and return its output."""
     node = onnx_ir.node(operator, inputs, attributes or {}, name=name)
     node.outputs[0].name = f"{name}.output"
     graph.append(node)

@@ -16,15 +16,15 @@ Refusal = TypeVar("Refusal", bound=FineGatesError)
 class GraphPass(InPlacePass):
     """A pass that changes the graph in place.
 
-    `requires` and `ensures` raise what `refusal` makes. A caller of the pass itself sees `PreconditionError` or
-    `PostconditionError` caused by it, a caller of `run_passes` sees it as it is.
+    `requires` and `ensures` raise what `refusal` makes. Calling the pass itself raises `PreconditionError` or
+    `PostconditionError` from it; `run_passes` raises it as it is.
     """
 
     def __str__(self) -> str:
         return type(self).__name__
 
     def refusal(self, kind: type[Refusal], message: str) -> Refusal:
-        """An error that names the pass, for the maintainers that it will be reported to."""
+        """An error that names the pass, for the maintainers."""
         return kind(f"{message} (pass {self})")
 
 
@@ -32,11 +32,11 @@ def run_passes(graph: onnx_ir.Model, passes: Sequence[PassBase]) -> onnx_ir.Mode
     """Run passes in order.
 
     Args:
-        graph: what the first of them takes; changed in place by passes that work in place.
+        graph: the first pass's input; passes that work in place change it.
         passes: one or more.
 
     Returns:
-        What the last of them returns.
+        The last pass's output.
 
     Raises:
         FineGatesError: a pass was refused; the error is the one that its `requires` or `ensures` raised.
@@ -49,7 +49,7 @@ def run_passes(graph: onnx_ir.Model, passes: Sequence[PassBase]) -> onnx_ir.Mode
 
 
 def _root(error: BaseException) -> BaseException:
-    """What a pass raised, without the errors that onnx_ir wraps around it."""
+    """The error that a pass raised, without onnx_ir's own around it."""
     while isinstance(error, PassError | InvariantError) and error.__cause__ is not None:
         error = error.__cause__
     return error

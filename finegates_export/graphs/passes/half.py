@@ -1,4 +1,4 @@
-"""Float16 inside, float32 at the edges: what GPU targets compute in, written into the file."""
+"""Converts a graph to float16, which GPU targets compute in, with float32 inputs and outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ToFloat16(FunctionalPass):
         return type(self).__name__
 
     def requires(self, model: onnx_ir.Model) -> None:
-        """The lowest float32 that masks use becomes the lowest float16; a trained matrix must fit as it is.
+        """Replace the lowest float32, which masks use, with the lowest float16; trained weights must fit as they are.
 
         Raises:
             UnsupportedError: one does not.
@@ -45,7 +45,7 @@ class ToFloat16(FunctionalPass):
             largest = float(np.abs(tensor.numpy()).max(initial=0.0))
             if LARGEST < largest < float(np.finfo(np.float32).max):
                 raise UnsupportedError(
-                    f"{value.name} holds {largest:.3g}, and float16 ends at {LARGEST:.0f}; choose a target that "
+                    f"{value.name} holds {largest:.3g}, but float16 ends at {LARGEST:.0f}; choose a target that "
                     f"computes in float32 (pass {self})"
                 )
 
@@ -61,7 +61,7 @@ class ToFloat16(FunctionalPass):
         return PassResult(onnx_ir.from_proto(half), modified=True)
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """Clients see no float16.
+        """Inputs and outputs are not float16.
 
         Raises:
             ChainError: an input or output is.
@@ -70,5 +70,5 @@ class ToFloat16(FunctionalPass):
         half = next((value.name for value in ends if value.dtype == onnx_ir.DataType.FLOAT16), None)
         if half is not None:
             raise ChainError(
-                f"{half} became float16, and clients expect float32; install the versions of constraints.txt"
+                f"{half} became float16, but clients expect float32; install the versions of constraints.txt"
             )

@@ -1,4 +1,4 @@
-"""Some of a graph's outputs, and what they depend on."""
+"""Keeps some of a graph's outputs, and what they depend on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from finegates_export.graphs.passes.graph_pass import GraphPass
 
 
 class KeepOutputs(GraphPass):
-    """Keep these outputs alone.
+    """Keep only these outputs.
 
     Args:
-        names: theirs, in the order in which they are to come.
+        names: their names, in order.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -24,7 +24,7 @@ class KeepOutputs(GraphPass):
         """The graph has them.
 
         Raises:
-            ChainError: it has not.
+            ChainError: it lacks one.
         """
         have = [output.name for output in model.graph.outputs]
         missing = next((name for name in self.names if name not in have), None)

@@ -1,8 +1,8 @@
-"""Whether Q, K and V of equally wide heads are better computed by one packed operator or by three products.
+"""Whether one packed operator or three products compute Q, K and V of equally wide heads faster.
 
-onnxruntime's packed attention multiplies head by head, and its matrix kernels work in strips of 16 columns: the columns
-that a head lacks to a whole strip are computed all the same. Three products for all heads together waste nothing, and
-cost a little more to start. `make bench-layers` measures both ways at every width.
+onnxruntime's packed attention multiplies head by head, and its matrix kernels work in strips of 16 columns: each head's
+last strip is computed whole, however little of it is used. Three products for all heads waste nothing, but cost a
+little more to start. `make bench-layers` measures both ways at every width.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy.typing as npt
 STRIP = 16
 """Columns that the matrix kernels compute at a time."""
 MOST_WASTED = 32
-"""Columns, all heads together, from which on three products are faster."""
+"""Columns of all heads from which three products are faster."""
 
 
 def packs_well(heads: npt.ArrayLike, width: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Whether one operator is the faster way.
+    """Whether one operator is faster.
 
     Args:
         heads: how many there are.

@@ -1,8 +1,8 @@
-"""A residual sum and the norm behind it as one SkipLayerNormalization, in pre-norm layers too.
+"""Fuses a residual sum and the norm after it into one SkipLayerNormalization, in pre-norm layers too.
 
-onnxscript's own fusion wants a norm with a bias and a sum that nothing else reads. In a pre-norm layer the sum is the
-residual stream, read again by the next sublayer, and ModernBERT's norms have no bias. onnxruntime's kernel takes both:
-its fourth output is the sum, its beta is optional (contrib operator SkipLayerNormalization).
+onnxscript's own fusion requires a norm with a bias and a sum that nothing else reads. In a pre-norm layer the sum is
+the residual stream, which the next sublayer reads again, and ModernBERT's norms have no bias. onnxruntime's kernel
+takes both: its fourth output is the sum, its beta is optional (contrib operator SkipLayerNormalization).
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ EPSILON = 1e-5
 
 
 class FuseSkipNormalization(GraphPass):
-    """Make one operator of a residual sum and the norm behind it."""
+    """Fuse each residual sum with the norm after it."""
 
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Fuse."""
         modified = False
         for norm in [node for node in model.graph if node.op_type == "LayerNormalization"]:
-            add = _sum_before(norm)  # of two norms behind one sum the first takes it
+            add = _sum_before(norm)  # if two norms read one sum, the first is fused
             if add is not None:
                 _fuse(model.graph, norm, add)
                 modified = True
         return PassResult(model, modified)
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """No norm is left that could have been fused.
+        """No norm that can be fused is left.
 
         Raises:
             FusionError: one is.
         """
         left = next((node for node in model.graph if _sum_before(node) is not None), None)
         if left is not None:
-            raise self.refusal(FusionError, f"{left.name} is still a norm behind a residual sum")
+            raise self.refusal(FusionError, f"{left.name} is still a norm after a residual sum")
 
 
 def _sum_before(norm: onnx_ir.Node) -> onnx_ir.Node | None:
-    """The residual sum that a norm reads, where the two can be one operator."""
+    """The residual sum that a norm reads, if the two can be fused; else None."""
     total = norm.inputs[0] if norm.op_type == "LayerNormalization" and norm.domain == "" else None
     add = total.producer() if total is not None else None
     if total is None or add is None or add.op_type != "Add" or total.is_graph_output():
@@ -77,7 +77,7 @@ def _fuse(graph: onnx_ir.Graph, norm: onnx_ir.Node, add: onnx_ir.Node) -> None:
 
 
 def _is_residual_sum(add: onnx_ir.Node, norm: onnx_ir.Node) -> bool:
-    """Whether two tensors of one shape are added, and normed over their last axis."""
+    """Whether two tensors of one shape are added, and normalised over their last axis."""
     one, other = add.inputs
     if one is None or other is None or one.const_value is not None or other.const_value is not None:
         return False

@@ -1,10 +1,10 @@
-"""A residual sum and its norm as operators of their own again: faster than the fused one on a processor.
+"""Splits fused residual sums and norms again: separate operators are faster on a CPU.
 
 With onnxruntime 1.32 unpruned models take 3 to 6 % less time with Add and LayerNormalization than with its
 SkipLayerNormalization: `make bench-norms` times both.
 
-A session fuses a sum and the norm behind it back into SkipLayerNormalization when it loads the graph. It knows sums to
-which the linear's bias was added first, so the bias comes last; where there is none, Add is spelled Sum.
+A session fuses a sum and the norm after it back into SkipLayerNormalization when it loads the graph. It recognizes sums
+to which the linear's bias was added first, so the bias is added last; without a bias, Add is written as Sum.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FIRST_OPSET = 17
 
 
 class SplitSkipNorms(GraphPass):
-    """Take every fused residual sum and norm apart."""
+    """Split every fused residual sum and norm."""
 
     def requires(self, model: onnx_ir.Model) -> None:
-        """The standard has the norm as an operator.
+        """The opset has the norm as an operator.
 
         Raises:
             FusionError: the opset is older.
@@ -38,7 +38,7 @@ class SplitSkipNorms(GraphPass):
             )
 
     def call(self, model: onnx_ir.Model) -> PassResult:
-        """Take apart."""
+        """Split."""
         nodes = [node for node in model.graph if _is_fused(node)]
         for node in nodes:
             _split(model.graph, node)

@@ -1,4 +1,4 @@
-"""A graph that any ONNX runtime takes: constants folded, nothing but the standard's own operators."""
+"""Makes a graph that any ONNX runtime takes: constants folded, standard operators only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 class Tidy(CountedFusions):
-    """Fold what does not depend on the input, compute once what is the same, and drop what nothing reads."""
+    """Fold constants, merge common subexpressions, and drop what nothing reads."""
 
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Tidy up."""
         return Sequential(
-            # Scales and zero points of a quantized graph are constants too: folding through them would undo it.
+            # Scales and zero points are constants too: folding them would undo the quantization.
             FoldConstants("DequantizeLinear"),
             IdentityEliminationPass(),
             CommonSubexpressionEliminationPass(),
@@ -32,13 +32,13 @@ class Tidy(CountedFusions):
 
 
 class StandardOperators(Tidy):
-    """`Tidy`, after which the graph holds standard operators alone."""
+    """`Tidy`, after which the graph holds only standard operators."""
 
     def __init__(self) -> None:
         super().__init__({})
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """Every operator is of the standard.
+        """Every operator is a standard one.
 
         Raises:
             FusionError: an operator of another domain.

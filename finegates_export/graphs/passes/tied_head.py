@@ -1,8 +1,8 @@
-"""An LM head whose matrix is the embedding table: one table in the file, not the table and its transposed copy.
+"""Ties an LM head to the embedding table: the file holds one table, without its transposed copy.
 
-The product becomes a Gemm that reads the table the other way round. onnxruntime takes the same time for it (6 ms a
-token either way with 49152 x 576 on one thread) and packs the same copy for itself when it loads. Its quantizer makes
-products of Gemms again and writes the table turned, so heads are tied when a graph is finished, behind it.
+The product becomes a Gemm that reads the table transposed. onnxruntime takes the same time for it (6 ms per token
+either way with 49152 x 576 on one thread) and packs the same copy when it loads the graph. Its quantizer turns Gemms
+back into products and writes the transposed table, so heads are tied after quantization, when a graph is finished.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from finegates_export.graphs.values import weight_of
 
 HEAD = "lm_head"
 FIRST_OPSET = 15
-"""The first opset whose Shape gives some of the axes alone."""
+"""The first opset whose Shape can return some of the axes."""
 
 
 class TieHead(GraphPass):
-    """Multiply by the embedding table where a product multiplies by its transposed copy."""
+    """Multiply by the embedding table instead of its transposed copy."""
 
     def requires(self, model: onnx_ir.Model) -> None:
-        """The opset has what the head is written with.
+        """The opset has the operators of a tied head.
 
         Raises:
             FusionError: it is older.
@@ -37,7 +37,7 @@ class TieHead(GraphPass):
             raise self.refusal(FusionError, f"the graph is of opset {opset}, and a tied head takes {FIRST_OPSET}")
 
     def call(self, model: onnx_ir.Model) -> PassResult:
-        """Tie the first such product: a model has one head."""
+        """Tie the first such product, as a model has one head."""
         tables = tables_of(model)
         for node in model.graph:
             table = turned_table(node, tables) if node.op_type == "MatMul" else None
@@ -48,7 +48,7 @@ class TieHead(GraphPass):
         return PassResult(model, modified=False)
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """A tied head reads what the graph looks tokens up in.
+        """A tied head reads the table in which the graph looks up tokens.
 
         Raises:
             FusionError: it reads something else.
@@ -67,14 +67,14 @@ def tables_of(graph: onnx_ir.Model) -> list[onnx_ir.Value]:
 
 
 def turned_table(node: onnx_ir.Node, tables: list[onnx_ir.Value]) -> onnx_ir.Value | None:
-    """The table that a product multiplies by the other way round: still turned by a node, or turned already.
+    """The table whose transpose a product multiplies by, transposed by a node or stored that way.
 
     Args:
         node: a product of two inputs.
         tables: see `tables_of`.
 
     Returns:
-        None where it multiplies by none of them.
+        None if it multiplies by none of them.
     """
     turned = node.inputs[1].producer() if node.inputs[1] is not None else None
     if turned is not None and turned.op_type == "Transpose":
@@ -92,7 +92,7 @@ def _is_transposed(table: onnx_ir.Value, matrix: onnx_ir.Value) -> bool:
 
 
 def _multiply_by_table(graph: onnx_ir.Graph, node: onnx_ir.Node, table: onnx_ir.Value) -> None:
-    """(B, S, D) by the table of shape (V, D): tokens in one row after the other, as Gemm takes them."""
+    """(B, S, D) by the table of shape (V, D): all tokens as the rows of one matrix, as Gemm needs them."""
     words, width = weight_of(table).shape.numpy()
     tokens = onnx_ir.node("Shape", [node.inputs[0]], {"start": 0, "end": -1}, name=f"{HEAD}.tokens")
     sizes = {"flat": [-1, width], "words": [words]}

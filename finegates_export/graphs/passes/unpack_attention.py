@@ -1,4 +1,4 @@
-"""Packed attention back into products of its own where that is the faster way; see `packing`."""
+"""Unpacks attention into separate products where that is faster; see `packing`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from finegates_export.graphs.values import present, weight_of
 
 
 class UnpackAttention(GraphPass):
-    """Take packed attention apart where its heads fill no whole strips."""
+    """Unpack attention whose heads do not fill whole strips."""
 
     def call(self, model: onnx_ir.Model) -> PassResult:
-        """Take apart."""
+        """Unpack."""
         nodes = [node for node in model.graph if _is_slow(node)]
         for node in nodes:
             _unpack(model.graph, node)
@@ -27,7 +27,7 @@ class UnpackAttention(GraphPass):
         return PassResult(model, bool(nodes))
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """None is left that is slower packed.
+        """No attention that is slower packed is left.
 
         Raises:
             FusionError: one is.
@@ -38,7 +38,7 @@ class UnpackAttention(GraphPass):
 
 
 def _is_slow(node: onnx_ir.Node) -> bool:
-    """Whether a node is attention that is slower packed, and can be taken apart."""
+    """Whether a node is attention that is slower packed, and can be unpacked."""
     if node.op_type != "Attention" or node.domain != CONTRIB_DOMAIN:
         return False
     _x, matrix, bias, mask, past, _scores_bias = (*node.inputs, None, None, None, None)[:6]

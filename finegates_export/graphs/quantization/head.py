@@ -1,7 +1,7 @@
-"""An LM head in int8: a scale for each token, inputs rounded as they come, as dynamic int8 does to the layers' linears.
+"""Quantizes an LM head to int8, with a scale for each token and dynamic inputs, as in the layers' linears.
 
-The head is read for every token that is written, and of a small model with a large vocabulary it is the largest matrix.
-Where it is the embedding table too, the file holds it once, in int8: tokens are looked up in its columns.
+Every generated token reads the head, the largest matrix of a small model with a large vocabulary. If it is also the
+embedding table, the file holds it once, in int8, and tokens are looked up in its columns.
 
 Letters: B batch, S sequence, D hidden size, V vocabulary.
 """
@@ -23,20 +23,20 @@ from finegates_export.graphs.values import weight_of
 
 HEAD = "lm_head"
 MOST = 127
-"""Largest magnitude of a signed 8-bit weight; -128 is left out, so that both signs have the same steps."""
+"""Largest magnitude of a signed 8-bit weight; -128 is unused, so that both signs have the same steps."""
 
 
 def quantize_head(graph: onnx_ir.Model) -> None:
     """Rewrite a decoder's plain graph in place, before its head is tied; see `QuantizeHead`.
 
     Raises:
-        ChainError: the logits are no product by a constant matrix.
+        ChainError: the logits are not a product by a constant matrix.
     """
     run_passes(graph, [QuantizeHead()])
 
 
 class QuantizeHead(GraphPass):
-    """Multiply by an int8 head, and look tokens up in it where it is the embedding table too."""
+    """Multiply by an int8 head, and look tokens up in it if it is also the embedding table."""
 
     def requires(self, model: onnx_ir.Model) -> None:
         """The logits are a product by a constant matrix.
@@ -79,13 +79,13 @@ class QuantizeHead(GraphPass):
 
 
 def _product(graph: onnx_ir.Model) -> onnx_ir.Node | None:
-    """What makes the logits."""
+    """The node that computes the logits."""
     logits = next((output for output in graph.graph.outputs if output.name == LOGITS), None)
     return None if logits is None else logits.producer()
 
 
 def _multiply(graph: onnx_ir.Graph, product: onnx_ir.Node, constants: dict[str, onnx_ir.Value]) -> None:
-    """What onnxruntime knows as one operator: inputs rounded by their range, an integer product, two scales."""
+    """The pattern that onnxruntime fuses into one operator: dynamic inputs, an integer product, two scales."""
     rounded = onnx_ir.node("DynamicQuantizeLinear", [product.inputs[0]], num_outputs=3, name=f"{HEAD}.rounded")
     x, x_scale, x_zero = rounded.outputs
     integers = onnx_ir.node("MatMulInteger", [x, constants["weight"], x_zero], name=f"{HEAD}.product")
@@ -96,7 +96,7 @@ def _multiply(graph: onnx_ir.Graph, product: onnx_ir.Node, constants: dict[str, 
 
 
 def _look_up(graph: onnx_ir.Graph, lookup: onnx_ir.Node, constants: dict[str, onnx_ir.Value]) -> None:
-    """Columns of the matrix as rows of the table, each by its token's scale."""
+    """Columns of the matrix as rows of the table, each multiplied by its token's scale."""
     name, ids_BS = lookup.name, lookup.inputs[1]
     columns = onnx_ir.node("Gather", [constants["weight"], ids_BS], {"axis": 1}, name=f"{name}.columns")
     rows = onnx_ir.node("Transpose", [columns.outputs[0]], {"perm": [1, 2, 0]}, name=f"{name}.rows")

@@ -1,8 +1,8 @@
-"""Weights of the layers' linears in 4 bits, by blocks of their inputs. Before fusion, as int8 is.
+"""Quantizes the weights of the layers' linears to 4 bits, in blocks of inputs; before fusion, like int8.
 
 onnxruntime's MatMulNBits keeps a matrix packed, two weights a byte, with a scale and a zero point for each block of a
-column, and unpacks it as it multiplies. Activations are not quantized in the file. Inputs that do not fill their last
-block are padded inside the packed matrix, so any width is taken.
+column, and unpacks it as it multiplies. Activations are not quantized in the file. The last block is padded inside the
+packed matrix, so any width works.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from finegates_export.graphs.quantization.int8 import quiet_quantizer
 from finegates_export.graphs.saving import save_graph
 
 FLOAT_STEPS, INTEGER_STEPS = 0, 4
-"""The operator's `accuracy_level`: how a processor multiplies. In float, or with activations rounded to int8 block by
-block, which its kernels are faster at."""
+"""The operator's `accuracy_level`: how a processor multiplies. In float, or, faster, with activations rounded to int8
+block by block."""
 
 
 def quantize_int4(
@@ -53,7 +53,7 @@ def quantize_int4(
             from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
         except ImportError as error:
             raise missing_extra("onnxruntime", "cpu") from error
-        # In 4 bits, as all its versions do unasked. A zero point for each block costs half a byte and rounds less.
+        # 4 bits are the default of all its versions. A zero point per block costs half a byte and lowers the error.
         quantizer = MatMulNBitsQuantizer(
             graph,
             block_size=block_size,

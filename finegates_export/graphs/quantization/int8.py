@@ -1,10 +1,11 @@
-"""int8 of the layers' linears: weights signed and per channel. Before fusion, not after.
+"""Quantizes the layers' linears to int8, with signed weights per channel; before fusion.
 
-Dynamic: activations are quantized as they come. Static: their ranges come from rows that are run beforehand, and the
-graph says so in the standard's own operators, QuantizeLinear and DequantizeLinear around a MatMul.
+Dynamic: activations are quantized at run time. Static: their ranges come from calibration rows, and the graph uses
+standard operators: QuantizeLinear and DequantizeLinear around a MatMul.
 
 onnxruntime's quantizer skips fused attention with ragged widths and would leave Q, K and V in float.
-The head's linears (pooler, classifier) stay in float: they see one token a row, cost nothing, and decide the answer.
+The head's linears (pooler, classifier) stay in float: they read one token per row, cost almost nothing, and decide the
+answer.
 Embedding tables and position terms stay in float too.
 """
 
@@ -43,7 +44,7 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
     chosen = [name for name in products if name not in exclude]
-    if not chosen:  # the quantizer takes an empty list for all nodes
+    if not chosen:  # to the quantizer, an empty list means all nodes
         shutil.copyfile(source, target)
         return
     with quiet_quantizer(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -68,7 +69,7 @@ def quantize_static_int8(
     rows: Iterable[Feeds],
     exclude: Sequence[str] = (),
 ) -> None:
-    """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT wants it.
+    """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT needs it.
 
     Args:
         source: file with a plain graph.
@@ -101,14 +102,14 @@ def quantize_static_int8(
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "MatMulConstBOnly": True,
-                # What a product gives is added to and normalised in float.
+                # Sums and norms of the products' outputs are in float.
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )
 
 
 class _Reader:
-    """Batches as the quantizer takes them: one a call, then None."""
+    """Batches as the quantizer reads them: one per call, then None."""
 
     def __init__(self, rows: Iterable[Feeds]) -> None:
         self._rows = iter(rows)
@@ -120,9 +121,9 @@ class _Reader:
 
 @contextlib.contextmanager
 def quiet_quantizer() -> Iterator[None]:
-    """Keep the quantizers' remarks away: they advise steps that were taken, and tell of every node."""
+    """Silence the quantizers: they recommend steps that were already taken, and log every node."""
     root, before = logging.getLogger(), logging.root.manager.disable
-    placeholder = logging.NullHandler()  # one of them sets up logging when it is imported, where nobody has
+    placeholder = logging.NullHandler()  # one of them configures logging on import, if nothing else has
     root.addHandler(placeholder)
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Weights that a quantizer does not touch, kept out of its hands: onnxruntime's holds all it is given three times."""
+"""Keeps weights that a quantizer does not touch away from it: onnxruntime's holds each weight three times."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from finegates_export.graphs.saving import save_graph
 from finegates_export.graphs.values import name_of, weight_of
 
 LARGE = 2**20
-"""Bytes from which on a weight is worth it."""
+"""Bytes from which a weight is worth it."""
 
 
 def set_aside(source: Path, path: Path, products: Sequence[str]) -> list[str]:
-    """Write a graph whose large weights are inputs, but for those that the named nodes read.
+    """Write a graph whose large weights are inputs, except those that the named nodes read.
 
     Args:
         source: file with a graph.
@@ -42,7 +42,7 @@ def set_aside(source: Path, path: Path, products: Sequence[str]) -> list[str]:
 
 
 def put_back(names: Sequence[str], source: Path, path: Path, target: Path) -> None:
-    """Write a graph with its weights again where they are inputs.
+    """Write a graph with its weights in place of those inputs again.
 
     Args:
         names: those that `set_aside` returned.

@@ -1,4 +1,4 @@
-"""One file per deployment target: what it can run, how it likes its widths, which passes it needs."""
+"""One file per deployment target: what it runs, which widths it prefers, which passes it needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from finegates_export.graphs.targets.target import Target
 
 _ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt, web)
 TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
-"""Targets by the name users give."""
+"""Targets by name."""
 
 PACKAGES: dict[str, str] = {"triton": ort_cpu.NAME}
-"""What users name like a target and is a way to lay out files, and the target of the graph in them."""
+"""Targets that are file layouts, and the target of the graph in each."""

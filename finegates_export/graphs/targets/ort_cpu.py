@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU: contrib operators fused in, any width taken."""
+"""onnxruntime on the CPU: fused contrib operators, any width."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NAME = "ort-cpu"
 OPSET = 20
 CACHED_OPSET: int | None = 23
 """Its Attention takes grouped heads of any width, values wider or narrower than keys, and any number of new tokens
-behind a past. The contrib GroupQueryAttention takes none of these."""
+after cached ones. The contrib GroupQueryAttention takes none of these."""
 WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 SETTLED_WIDTHS = Widths(head_multiple=STRIP, ffn_multiple=1)
-"""Heads that fill strips run in one operator; see `packing`."""
+"""Heads that fill whole strips run in one operator; see `packing`."""
 FLOAT: FloatType = "float32"
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 
@@ -34,7 +34,7 @@ def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
 
 
 def cached_passes(attention_layers: int) -> list[PassBase]:
-    """See `Target.cached_passes`; the operators of opset 23 are there already, a session fuses the rest."""
+    """See `Target.cached_passes`; opset 23 has the fused operators already, and a session fuses the rest."""
     from finegates_export.graphs.passes.standard import Tidy
     from finegates_export.graphs.passes.tied_head import TieHead
 

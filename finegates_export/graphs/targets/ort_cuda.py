@@ -1,4 +1,4 @@
-"""onnxruntime on NVIDIA GPUs: fused contrib operators, float16 inside, widths that tensor cores take whole."""
+"""onnxruntime on NVIDIA GPUs: fused contrib operators, float16 inside, widths that fill tensor cores."""
 
 from __future__ import annotations
 

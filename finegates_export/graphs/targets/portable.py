@@ -1,6 +1,6 @@
-"""Plain ONNX for everything else: OpenVINO, mobile runtimes. Standard operators alone, any width taken.
+"""Plain ONNX for everything else (OpenVINO, mobile runtimes): standard operators only, any width.
 
-Opset 20 has GELU as one operator; `--opset 18` is for older runtimes and spells it out.
+Opset 20 has GELU as one operator; `--opset 18`, for older runtimes, spells it out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
 
 
 def cached_passes(attention_layers: int) -> list[PassBase]:
-    """See `Target.cached_passes`; attention is written out."""
+    """See `Target.cached_passes`; attention is in elementary operators."""
     from finegates_export.graphs.passes.standard import StandardOperators
     from finegates_export.graphs.passes.tied_head import TieHead
 

@@ -1,4 +1,4 @@
-"""What a deployment target answers. Each is a module of this package: these are its attributes and its functions."""
+"""The protocol of a deployment target: the attributes and functions of each module in this package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Integers = Literal["int8", "int8-static", "int4"]
 
 
 def no_cache(target: str) -> UnsupportedError:
-    """What a target says that writes no graph with a cache."""
+    """The error of a target that writes no graph with a cache."""
     return UnsupportedError(
         f"--target {target} writes no decoder with a cache, which text-generation needs; use --target ort-cpu or "
         "--target portable"
@@ -24,20 +24,20 @@ def no_cache(target: str) -> UnsupportedError:
 
 
 class Target(Protocol):
-    """One file of this package."""
+    """A module of this package."""
 
     NAME: str
-    """What users call it."""
+    """Its name for users."""
     OPSET: int
-    """The opset it is written in unless an export asks for another."""
+    """The default opset."""
     CACHED_OPSET: int | None
-    """The opset of a decoder's graph with a cache; None where it writes none."""
+    """The opset of a decoder's graph with a cache; None if it writes none."""
     WIDTHS: Widths
     """The multiples that an export pads widths to."""
     SETTLED_WIDTHS: Widths
-    """The multiples among which training chooses, where nothing is padded yet: what the kernels like best."""
+    """The multiples that training chooses from, before any padding: those that the kernels prefer."""
     FLOAT: FloatType
-    """Of weights and arithmetic in the delivered graph; inputs and outputs stay as they are."""
+    """The precision of weights and arithmetic in the delivered graph; inputs and outputs keep theirs."""
     INTEGERS: tuple[Integers, ...]
     """The quantized forms that it runs."""
 
@@ -49,7 +49,7 @@ class Target(Protocol):
         """
 
     def cached_passes(self, attention_layers: int) -> list[PassBase]:
-        """The same for a decoder's graph with a cache.
+        """The same, for a decoder's graph with a cache.
 
         Args:
             attention_layers: layers whose attention is not empty.

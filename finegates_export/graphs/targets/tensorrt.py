@@ -19,13 +19,13 @@ NAME = "tensorrt"
 OPSET = 20
 CACHED_OPSET: int | None = None
 WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=8, ffn_multiple=16)
-"""Float16 products of tensor cores are aligned to 16 bytes, int8 ones to 16 numbers."""
+"""Tensor cores align float16 products to 16 bytes and int8 products to 16 numbers."""
 FLOAT: FloatType = "float16"
 INTEGERS: tuple[Integers, ...] = ("int8-static",)
 
 
 def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
-    """See `Target.passes`; TensorRT fuses when it builds, so nothing is expected."""
+    """See `Target.passes`; TensorRT fuses when it builds an engine, so nothing is expected."""
     from finegates_export.graphs.passes.standard import StandardOperators
 
     _ = expected_fusions

@@ -1,1 +1,1 @@
-"""What is written into a bundle."""
+"""Writes the files of a bundle."""

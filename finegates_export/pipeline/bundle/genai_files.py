@@ -1,44 +1,45 @@
-"""What generating clients read beside a graph with a cache.
+"""Writes what generation clients read beside a graph with a cache.
 
 generation_config.json   transformers' own: which tokens end a text, and how the base's makers sample
 genai_config.json        onnxruntime-genai's description of the graph, where it can say what the layers look like
 
-onnxruntime-genai knows one width for keys and values of all layers. Heads may differ from layer to layer since its
-pull request 2214 (June 2026): it reads them off the graph.
+onnxruntime-genai supports one width for the keys and values of all layers. The number of heads may differ from layer to
+layer since its pull request 2214 (June 2026), which reads it off the graph.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import LOGITS
+from finegates_export.pruning.vocabulary.cut import Settings
 
 GENERATION_CONFIG, GENAI_CONFIG = "generation_config.json", "genai_config.json"
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams")
-"""What both files say of how tokens are chosen, by the same names."""
+"""Settings of sampling, with the same names in both files."""
 
 
-def generation_settings(folders: list[Path], config: Any) -> dict[str, Any]:
+def generation_settings(folders: list[Path], config: ModelConfig) -> Settings:
     """The content of `generation_config.json`.
 
     Args:
-        folders: where it may lie: the run's, the base's.
-        config: the base's transformers config, which says the least that is needed.
+        folders: where to look for it: the run's, the base's.
+        config: the base's transformers config, the fallback if there is none.
     """
     from transformers import GenerationConfig
 
     found = next((folder for folder in folders if (folder / GENERATION_CONFIG).is_file()), None)
     settings = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
-    values: dict[str, Any] = settings.to_diff_dict()
+    values: Settings = settings.to_diff_dict()
     return {name: value for name, value in values.items() if name != "_from_model_config"}
 
 
 def genai_refusal(layout: CacheLayout) -> str | None:
-    """Why onnxruntime-genai cannot run a graph with this cache; None where it can."""
+    """Why onnxruntime-genai cannot run a graph with this cache; None if it can."""
     without = layout.layer_count - len(layout.layers)
     if without:
         return f"{without} of {layout.layer_count} layers have no attention left, and it wants a cache for each"
@@ -52,16 +53,16 @@ def genai_refusal(layout: CacheLayout) -> str | None:
 class GenerationFiles:
     """Both files of one export."""
 
-    config: Any
+    config: ModelConfig
     """The base's transformers config."""
     layout: CacheLayout
-    settings: dict[str, Any]
-    """Of `generation_settings`."""
+    settings: Settings
+    """See `generation_settings`."""
     max_length: int
-    """Tokens that the model takes."""
+    """Most tokens that the model reads."""
 
     def write(self, folder: Path, graph: Path) -> None:
-        """Write them, the second where `genai_refusal` has nothing against it.
+        """Write both, the second only if `genai_refusal` allows it.
 
         Args:
             folder: the bundle.
@@ -71,7 +72,7 @@ class GenerationFiles:
         if genai_refusal(self.layout) is None:
             write_json(folder / GENAI_CONFIG, self._genai(graph.relative_to(folder).as_posix()))
 
-    def _genai(self, graph: str) -> dict[str, Any]:
+    def _genai(self, graph: str) -> dict[str, object]:
         first = self.layout.layers[0]
         caches = {
             f"{word}_{part}_names": f"{prefix}.%d.{part}"
@@ -94,7 +95,7 @@ class GenerationFiles:
             "num_key_value_heads": first.heads,
         }
         tokens = {f"{name}_token_id": self.settings.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
-        if tokens["pad_token_id"] is None:  # what fills up is masked, so any token does
+        if tokens["pad_token_id"] is None:  # padding is masked, so any token will do
             ends = tokens["eos_token_id"]
             tokens["pad_token_id"] = ends[0] if isinstance(ends, list) else ends
         known = {name: value for name, value in tokens.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, for a server that is given the graph alone."""
+"""The metadata of an ONNX file, for servers that have only the graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METADATA_PREFIX = "finegates."
 
 
 def graph_metadata(info: RunInfo, plan: ShrinkPlan) -> dict[str, str]:
-    """What a server needs to know when it is given the graph alone, as metadata properties of the file."""
+    """What a server with only the graph needs to know, as the file's metadata properties."""
     values = {
         "task": info.task,
         "labels": json.dumps(list(info.labels)),

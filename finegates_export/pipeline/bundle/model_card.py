@@ -1,4 +1,4 @@
-"""The page that a bundle brings along for people: what was trained, what was removed, how well it was checked."""
+"""Writes a bundle's model card: what was trained, what was removed, and how it was verified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
     Args:
         info: what was trained.
         report: the export's outcome.
-        graphs: the graphs, as they lie in the bundle.
+        graphs: the graphs' paths in the bundle.
     """
     after = report.after or report.before
     metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
@@ -63,7 +63,7 @@ The steps from the trained model to this one, checked on {report.rows} rows ({re
 
 
 def _example(info: RunInfo) -> str:
-    """What a loaded bundle is asked, as Python."""
+    """An example call of a loaded bundle, as Python."""
     task = task_of(info.task)
     if task.generates:
         return 'generate(["a text that goes on"])'
@@ -75,7 +75,7 @@ def _example(info: RunInfo) -> str:
 
 
 def _vocabulary(report: ExportReport) -> str:
-    """How many tokens stayed, where some went, and what that does to the metrics above."""
+    """The number of tokens before and after a cut, and what the metrics above apply to; empty without one."""
     if report.vocabulary is None:
         return ""
     before, after = report.vocabulary
@@ -83,7 +83,7 @@ def _vocabulary(report: ExportReport) -> str:
 
 
 def _quantized(report: ExportReport) -> str:
-    """What the quantized form is worth, as a table of its own."""
+    """The quantized form's size and accuracy, as a table of their own."""
     form = report.quantized
     if form is None:
         return ""

@@ -1,4 +1,4 @@
-"""What `transformers.exporters` reads beside a graph: which file it is, what goes in and what comes out.
+"""Writes what `transformers.exporters` reads beside a graph: its file, its inputs and its outputs.
 
 export.json        the manifest of `ExportedModel.from_pretrained`, experimental in transformers 5.23
 model.onnx.data    empty: that loader refuses a graph without a file of weights beside it, and ours are inside
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.files import write_json
 from finegates_export.common.foreign import tree_structure
@@ -25,7 +24,7 @@ def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...]
     Args:
         folder: the bundle.
         graph: its float32 graph.
-        task: what the graph is for.
+        task: the graph's task.
         names: its inputs.
         outputs: its outputs, in order.
     """
@@ -41,12 +40,12 @@ def write_manifest(folder: Path, graph: Path, task: Task, names: tuple[str, ...]
     graph.with_name(graph.name + WEIGHTS_SUFFIX).touch()
 
 
-def _input(name: str) -> dict[str, Any]:
+def _input(name: str) -> dict[str, object]:
     return {"rank": 4, "dtype": "float32"} if name == PIXELS else {"rank": 2, "dtype": "int64"}
 
 
 def _output_structure(task: Task, outputs: tuple[str, ...]) -> str:
-    """The outputs as the class that transformers returns, in torch's JSON; as a dict where no class has them all."""
+    """The outputs as the class that transformers returns, or as a dict if no class has them all, in torch's JSON."""
     import torch
     from transformers import modeling_outputs
 

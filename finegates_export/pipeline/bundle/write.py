@@ -17,11 +17,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finegates_export.common.files import sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import graph_outputs, image_shape, task_of
 from finegates_export.common.tokenizer_files import companions, copy_tokenizer_file
@@ -41,16 +42,16 @@ SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 UNSTABLE = ("seconds", "peak_memory_bytes")
-"""Of a report, what differs from one export to the next."""
+"""Fields of a report that differ between exports of the same run."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a bundle is made of."""
+    """The content of a bundle."""
 
     run: Run
-    """What was exported; its folder holds the tokenizer."""
-    config: Any
+    """The exported run; its folder holds the tokenizer."""
+    config: ModelConfig
     """The transformers config, as clients read it."""
     report: ExportReport
     """The export's outcome."""
@@ -59,13 +60,13 @@ class Content:
     pooled: bool = False
     """Whether the graphs pool the sentence embedding themselves."""
     generation: GenerationFiles | None = None
-    """What a decoder's clients read; None for other tasks."""
+    """The files of a decoder's clients; None for other tasks."""
     torch_model: tuple[nn.Module, ShrunkInfo] | None = None
-    """The shrunk torch model and what describes it, where it goes into `torch/`."""
+    """The shrunk torch model and its description, if it goes into `torch/`."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the graphs read, a decoder's cache apart."""
+        """The graphs' inputs, without a decoder's cache."""
         from finegates_export.families import family_of
 
         return family_of(self.config.model_type).input_names(self.config)
@@ -101,7 +102,7 @@ def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
 
 
 def _write_client_files(folder: Path, place: Path, content: Content) -> None:
-    """What engines, Optimum, generating clients and sentence-transformers look for beside the graphs."""
+    """Write what engines, Optimum, generation clients and sentence-transformers look for beside the graphs."""
     from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
     from finegates_export.pipeline.bundle.transformers_manifest import write_manifest
 
@@ -126,8 +127,8 @@ def _write_client_files(folder: Path, place: Path, content: Content) -> None:
         )
 
 
-def _record(content: Content, paths: list[str]) -> dict[str, Any]:
-    """What `bundle.json` says, versions and hashes apart.
+def _record(content: Content, paths: list[str]) -> dict[str, object]:
+    """The content of `bundle.json`, without versions and hashes.
 
     Args:
         content: of the bundle.
@@ -155,13 +156,13 @@ def _record(content: Content, paths: list[str]) -> dict[str, Any]:
     }
 
 
-def _config(info: RunInfo, config: Any) -> dict[str, Any]:
-    values: dict[str, Any] = config.to_diff_dict()
+def _config(info: RunInfo, config: ModelConfig) -> dict[str, object]:
+    values: dict[str, object] = config.to_diff_dict()
     values["model_type"] = config.model_type
     task = task_of(info.task)
     values["architectures"] = [f"{type(config).__name__.removesuffix('Config')}{task.architecture}"]
     if task.generates:
         values["architectures"] = config.architectures or values["architectures"]
-    for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # the base's own task's
+    for name in ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type"):  # those of the base's own task
         values.pop(name, None)
     return {**values, **task.config_values(info.labels)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -99,7 +98,7 @@ class RaggedAttention(nn.Module):
         """From concatenated heads, with repeats, to (B, h * copies, S, width)."""
         return x_BSE.unflatten(-1, (self.heads.count * copies, -1)).transpose(1, 2)
 
-    def _linear(self, role: str) -> Any:
+    def _linear(self, role: str) -> nn.Module:
         return getattr(self, self.roles[role])
 
 
@@ -107,7 +106,7 @@ class PlainAttention(RaggedAttention):
     """Softmax attention under a mask: BERT, RoBERTa, ELECTRA, DistilBERT, ViT, DeiT."""
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_kwargs: Any
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_kwargs: object
     ) -> tuple[Tensor, None]:
         """Attend, and project if the projection lies inside.
 

@@ -9,7 +9,7 @@ Shapes: as in `attention`; T attended tokens, cached ones and the S new ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -17,16 +17,26 @@ from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
 from finegates_export.pruning.ragged.linear import NoAttention
 from finegates_export.pruning.ragged.rotary import Rotation
 
+if TYPE_CHECKING:
+    from transformers import Cache
+
+
+class DecoderAttention(Protocol):
+    """What is read of a decoder's attention in transformers."""
+
+    layer_idx: int
+    head_dim: int
+
 
 class NoCausalAttention(NoAttention):
     """See `NoAttention`; the cache still counts the tokens, as transformers reads its length off the first layer."""
 
     def __init__(self, output: tuple[str, nn.Module] | None, replaced: nn.Module) -> None:
         super().__init__(output, replaced)
-        self.layer_idx: int = replaced.layer_idx  # type: ignore[assignment]  # what a module holds is untyped
+        self.layer_idx = cast(DecoderAttention, replaced).layer_idx
 
     def forward(
-        self, hidden_states: Tensor, *args: Any, past_key_values: Any = None, **kwargs: Any
+        self, hidden_states: Tensor, *args: object, past_key_values: Cache | None = None, **kwargs: object
     ) -> tuple[Tensor, None]:
         """The constant; a cache gets one zero per token."""
         if past_key_values is not None:
@@ -44,8 +54,8 @@ class CausalAttention(RaggedAttention):
         self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
     ) -> None:
         super().__init__(heads, linears, roles, replaced)
-        source: Any = replaced
-        self.layer_idx: int = source.layer_idx
+        source = cast(DecoderAttention, replaced)
+        self.layer_idx = source.layer_idx
         self.rotation = Rotation(heads, source.head_dim)
 
     def forward(
@@ -53,8 +63,8 @@ class CausalAttention(RaggedAttention):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
-        **_kwargs: Any,
+        past_key_values: Cache | None = None,
+        **_kwargs: object,
     ) -> tuple[Tensor, None]:
         """Attend and project.
 

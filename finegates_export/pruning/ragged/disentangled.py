@@ -8,12 +8,21 @@ Shapes: as in `attention`; P relative positions in the embedding table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.pruning.ragged.attention import Heads, RaggedAttention
+
+
+class DebertaAttention(Protocol):
+    """What is read of DeBERTa's attention in transformers."""
+
+    relative_attention: bool
+    pos_att_type: list[str]
+    pos_ebd_size: int
+    share_att_key: bool
 
 
 class DisentangledAttention(RaggedAttention):
@@ -23,7 +32,7 @@ class DisentangledAttention(RaggedAttention):
         self, heads: Heads, linears: Mapping[str, nn.Module], roles: Mapping[str, str], replaced: nn.Module
     ) -> None:
         super().__init__(heads, linears, roles, replaced)
-        source: Any = replaced
+        source = cast(DebertaAttention, replaced)
         self.terms = tuple(source.pos_att_type) if source.relative_attention else ()
         self.span = source.pos_ebd_size if self.terms else 0
         self.shared = bool(source.share_att_key)
@@ -73,5 +82,5 @@ class DisentangledAttention(RaggedAttention):
             return torch.zeros((), dtype=q_BhSq.dtype)
         return total * self.heads.scale
 
-    def _position_linear(self, role: str) -> Any:
+    def _position_linear(self, role: str) -> nn.Module:
         return self._linear(role) if self.shared else getattr(self, f"pos_{role}_proj")

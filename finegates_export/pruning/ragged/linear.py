@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,7 @@ class NoAttention(nn.Module):
         if output:
             self.add_module(*output)
 
-    def forward(self, hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, *_args: object, **_kwargs: object) -> tuple[Tensor, None]:
         """The constant, or the input if the constant follows: that reads only the shape."""
         return (getattr(self, self._output)(hidden_states) if self._output else hidden_states), None
 

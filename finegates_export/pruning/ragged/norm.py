@@ -10,12 +10,15 @@ Shapes: q remaining dims of a head.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.pruning.plan import Dims
+
+if TYPE_CHECKING:
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 
 class RaggedNorm(nn.Module):
@@ -38,11 +41,11 @@ class RaggedNorm(nn.Module):
         return self.weight * scaled.to(x.dtype)
 
 
-def slice_norm(norm: Any, dims: Dims) -> RaggedNorm:
+def slice_norm(norm: Qwen3RMSNorm, dims: Dims) -> RaggedNorm:
     """A norm over the chosen dims, for inputs that are zero in all others.
 
     Args:
-        norm: an RMSNorm of transformers, for its `weight` and `variance_epsilon`.
+        norm: for its `weight` and `variance_epsilon`.
         dims: the kept dims, by old numbers.
     """
     weight = norm.weight.detach()

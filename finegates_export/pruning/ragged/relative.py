@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class RelativeAttention(RaggedAttention):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         position_bias: Tensor | None = None,
-        **_kwargs: Any,
+        **_kwargs: object,
     ) -> tuple[Tensor, None]:
         """Attend and project.
 

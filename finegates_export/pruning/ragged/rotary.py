@@ -7,7 +7,6 @@ for narrower heads would rotate by other angles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +67,7 @@ class RotaryAttention(RaggedAttention):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
-        **_kwargs: Any,
+        **_kwargs: object,
     ) -> tuple[Tensor, None]:
         """Attend and project.
 

@@ -21,12 +21,15 @@ import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.common.files import write_json
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG, companions
 from finegates_export.errors import InputError
 from finegates_export.pruning.vocabulary.needed import Content, cut_content, needed_tokens
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 TOKENIZER = "tokenizer.json"
@@ -39,12 +42,15 @@ ESCAPE, ESCAPES = re.compile(r"\\(.)", re.DOTALL), {"n": "\n", "r": "\r", "t": "
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 FORBIDDEN = "bad_words_ids"
 
+Settings = dict[str, Any]
+"""Settings of a model or of its generation, as JSON types by name."""
+
 
 @dataclass(frozen=True)
 class VocabularyCut:
     """The kept vocabulary."""
 
-    kept: npt.NDArray[Any]
+    kept: npt.NDArray[np.int64]
     """Old ids, ascending, shape (V,); the position of each is its new id."""
     before: int
     """Number of tokens before."""
@@ -69,7 +75,7 @@ class VocabularyCut:
         new = np.searchsorted(self.kept, np.where(attended, old, self.kept[0]))
         return {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][torch.from_numpy(whole)]}
 
-    def shorten(self, model: Any) -> None:
+    def shorten(self, model: PreTrainedModel) -> None:
         """Cut a causal language model's embeddings and LM head, in place; tied ones stay tied."""
         import torch
         from torch import nn
@@ -87,7 +93,7 @@ class VocabularyCut:
             head.bias = cut(head.bias)
         model.config = self.config(model.config)
 
-    def config(self, config: Any) -> Any:
+    def config(self, config: ModelConfig) -> ModelConfig:
         """A transformers config with the new ids."""
         changed = copy.deepcopy(config)
         changed.vocab_size = self.size
@@ -96,7 +102,7 @@ class VocabularyCut:
                 setattr(changed, name, value)
         return changed
 
-    def settings(self, values: dict[str, Any]) -> dict[str, Any]:
+    def settings(self, values: Settings) -> Settings:
         """Settings of a model or of its generation with the new ids."""
         return {name: self._renumbered(name, value) for name, value in values.items()}
 
@@ -135,7 +141,7 @@ class VocabularyCut:
         return number if number < 0 else int(np.searchsorted(self.kept, number))
 
 
-def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[dict[str, Any]]) -> VocabularyCut:
+def cut_to_text(text: Path, folder: Path, vocabulary: int, settings: list[Settings]) -> VocabularyCut:
     """The vocabulary that a text needs.
 
     Args:
@@ -192,7 +198,7 @@ def cut_again(whole: Path, short: Path, vocabulary: int, size: int) -> Vocabular
     return VocabularyCut(np.asarray(kept, np.int64), vocabulary, content)
 
 
-def _tokenizer(folder: Path) -> tuple[Content, Any]:
+def _tokenizer(folder: Path) -> tuple[Content, Tokenizer]:
     """A tokenizer.json, as content and as a tokenizer."""
     from tokenizers import Tokenizer
 
@@ -206,7 +212,7 @@ def _tokenizer(folder: Path) -> tuple[Content, Any]:
         ) from error
 
 
-def _named(settings: dict[str, Any]) -> Iterator[int]:
+def _named(settings: Settings) -> Iterator[int]:
     for name, value in settings.items():
         if TOKEN_SETTING.search(name) and value is not None:
             yield from value if isinstance(value, list) else (value,)
@@ -232,7 +238,7 @@ def _texts(path: Path) -> Iterator[str]:
         raise InputError(f"vocabulary-of: {path} cannot be read ({error}); name a UTF-8 text or JSON lines") from error
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

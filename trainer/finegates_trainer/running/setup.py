@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.pooling import Pooling, find_pooling
 from finegates_export.common.tasks import PIXELS, Task, image_shape, task_of
 from finegates_export.errors import InputError, UnsupportedError
@@ -182,7 +183,7 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     return labels
 
 
-def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
+def _check_images(base: BaseModel, config: ModelConfig, rows: Examples) -> None:
     made = tuple(rows.collate([0])[0][PIXELS].shape[1:])
     if made != image_shape(config):
         raise InputError(
@@ -227,7 +228,7 @@ def _trained_heads(model: Any, family: Family, options: TrainOptions) -> tuple[s
     return family.head_modules(model)
 
 
-def _base_labels(config: Any) -> tuple[str, ...]:
+def _base_labels(config: ModelConfig) -> tuple[str, ...]:
     """The base's labels in the order of its outputs; none if they have default names, or their number differs."""
     named = {int(output): label_name(label) for output, label in (config.id2label or {}).items()}
     unnamed = all(name.startswith(HUB_LABEL) for name in named.values())
