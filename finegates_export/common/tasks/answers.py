@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.tasks.arrays import Array
 
 
@@ -76,7 +77,7 @@ class AnswerTensor:
 
 
 ANY_WIDTH = -1
-Schema = dict[str, object]
+Schema = JsonObject
 """A JSON schema."""
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
