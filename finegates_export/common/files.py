@@ -17,7 +17,7 @@ from typing import Any
 from finegates_export.errors import OutputError
 
 JsonObject = dict[str, Any]
-"""A JSON object, whose fields are known by their names alone."""
+"""A JSON object that is read by the names of its fields."""
 CHUNK = 1 << 20
 
 

@@ -24,7 +24,7 @@ class ModelOutputs(Protocol):
     """What a model of transformers returned: tensors by their names."""
 
     def __getattr__(self, name: str) -> Tensor:
-        """One of them."""
+        """A tensor by its name."""
 
 
 class BatchRead(Protocol):
