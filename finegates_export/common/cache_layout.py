@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +78,6 @@ class CacheLayout:
         arrays = [np.zeros((rows, heads, 0, width), np.float32) for heads, width in shapes]
         return dict(zip(self.past_names, arrays, strict=True))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The layout as written in `bundle.json`."""
         return {"layers": self.layer_count, "cached": [asdict(one) for one in self.layers]}

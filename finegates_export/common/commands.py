@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from finegates_export.common.grouped_help import grouped_app
@@ -119,7 +120,7 @@ class Output:
 
             warnings.simplefilter("ignore")
 
-    def result(self, text: str, values: Any) -> None:
+    def result(self, text: str, values: object) -> None:
         """The command's result: as text, or its values as JSON."""
         if self.as_json:
             sys.stdout.write(json.dumps(values, indent=2) + "\n")
@@ -148,13 +149,13 @@ def _flat(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _flag(cyclopts: Any, help_text: str) -> Any:
+def _flag(cyclopts: ModuleType, help_text: str) -> object:
     from typing import Annotated
 
     return Annotated[bool, cyclopts.Parameter(help=help_text, negative=())]
 
 
-def _flattened(cyclopts: Any, options: type[Any]) -> Any:
+def _flattened(cyclopts: ModuleType, options: type[Options]) -> object:
     from typing import Annotated
 
     # A shell expands a pattern into several words after one flag.

@@ -16,6 +16,8 @@ from typing import Any
 
 from finegates_export.errors import OutputError
 
+JsonObject = dict[str, Any]
+"""A JSON object that is read by the names of its fields."""
 CHUNK = 1 << 20
 
 
@@ -34,7 +36,7 @@ def sha256_tree(folder: Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, s
     return {name: sha256_file(folder / name) for name in names if name not in leave_out}
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write readable JSON: indented, UTF-8, with a final newline."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -70,7 +70,7 @@ def replaced_masks(wrap: Callable[[MaskMaker, MaskRule], MaskMaker]) -> Iterator
         masking_utils.sdpa_mask, makers["sdpa"] = own, chosen
 
 
-def tree_structure(value: Any) -> str:
+def tree_structure(value: object) -> str:
     """How containers are nested in a value, in torch's JSON."""
     from torch.utils import _pytree
 

@@ -46,7 +46,7 @@ def grouped_app(options: type[Options], **settings: Any) -> cyclopts.App:
     return GroupedApp(group_commands=general, **settings)
 
 
-def _shown_default(value: Any) -> bool | str | None:
+def _shown_default(value: object) -> bool | str | None:
     """A list as its flag takes it; nothing for an empty one, whose help says what happens then."""
     if isinstance(value, tuple) and value:
         return ",".join(map(str, value))

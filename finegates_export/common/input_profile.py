@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from finegates_export.common.shapes import Shape
 from finegates_export.errors import InputError
@@ -25,6 +24,9 @@ FREE = -1
 """How a graph declares an input axis of any size."""
 AXES = 2
 """Batch and sequence: the leading axes that may be free."""
+
+InputSizes = dict[str, dict[str, list[int]]]
+"""Of each input, by its name, the smallest (`min`), usual (`opt`) and largest (`max`) sizes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Profile:
         """
         return tuple(self._fill(shape, declared) for shape in (self.smallest, self.usual, self.largest))
 
-    def to_json(self, inputs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    def to_json(self, inputs: Mapping[str, Sequence[int]]) -> InputSizes:
         """The content of `profiles.json`.
 
         Args:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
+
+from finegates_export.common.files import JsonObject
 
 
 class ModelConfig(Protocol):
@@ -13,13 +16,13 @@ class ModelConfig(Protocol):
     vocab_size: int
     architectures: list[str] | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Every field."""
 
-    def to_diff_dict(self) -> dict[str, Any]:
+    def to_diff_dict(self) -> JsonObject:
         """The fields that differ from the architecture's defaults."""
 
-    def save_pretrained(self, save_directory: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:
         """Write `config.json` into a folder."""
 
     def __getattr__(self, name: str) -> Any:

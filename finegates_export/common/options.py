@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
+
+from finegates_export.common.files import JsonObject
 
 OptionsT = TypeVar("OptionsT", bound="Options")
 Groups = Mapping[str, Sequence[str]]
@@ -21,12 +23,12 @@ class Options:
     groups: ClassVar[Groups] = {}
     """How `--help` arranges the fields: each is in exactly one group, the everyday ones come first."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The fields as JSON types; tuples become lists, paths become strings."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
 
     @classmethod
-    def from_json(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+    def from_json(cls: type[OptionsT], values: JsonObject) -> OptionsT:
         """Rebuild from `to_json`.
 
         Raises:
@@ -50,7 +52,7 @@ def check(condition: bool, field: str, message: str) -> None:
         raise ValueError(f"{field}: {message}")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.tasks import POOLINGS
+from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError, UnsupportedError
 
-Array = npt.NDArray[Any]
 POOLING_CONFIG = Path("1_Pooling") / "config.json"
 MODULES = "modules.json"
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
@@ -94,7 +94,7 @@ def find_pooling(named: str | None, normalize: bool | None, base_id: str, folder
     return Pooling(mode, normalizes if normalize is None else normalize)
 
 
-def _modes(values: dict[str, Any]) -> dict[str, Any]:
+def _modes(values: JsonObject) -> JsonObject:
     """The pooling's fields as flags; newer files name the mode instead."""
     named = values.get("pooling_mode")
     if named is None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cyclopts import App, ArgumentCollection
 
 Alternatives = Sequence[Sequence[str]]
 """Groups of alternative options, by their flags."""
-Source = Callable[[Any, Any, Any], None]
+Source = Callable[["App", tuple[str, ...], "ArgumentCollection"], None]
 """Fills the parser's arguments; see `cyclopts.App.config`."""
 
 
@@ -27,7 +30,7 @@ def from_yaml(file: str, alternatives: Alternatives) -> Source:
 
     read = cyclopts.config.Yaml(file, must_exist=True, use_commands_as_keys=False)
 
-    def fill(app: Any, commands: Any, arguments: Any) -> None:
+    def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         answered = []
         for flags in alternatives:
             group = [argument for argument in arguments if argument.name in flags]
@@ -48,7 +51,7 @@ def whole_numbers(options: type[Any]) -> Source:
     """
     whole = {flag_of(field.name) for field in dataclasses.fields(options) if str(field.type).startswith("int")}
 
-    def refuse(_app: Any, _commands: Any, arguments: Any) -> None:
+    def refuse(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         for argument in arguments:
             for token in argument.tokens if argument.name in whole else ():
                 if "." in token.value and not _is_whole(token.value):

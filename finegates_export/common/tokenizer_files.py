@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-from finegates_export.common.files import write_json
+from finegates_export.common.files import JsonObject, write_json
 from finegates_export.errors import RunFolderError
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -49,7 +48,7 @@ def copy_tokenizer_file(source: Path, folder: Path, max_length: int) -> None:
         shutil.copyfile(source, folder / source.name)
         return
     try:
-        values: dict[str, Any] = dict(json.loads(source.read_text(encoding="utf-8")))
+        values: JsonObject = dict(json.loads(source.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"{source} is damaged ({error}); copy the base's tokenizer files there again") from error
     for name in OF_THE_LOAD:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finegates_export.common.files import sha256_file
+from finegates_export.common.files import JsonObject, sha256_file
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
 from finegates_export.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 BUNDLE_JSON = "bundle.json"
 TOKENIZER_JSON = "tokenizer.json"
@@ -18,7 +21,7 @@ FIELDS = ("files", "graphs", "labels", "max_length", "target", "task")
 """Fields that every `bundle.json` must have."""
 
 
-def read_bundle(folder: Path) -> dict[str, Any]:
+def read_bundle(folder: Path) -> JsonObject:
     """The content of `bundle.json`, every file checked against its hash.
 
     Raises:
@@ -31,13 +34,13 @@ def read_bundle(folder: Path) -> dict[str, Any]:
         raise InputError(f"{told}; grant read access, or copy the bundle again") from error
 
 
-def _checked(folder: Path) -> dict[str, Any]:
+def _checked(folder: Path) -> JsonObject:
     """See `read_bundle`."""
     path = folder / BUNDLE_JSON
     if not path.is_file():
         raise InputError(f"{folder} is not a bundle: it lacks {BUNDLE_JSON}")
     try:
-        info: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        info: JsonObject = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(info["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); export again") from error
@@ -52,7 +55,7 @@ def _checked(folder: Path) -> dict[str, Any]:
     return info
 
 
-def graph_in(folder: Path, info: dict[str, Any], form: Form) -> Path:
+def graph_in(folder: Path, info: JsonObject, form: Form) -> Path:
     """The file of a bundle's graph.
 
     Args:
@@ -78,7 +81,7 @@ def pad_token(folder: Path) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def pad_id(tokenizer: Any, folder: Path) -> int:
+def pad_id(tokenizer: Tokenizer, folder: Path) -> int:
     """The id of the padding token; 0 if the vocabulary lacks it.
 
     Args:

@@ -7,15 +7,18 @@ Shapes: B rows, S tokens per call, T tokens read so far, V tokens of the vocabul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayout
 from finegates_export.common.tasks import LOGITS
+from finegates_export.common.tasks.arrays import Array
+from finegates_export.runtime.session import Session
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from onnxruntime import OrtValue
+
 READ_TOGETHER = 1024
 """Maximum tokens per call, over all rows, so that logits stay within a few hundred megabytes."""
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
@@ -29,7 +32,7 @@ class CausalGraph:
         session: an onnxruntime session.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
         self.layout = CacheLayout.of_inputs({value.name: value.shape for value in session.get_inputs()})
         """The layers that have a cache."""
@@ -107,7 +110,7 @@ class Cache:
         self._mask_BT = self._mask_BT[:, first:]
         self._past = [self._held(np.ascontiguousarray(value.numpy()[list(rows), :, first:])) for value in self._past]
 
-    def _held(self, value: Array) -> Any:
+    def _held(self, value: Array) -> OrtValue:
         from onnxruntime import OrtValue
 
         return OrtValue.ortvalue_from_numpy(value, self._graph.device, 0)

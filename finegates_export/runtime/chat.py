@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from finegates_export.common.files import JsonObject
 from finegates_export.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from jinja2.parser import Parser
 
 TEMPLATE_FILE = "chat_template.jinja"
 """Where transformers 5 writes the template; version 4 puts it in `tokenizer_config.json`."""
@@ -32,7 +37,7 @@ class ChatTemplate:
     def of(cls, folder: Path) -> ChatTemplate:
         """The template of a bundle's tokenizer."""
         config, file = folder / TOKENIZER_CONFIG, folder / TEMPLATE_FILE
-        known: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        known: JsonObject = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         source = file.read_text(encoding="utf-8") if file.is_file() else known.get("chat_template")
         if isinstance(source, list):
             source = {one["name"]: one["template"] for one in source}.get(DEFAULT)
@@ -40,7 +45,7 @@ class ChatTemplate:
         tokens = {name: value["content"] if isinstance(value, dict) else value for name, value in named.items()}
         return cls(source, {name: value for name, value in tokens.items() if isinstance(value, str)})
 
-    def render(self, messages: Sequence[Any], number: int) -> str:
+    def render(self, messages: Sequence[object], number: int) -> str:
         """A chat as text, up to the model's answer, including all special tokens.
 
         Args:
@@ -69,15 +74,14 @@ class ChatTemplate:
         return str(text)
 
 
-def _message(message: Any, number: int) -> dict[str, str]:
-    known = isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in MESSAGE)
-    if not known:
+def _message(message: object, number: int) -> dict[str, str]:
+    if not isinstance(message, Mapping) or not all(isinstance(message.get(name), str) for name in MESSAGE):
         told = sorted(map(str, message)) if isinstance(message, Mapping) else type(message).__name__
         raise InputError(f"prompt {number}: a message must be a mapping with the strings role and content, got {told}")
     return dict(message)
 
 
-def _sandbox() -> Any:
+def _sandbox() -> Environment:
     """The environment that transformers renders templates in.
 
     Raises:
@@ -95,14 +99,14 @@ def _sandbox() -> Any:
 
         tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 
-        def parse(self, parser: Any) -> Any:
+        def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno
             return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    def as_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
+    def as_json(value: object, ensure_ascii: bool = False, **how: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, **how)
 
     def now(form: str) -> str:

@@ -5,15 +5,18 @@ Shapes: V tokens of the vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from finegates_export.common.tasks.arrays import Array
 from finegates_export.runtime.generation import FinishReason, Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.sampling import choose
 from finegates_export.runtime.writing import TextWriter
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class Draft:
@@ -28,7 +31,7 @@ class Draft:
     """
 
     def __init__(
-        self, number: int, prompt: list[int], tokenizer: Any, limits: Limits, options: GenerationOptions
+        self, number: int, prompt: list[int], tokenizer: Tokenizer, limits: Limits, options: GenerationOptions
     ) -> None:
         self.number, self.prompt = number, prompt
         self._limits, self._options = limits, options
@@ -39,7 +42,7 @@ class Draft:
         self.finish_reason: FinishReason | None = None
         """None while it is being generated."""
 
-    def take(self, logits_V: npt.NDArray[Any]) -> int:
+    def take(self, logits_V: Array) -> int:
         """Choose the next token and check whether it is the last.
 
         Args:

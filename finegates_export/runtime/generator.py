@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from finegates_export.runtime.chat import ChatTemplate
 from finegates_export.runtime.draft import Draft
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.session import Session
 from finegates_export.runtime.texts import check_no_table, encodable
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Prompt = str | Sequence[Mapping[str, str]]
 """A text, or a chat: messages of a role and a content."""
@@ -35,7 +39,9 @@ class TextGenerator:
 
     task = "text-generation"
 
-    def __init__(self, session: Any, tokenizer: Any, template: ChatTemplate, limits: Limits, pad_id: int) -> None:
+    def __init__(
+        self, session: Session, tokenizer: Tokenizer, template: ChatTemplate, limits: Limits, pad_id: int
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer, self._template = tokenizer, template
@@ -93,7 +99,7 @@ class TextGenerator:
         """
         return self._encode(prompt, 0)
 
-    def predict(self, inputs: Any, **how: Any) -> NoReturn:
+    def predict(self, inputs: object, **how: object) -> NoReturn:
         """Not available for text generation.
 
         Raises:
@@ -102,7 +108,7 @@ class TextGenerator:
         _ = inputs, how
         raise InputError(f"a bundle for {self.task} writes texts: call generate or stream, not predict")
 
-    def _draft(self, prompt: Any, number: int, options: GenerationOptions) -> Draft:
+    def _draft(self, prompt: object, number: int, options: GenerationOptions) -> Draft:
         tokens = self._encode(prompt, number)
         if not tokens:
             raise InputError(f"prompt {number} has no tokens, but generation needs at least one; give some text")
@@ -112,7 +118,7 @@ class TextGenerator:
             )
         return Draft(number, tokens, self._tokenizer, self.limits, options)
 
-    def _encode(self, prompt: Any, number: int) -> list[int]:
+    def _encode(self, prompt: object, number: int) -> list[int]:
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(encodable(prompt, number)).ids)
         if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
@@ -164,7 +170,7 @@ class TextStream:
         return self._draft.result() if self._draft.finish_reason else None
 
 
-def _listed(prompts: Any) -> list[Any]:
+def _listed(prompts: object) -> list[object]:
     if isinstance(prompts, (str, bytes)):
         raise InputError("generate takes a list of prompts; wrap a single one: generate([prompt])")
     if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from finegates_export.common.files import JsonObject
 from finegates_export.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
@@ -24,7 +28,7 @@ class Limits:
     """Tokens that end a text; may be empty."""
 
     @classmethod
-    def of(cls, folder: Path, info: dict[str, Any], tokenizer: Any) -> Limits:
+    def of(cls, folder: Path, info: JsonObject, tokenizer: Tokenizer) -> Limits:
         """Read from the files of a bundle: first `generation_config.json`, then `config.json`, then the tokenizer's.
 
         Args:
@@ -44,11 +48,11 @@ class Limits:
         return cls(known, next((_ids(end) for end in said if end is not None), ()))
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> JsonObject:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
-def _end_token(tokens: dict[str, Any], tokenizer: Any) -> int | None:
+def _end_token(tokens: JsonObject, tokenizer: Tokenizer) -> int | None:
     token = tokens.get("eos_token")
     content = token["content"] if isinstance(token, dict) else token
     return None if content is None else tokenizer.token_to_id(content)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
 from finegates_export.common.options import as_path, check
 from finegates_export.common.pooling import Pooling
@@ -22,14 +23,20 @@ from finegates_export.runtime.generator import TextGenerator
 from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.predictor import Predictor, Reader
 from finegates_export.runtime.reading import ImageReader, TextReader
-from finegates_export.runtime.session import SessionOptions, open_session
+from finegates_export.runtime.session import Session, SessionOptions, open_session
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Lengths = int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
+"""Buckets as a user gives them."""
 
 
 def load(
     bundle: str | Path,
     *,
     form: Form = "float",
-    buckets: int | Sequence[int] | npt.NDArray[np.integer[Any]] | None = None,
+    buckets: Lengths = None,
     provider: str = "cpu",
     threads: int | None = None,
     spinning: bool = True,
@@ -75,7 +82,7 @@ def load(
     return Predictor(session, reader, decoder, Buckets(_lengths(chosen), info["max_length"]))
 
 
-def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
+def _lengths(buckets: Lengths) -> int | tuple[int, ...] | None:
     """The given buckets, with numpy numbers as Python numbers."""
     if buckets is None:
         return None
@@ -85,13 +92,13 @@ def _lengths(buckets: Any) -> int | tuple[int, ...] | None:
     return tuple(given.tolist()) if given.ndim else int(given)
 
 
-def _generator(folder: Path, info: dict[str, Any], session: Any) -> TextGenerator:
+def _generator(folder: Path, info: JsonObject, session: Session) -> TextGenerator:
     tokenizer = _tokenizer(folder, info)
     limits = Limits.of(folder, info, tokenizer)
     return TextGenerator(session, tokenizer, ChatTemplate.of(folder), limits, pad_id(tokenizer, folder))
 
 
-def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) -> Reader:
+def _reader(folder: Path, info: JsonObject, session: Session, decoder: Decoder) -> Reader:
     inputs = {value.name: value.shape for value in session.get_inputs()}
     if PIXELS in inputs:
         return ImageReader(tuple(inputs[PIXELS][1:]))
@@ -100,7 +107,7 @@ def _reader(folder: Path, info: dict[str, Any], session: Any, decoder: Decoder) 
     return TextReader(tokenizer, list(inputs), decoder.task, info["max_length"], filler)
 
 
-def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:
+def _tokenizer(folder: Path, info: JsonObject) -> Tokenizer:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
@@ -108,7 +115,7 @@ def _tokenizer(folder: Path, info: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _check_vocabulary(tokenizer: Any, known: int | None, folder: Path) -> None:
+def _check_vocabulary(tokenizer: Tokenizer, known: int | None, folder: Path) -> None:
     """Fail if the tokenizer has ids without an embedding in the graph; old bundles do not say how many there are."""
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if known is not None and largest >= known:

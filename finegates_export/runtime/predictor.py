@@ -14,10 +14,12 @@ import numpy.typing as npt
 from finegates_export.common.options import check
 from finegates_export.common.tasks import LOGITS
 from finegates_export.common.tasks.answers import Result
+from finegates_export.common.tasks.arrays import Outputs
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
+from finegates_export.runtime.session import Session
 from finegates_export.runtime.texts import check_no_table
 
 Reader = TextReader | ImageReader
@@ -33,7 +35,7 @@ class Predictor:
         buckets: the sequence lengths of its calls.
     """
 
-    def __init__(self, session: Any, reader: Reader, decoder: Decoder, buckets: Buckets) -> None:
+    def __init__(self, session: Session, reader: Reader, decoder: Decoder, buckets: Buckets) -> None:
         self._session, self._reader, self._decoder, self._buckets = session, reader, decoder, buckets
         self._outputs = [value.name for value in session.get_outputs()]
         self.task = decoder.task.name
@@ -43,7 +45,7 @@ class Predictor:
         self.providers: list[str] = session.get_providers()
         """The providers that onnxruntime really uses."""
 
-    def logits(self, texts: Iterable[Any]) -> npt.NDArray[np.float32]:
+    def logits(self, texts: Iterable[object]) -> npt.NDArray[np.float32]:
         """Raw outputs, shape (B, C), for tasks with a label or score per row; one call of the model.
 
         Raises:
@@ -58,7 +60,7 @@ class Predictor:
         return np.asarray(self._run(rows)[LOGITS], np.float32)
 
     def predict(
-        self, inputs: Iterable[Any], *, batch_size: int = 32, sort: bool = True, call_tokens: int | None = None
+        self, inputs: Iterable[object], *, batch_size: int = 32, sort: bool = True, call_tokens: int | None = None
     ) -> list[Any]:
         """One answer per input, in the order of the inputs.
 
@@ -96,7 +98,7 @@ class Predictor:
             results += self._decoder.join([found[number] for number in range(len(rows))], rows)
         return results
 
-    def generate(self, prompts: Any, *how: Any, **more: Any) -> NoReturn:
+    def generate(self, prompts: object, *how: object, **more: object) -> NoReturn:
         """Only available for text generation.
 
         Raises:
@@ -109,13 +111,13 @@ class Predictor:
 
     stream = generate
 
-    def _run(self, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
+    def _run(self, rows: Sequence[Row]) -> Outputs:
         longest = max(1, *(row.length for row in rows))  # a text may have no token, but a graph needs at least one
         feed = self._reader.feed(rows, self._buckets.padded(longest))
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
 
-def _listed(inputs: Any) -> list[Any]:
+def _listed(inputs: object) -> list[object]:
     """Inputs as a list.
 
     Raises:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.tasks import PIXELS, Task
+from finegates_export.common.tasks.arrays import Array
 from finegates_export.common.tasks.question_answering import CONTEXT
 from finegates_export.errors import InputError
-from finegates_export.runtime.texts import Text, read_text, shortened
+from finegates_export.runtime.texts import read_text, shortened
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
 FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
 """The attribute of an encoding that holds an input, if its name differs."""
 MASK = "attention_mask"
@@ -61,7 +64,7 @@ class TextReader:
         pad_id: id of the padding token.
     """
 
-    def __init__(self, tokenizer: Any, names: Sequence[str], task: Task, max_length: int, pad_id: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, names: Sequence[str], task: Task, max_length: int, pad_id: int) -> None:
         self._tokenizer, self._names, self._task, self._pad_id = tokenizer, names, task, pad_id
         tokenizer.no_padding()
         self._max_length = max_length
@@ -70,7 +73,7 @@ class TextReader:
         else:
             tokenizer.enable_truncation(max_length)
 
-    def rows(self, texts: Sequence[Text], before: int = 0) -> list[Row]:
+    def rows(self, texts: Sequence[object], before: int = 0) -> list[Row]:
         """Tokenize.
 
         Args:
@@ -103,7 +106,7 @@ class TextReader:
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
-    def _encode(self, given: list[Any], before: int) -> list[Any]:
+    def _encode(self, given: list[object], before: int) -> list[Encoding]:
         texts = [read_text(item, number, self._task) for number, item in enumerate(given, before)]
         words = self._task.reads_words and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
@@ -123,7 +126,7 @@ class ImageReader:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = tuple(shape)
 
-    def rows(self, images: Sequence[Any], before: int = 0) -> list[Row]:
+    def rows(self, images: Sequence[object], before: int = 0) -> list[Row]:
         """Check.
 
         Args:
@@ -141,7 +144,7 @@ class ImageReader:
         _ = length
         return {PIXELS: np.stack([row.tokens for row in rows])}
 
-    def _array(self, image: Any, number: int) -> Array:
+    def _array(self, image: object, number: int) -> Array:
         takes = f"the model takes {self._shape} (channels, height, width); prepare it with the bundle's image processor"
         try:
             array = np.asarray(image, np.float32)
@@ -153,7 +156,7 @@ class ImageReader:
         return array
 
 
-def windows_of(encoding: Any, max_length: int, number: int = 0) -> list[Window]:
+def windows_of(encoding: Encoding, max_length: int, number: int = 0) -> list[Window]:
     """A question and its text as rows of at most `max_length` tokens: the whole question with each part of the text.
 
     Args:

@@ -5,14 +5,12 @@ Shapes: V tokens of the vocabulary, K tokens to draw among.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from finegates_export.common.tasks.arrays import Array
 from finegates_export.runtime.generation import GenerationOptions
 
-Array = npt.NDArray[Any]
 SORTED_AT_FIRST = 64
 """Number of tokens sorted at first; most distributions need no more for their mass."""
 GROWTH = 8

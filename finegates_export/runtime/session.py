@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from finegates_export.common.options import Options, check
+from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
+
+if TYPE_CHECKING:
+    from onnxruntime import IOBinding, ModelMetadata
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """Short names of providers, and onnxruntime's names."""
@@ -16,6 +21,43 @@ CPU = PROVIDERS["cpu"]
 BEHIND = {PROVIDERS["tensorrt"]: (PROVIDERS["cuda"], CPU), CPU: ()}
 """Providers that run the operators which a provider lacks; for all others, the CPU."""
 UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op")
+
+
+class GraphValue(Protocol):
+    """An input or output of a graph."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def shape(self) -> list[Any]:
+        """Its sizes: numbers, and the names of free ones."""
+
+
+class Session(Protocol):
+    """What is used of `onnxruntime.InferenceSession`."""
+
+    def get_inputs(self) -> Sequence[GraphValue]:
+        """The graph's inputs."""
+
+    def get_outputs(self) -> Sequence[GraphValue]:
+        """The graph's outputs."""
+
+    def get_providers(self) -> list[str]:
+        """The providers that run it, by onnxruntime's names."""
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the file says of itself."""
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Array]) -> list[Array]:
+        """One call: the outputs of these names, or all of them."""
+
+    def io_binding(self) -> IOBinding:
+        """Inputs and outputs that stay in onnxruntime's memory."""
+
+    def run_with_iobinding(self, iobinding: IOBinding) -> None:
+        """One call with bound inputs and outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +83,7 @@ class SessionOptions(Options):
 
 def open_session(
     graph: Path, options: SessionOptions | None = None, *, optimize: bool = True, rest: bool = False
-) -> Any:
+) -> Session:
     """Load a graph; every onnxruntime session is opened here.
 
     Args:
@@ -72,7 +114,7 @@ def open_session(
     if rest:
         settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+        session: Session = onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # onnxruntime's errors have no narrower common root
         raise _not_read(graph, error, onnxruntime.__version__) from error
     _check_started(session, providers[0])
@@ -98,7 +140,7 @@ def chosen_providers(provider: str) -> list[str]:
     return [wanted, *(name for name in BEHIND.get(wanted, (CPU,)) if name in offered)]
 
 
-def _check_started(session: Any, wanted: str) -> None:
+def _check_started(session: Session, wanted: str) -> None:
     """Make sure that a session runs on the requested provider.
 
     onnxruntime only logs a provider that does not start, and would run the graph on the CPU.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from finegates_export.common.tasks import Task
@@ -16,7 +14,7 @@ QUOTED = 60
 """Maximum characters of a wrong input in a message."""
 
 
-def read_text(item: Any, number: int, task: Task) -> Text:
+def read_text(item: object, number: int, task: Task) -> Text:
     """One input as the tokenizer takes it.
 
     Raises:
@@ -24,13 +22,14 @@ def read_text(item: Any, number: int, task: Task) -> Text:
     """
     if not task.needs_pair and isinstance(item, str):
         return encodable(item, number)
-    several = isinstance(item, (tuple, list)) or (isinstance(item, np.ndarray) and item.ndim > 0)
-    parts: list[Any] = list(item) if several else [None]
-    texts = all(isinstance(part, str) for part in parts)
-    if not texts or (not task.reads_words and len(parts) != PAIR):
+    parts: list[object] = [None]
+    if isinstance(item, (tuple, list)) or (isinstance(item, np.ndarray) and item.ndim > 0):
+        parts = list(item)
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) != len(parts) or (not task.reads_words and len(parts) != PAIR):
         found = f"{type(item).__name__} {shortened(repr(item))}"
         raise InputError(f"input {number}: {task.takes}, got {found}")
-    read = [encodable(part, number) for part in parts]
+    read = [encodable(part, number) for part in texts]
     return read if task.reads_words else (read[0], read[1])
 
 
@@ -58,7 +57,7 @@ def shortened(text: str) -> str:
     return line if len(line) <= QUOTED else f"{line[:QUOTED]}..."
 
 
-def check_no_table(inputs: Any, verb: str) -> None:
+def check_no_table(inputs: object, verb: str) -> None:
     """Refuse a data frame, which would be read as its column names.
 
     Args:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Answer:
     """Its end, in characters of the text."""
 
 
-Result = Prediction | LabelSet | tuple[Word, ...] | Answer | npt.NDArray[Any]
+Result = Prediction | LabelSet | tuple[Word, ...] | Answer | Array
 """One row's answer: of classification, regression and reranking, of multi-label, of token classification, of question
 answering; an embedding is a vector, features are a matrix with a row for every token."""
 
@@ -77,7 +77,9 @@ class AnswerTensor:
 
 
 ANY_WIDTH = -1
-STRING = {"type": "string"}
-NUMBER = {"type": "number"}
-SCORES = {"type": "object", "additionalProperties": NUMBER}
+Schema = JsonObject
+"""A JSON schema."""
+STRING: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+SCORES: Schema = {"type": "object", "additionalProperties": NUMBER}
 """JSON schemas of what an answer's fields hold."""

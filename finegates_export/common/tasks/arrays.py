@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
+"""An array of any numbers."""
 Outputs = dict[str, Array]
 """What a form returns for one batch, by output name."""
+
+
+class ModelOutputs(Protocol):
+    """What a model of transformers returned: tensors by their names."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        """A tensor by its name."""
 
 
 class BatchRead(Protocol):

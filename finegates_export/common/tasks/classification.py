@@ -6,10 +6,13 @@ Shapes: B rows, C labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from finegates_export.common.tasks.answers import NUMBER, SCORES, STRING, AnswerTensor, Prediction
-from finegates_export.common.tasks.arrays import Array, Outputs, RowRead, by_label, count_of, softmax
+import numpy as np
+
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import NUMBER, SCORES, STRING, AnswerTensor, Prediction, Schema
+from finegates_export.common.tasks.arrays import Array, ModelOutputs, Outputs, RowRead, by_label, count_of, softmax
 from finegates_export.common.tasks.labels import label_name, name_index
 from finegates_export.common.tasks.metrics import accuracy, macro_f1, matthews
 from finegates_export.common.tasks.names import LOGITS
@@ -38,11 +41,11 @@ class Classification(Task):
     has_page = True
     gives = "a label"
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[int]:
         index = name_index(labels, names, what)
         return [index[label_name(label)] for label in labels]
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         from torch.nn import functional
 
         weights = settings.class_weights
@@ -50,18 +53,18 @@ class Classification(Task):
         return total, count_of(labels) if weights is None else weights[labels].sum()
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         return divergence(mine.logits, theirs.logits), None
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[np.int64]:
         return list(outputs[LOGITS].argmax(-1))
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[Prediction]:
         return [
             Prediction(labels[int(row_C.argmax())], float(row_C.max()), by_label(labels, row_C))
             for row_C in softmax(outputs[LOGITS])
@@ -70,11 +73,11 @@ class Classification(Task):
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return AnswerTensor("label", text=True), AnswerTensor("score"), AnswerTensor("scores", width=len(labels))
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {"label": STRING, "score": NUMBER, "scores": SCORES}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: Prediction) -> JsonObject:
         return {"label": result.label, "score": result.score, "scores": result.scores}
 
-    def tensor_row(self, name: str, answer: dict[str, Any], labels: Sequence[str]) -> Any:
+    def tensor_row(self, name: str, answer: JsonObject, labels: Sequence[str]) -> object:
         return list(answer["scores"].values()) if name == "scores" else answer[name]

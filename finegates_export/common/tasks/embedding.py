@@ -6,11 +6,11 @@ Shapes: B pairs, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.arrays import BatchRead, Outputs, correlation, count_of, labelled
+from finegates_export.common.tasks.arrays import BatchRead, ModelOutputs, Outputs, correlation, count_of, labelled
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.feature_extraction import FeatureExtraction, vectors_of
 from finegates_export.common.tasks.metrics import pearson, spearman
@@ -33,14 +33,14 @@ class Embedding(FeatureExtraction):
     served = True
 
     def loss_settings(
-        self, labels: Sequence[Any], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
+        self, labels: Sequence[float], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
     ) -> LossSettings:
         low, high = min(labels), max(labels)
         if low == high:
             raise InputError(f"all training pairs have the score {low:g}; an embedding learns from scores that differ")
         return LossSettings(score_range=(low, high))
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """The cosine of a pair against its score, brought to [0, 1] by the range of the training scores."""
         from torch.nn import functional
 

@@ -6,12 +6,13 @@ Shapes: B rows, S tokens, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import ANY_WIDTH, NUMBER, AnswerTensor
-from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import ANY_WIDTH, NUMBER, AnswerTensor, Schema
+from finegates_export.common.tasks.arrays import Array, BatchRead, ModelOutputs, Outputs, RowRead
 from finegates_export.common.tasks.labels import scores_of
 from finegates_export.common.tasks.names import HIDDEN, SENTENCE
 from finegates_export.common.tasks.task import Divergence, LossSettings, Task
@@ -41,17 +42,17 @@ class FeatureExtraction(Task):
     answer_output = SENTENCE
     gives = "vectors"
 
-    def head_settings(self, labels: Sequence[str]) -> dict[str, Any]:
+    def head_settings(self, labels: Sequence[str]) -> dict[str, object]:
         return {}
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
-        return list(scores_of(labels, what))
+    def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[float]:
+        return scores_of(labels, what)
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         raise UnsupportedError(f"{self.name} has nothing to train on; train it as an embedding, on scored pairs")
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         from torch.nn import functional
 
@@ -59,8 +60,8 @@ class FeatureExtraction(Task):
         return 1.0 - functional.cosine_similarity(*vectors), None
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[np.float32]:
         """The cosine of a pair, whose two texts follow each other in the batch."""
         from finegates_export.common.pooling import Pooling, normalized, pool
 
@@ -90,7 +91,7 @@ class FeatureExtraction(Task):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[Array]:
         from finegates_export.common.pooling import pool
 
         if SENTENCE in outputs:
@@ -106,10 +107,10 @@ class FeatureExtraction(Task):
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return (AnswerTensor("embedding", width=ANY_WIDTH),)
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {"embedding": {"type": "array", "items": NUMBER}}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: Array) -> JsonObject:
         return {"embedding": np.asarray(result, np.float64).tolist()}
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:

@@ -10,21 +10,21 @@ import numpy as np
 from finegates_export.errors import InputError
 
 
-def label_name(label: Any) -> str:
+def label_name(label: object) -> str:
     """How a label is named: 1 and 1.0 and "1" are the same label."""
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         return str(int(label))
     return str(label).strip()
 
 
-def all_names(labels: Sequence[Any]) -> Iterator[str]:
+def all_names(labels: Sequence[object]) -> Iterator[str]:
     """The name of every label, of rows that have several too."""
     for label in labels:
         for one in label if isinstance(label, list) else [label]:
             yield label_name(one)
 
 
-def name_index(labels: Sequence[Any], names: Sequence[str], what: str) -> dict[str, int]:
+def name_index(labels: Sequence[object], names: Sequence[str], what: str) -> dict[str, int]:
     """The output of every label name.
 
     Args:
@@ -42,7 +42,7 @@ def name_index(labels: Sequence[Any], names: Sequence[str], what: str) -> dict[s
     return index
 
 
-def scores_of(labels: Sequence[Any], what: str) -> list[float]:
+def scores_of(labels: Sequence[object], what: str) -> list[float]:
     """Labels as numbers.
 
     Args:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from finegates_export.common.tasks.arrays import Array
+
 MetricFunction = Callable[[Array, Array], float]
 """From truth and predictions to a value; greater is better, but for those in `LESS_IS_BETTER`."""
 LESS_IS_BETTER = frozenset({"perplexity"})

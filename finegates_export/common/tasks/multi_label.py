@@ -6,12 +6,13 @@ Shapes: B rows, C labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import SCORES, STRING, AnswerTensor, LabelSet
-from finegates_export.common.tasks.arrays import Array, Outputs, RowRead, by_label, count_of
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import SCORES, STRING, AnswerTensor, LabelSet, Schema
+from finegates_export.common.tasks.arrays import Array, ModelOutputs, Outputs, RowRead, by_label, count_of
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.labels import label_name, name_index
 from finegates_export.common.tasks.metrics import accuracy, macro_f1, micro_f1
@@ -42,12 +43,12 @@ class MultiLabel(Task):
     has_page = True
     gives = "labels"
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    def encode_labels(self, labels: Sequence[Sequence[object]], names: Sequence[str], what: str) -> list[list[float]]:
         index = name_index(labels, names, what)
         chosen = [[index[label_name(one)] for one in several] for several in labels]
         return [[float(i in row) for i in range(len(names))] for row in chosen]
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         from torch.nn import functional
 
         logits_BC = outputs.logits.float()
@@ -55,7 +56,7 @@ class MultiLabel(Task):
         return total, count_of(labels)
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         from torch.nn import functional
 
@@ -63,13 +64,13 @@ class MultiLabel(Task):
         return functional.binary_cross_entropy_with_logits(mine.logits.float(), wanted, reduction="none"), None
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[Array]:
         return list((outputs[LOGITS] > 0).astype(np.int64))
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[LabelSet]:
         logits_BC = outputs[LOGITS]
         probabilities_BC = 1 / (1 + np.exp(-logits_BC))
         chosen = [tuple(name for name, logit in zip(labels, row, strict=True) if logit > 0) for row in logits_BC]
@@ -78,13 +79,13 @@ class MultiLabel(Task):
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return AnswerTensor("label", text=True, width=len(labels)), AnswerTensor("scores", width=len(labels))
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {"labels": {"type": "array", "items": STRING}, "scores": SCORES}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: LabelSet) -> JsonObject:
         return {"labels": list(result.labels), "scores": result.scores}
 
-    def tensor_row(self, name: str, answer: dict[str, Any], labels: Sequence[str]) -> Any:
+    def tensor_row(self, name: str, answer: JsonObject, labels: Sequence[str]) -> object:
         if name == "scores":
             return list(answer["scores"].values())
         # A tensor has no rows of different lengths: an empty name stands where a label was not given.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from finegates_export.common.tasks.answers import AnswerTensor
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import Answer, AnswerTensor, Schema, Word
 from finegates_export.common.tasks.task import Task
 
 
@@ -18,10 +18,10 @@ class PlacesInText(Task):
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return ()
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: tuple[Word, ...] | Answer) -> JsonObject:
         if isinstance(result, tuple):
             return {"words": [asdict(word) for word in result]}
         return asdict(result)

@@ -6,13 +6,13 @@ Shapes: B rows, S tokens, N answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.tasks.answers import Answer, Result
-from finegates_export.common.tasks.arrays import Array, Outputs, RowRead, count_of, softmax, stripped
+from finegates_export.common.tasks.arrays import Array, ModelOutputs, Outputs, RowRead, count_of, softmax, stripped
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.names import END, HIDDEN, START
 from finegates_export.common.tasks.places import PlacesInText
@@ -61,11 +61,11 @@ class QuestionAnswering(PlacesInText):
     metrics = {"exact_match": exact_match, "f1": overlap_f1}
     gives = "the answer in a text"
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[object]:
         """Answers stay what they are: their tokens are known when the text is tokenized."""
         return list(labels)
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         from torch.nn import functional
 
         start = functional.cross_entropy(outputs.start_logits.float(), labels[:, 0], reduction="sum")
@@ -73,15 +73,15 @@ class QuestionAnswering(PlacesInText):
         return start + end, count_of(labels)
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         import torch
 
         return torch.stack([divergence(getattr(mine, name), getattr(theirs, name)) for name in self.outputs]), None
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[Array]:
         attended = True if mask_BS is None else np.asarray(mask_BS, bool)
         ends = [np.where(attended, outputs[name], -np.inf).argmax(-1) for name in self.outputs]
         return list(np.stack(ends, -1))
@@ -91,11 +91,11 @@ class QuestionAnswering(PlacesInText):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[tuple[float, Answer]]:
         """Of each row the best answer in it, and the logits' sum that it is compared by with those of other windows."""
         return [_best(outputs, number, row) for number, row in enumerate(rows)]
 
-    def join(self, found: Sequence[Any], rows: Sequence[RowRead]) -> list[Result]:
+    def join(self, found: Sequence[tuple[float, Answer]], rows: Sequence[RowRead]) -> list[Result]:
         """Of a text's windows, the answer of the best one."""
         best: dict[int, tuple[float, Answer]] = {}
         for (value, answer), row in zip(found, rows, strict=True):

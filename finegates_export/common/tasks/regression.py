@@ -6,14 +6,16 @@ Shapes: B rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import NUMBER, AnswerTensor, Prediction
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import NUMBER, AnswerTensor, Prediction, Schema
 from finegates_export.common.tasks.arrays import (
     Array,
     BatchRead,
+    ModelOutputs,
     Outputs,
     RowRead,
     correlation,
@@ -52,27 +54,27 @@ class Regression(Task):
     has_page = True
     gives = "one score"
 
-    def config_values(self, labels: Sequence[str]) -> dict[str, Any]:
+    def config_values(self, labels: Sequence[str]) -> dict[str, object]:
         values = super().config_values((OUTPUT_LABEL,))
         # sentence-transformers would squeeze a single output between 0 and 1.
         return {**values, "sentence_transformers": {"activation_fn": IDENTITY}}
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
-        return list(scores_of(labels, what))
+    def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[float]:
+        return scores_of(labels, what)
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         from torch.nn import functional
 
         return functional.mse_loss(outputs.logits.float()[:, 0], labels, reduction="sum"), count_of(labels)
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         return (mine.logits.float() - theirs.logits.float()).square(), None
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[np.float32]:
         return list(outputs[LOGITS][:, 0])
 
     def agreement(
@@ -88,14 +90,14 @@ class Regression(Task):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[Prediction]:
         return [Prediction(None, float(row[0]), {}) for row in outputs[LOGITS]]
 
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return (AnswerTensor("score"),)
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {"score": NUMBER}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: Prediction) -> JsonObject:
         return {"score": result.score}

@@ -6,11 +6,11 @@ Shapes: N pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.arrays import Array, count_of
+from finegates_export.common.tasks.arrays import Array, ModelOutputs, count_of
 from finegates_export.common.tasks.columns import PAIR_COLUMNS, TEXT_COLUMNS, UsualColumns
 from finegates_export.common.tasks.metrics import pearson
 from finegates_export.common.tasks.regression import Regression
@@ -91,7 +91,7 @@ class Reranking(Regression):
     gives = "one score for a query and a passage"
 
     def loss_settings(
-        self, labels: Sequence[Any], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
+        self, labels: Sequence[float], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
     ) -> LossSettings:
         outside = [label for label in labels if not 0 <= label <= 1]
         if ranking == "binary" and outside:
@@ -101,7 +101,7 @@ class Reranking(Regression):
             )
         return LossSettings(ranking=ranking)
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         if settings.ranking == "mse":
             return super().loss(outputs, labels, settings)
         from torch.nn import functional
@@ -110,7 +110,7 @@ class Reranking(Regression):
         return functional.binary_cross_entropy_with_logits(scores, labels, reduction="sum"), count_of(labels)
 
     def compute_metrics(
-        self, predicted: Sequence[Any], truth: Sequence[Any], groups: Sequence[int] | None = None
+        self, predicted: Sequence[object], truth: Sequence[object], groups: Sequence[int] | None = None
     ) -> dict[str, float]:
         one, other = self.compared(predicted, truth)
         queries = np.zeros(len(one)) if groups is None else np.asarray(groups)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import AnswerTensor, Result
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import AnswerTensor, Result, Schema
 from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead, labelled
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.metrics import MetricFunction
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from finegates_export.common.pooling import Pooling
 
 RankingLoss = Literal["binary", "mse"]
-Divergence = Callable[[Any, Any], Any]
+Divergence = Callable[["Tensor", "Tensor"], "Tensor"]
 """From a student's and a teacher's logits to the divergence of their softened distributions over the last axis."""
 EQUAL = "agrees with the gated model on {:.2%} of the predictions"
 REQUIRED = ("name", "auto_class", "architecture", "output_class", "outputs", "gives", "metrics")
@@ -93,7 +94,7 @@ class Task(ABC):
     """Whether a pair that is too long is read in several windows; its answers say where they stand in the second."""
     joins_pairs: ClassVar[bool] = True
     """Whether the two texts of a pair are read as one row."""
-    example: ClassVar[Any] = "some text"
+    example: ClassVar[str | tuple[str, str]] = "some text"
     """An input as `predict` takes it."""
     columns: ClassVar[UsualColumns] = UsualColumns()
     """Where a table usually holds its rows."""
@@ -142,17 +143,17 @@ class Task(ABC):
 
     # The model
 
-    def head_settings(self, labels: Sequence[str]) -> dict[str, Any]:
+    def head_settings(self, labels: Sequence[str]) -> dict[str, object]:
         """What transformers has to know of the head, as arguments of `from_pretrained`."""
-        settings: dict[str, Any] = {"problem_type": self.problem_type} if self.problem_type else {}
+        settings: dict[str, object] = {"problem_type": self.problem_type} if self.problem_type else {}
         if not self.named_labels:
             return {**settings, "num_labels": len(self.outputs)}
         names = dict(enumerate(labels))
         return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
 
-    def config_values(self, labels: Sequence[str]) -> dict[str, Any]:
+    def config_values(self, labels: Sequence[str]) -> dict[str, object]:
         """What `config.json` of a bundle says of the head."""
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         if labels:
             values["id2label"] = {str(i): label for i, label in enumerate(labels)}
             values["label2id"] = {label: i for i, label in enumerate(labels)}
@@ -221,7 +222,7 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
     ) -> list[Any]:
         """A prediction for every row of a batch, as metrics compare it with the row's label.
 
@@ -233,7 +234,7 @@ class Task(ABC):
         """
 
     def compute_metrics(
-        self, predicted: Sequence[Any], truth: Sequence[Any], groups: Sequence[int] | None = None
+        self, predicted: Sequence[object], truth: Sequence[object], groups: Sequence[int] | None = None
     ) -> dict[str, float]:
         """All metrics.
 
@@ -246,7 +247,7 @@ class Task(ABC):
         one, other = self.compared(predicted, truth)
         return {name: function(one, other) for name, function in self.metrics.items()}
 
-    def compared(self, predicted: Sequence[Any], truth: Sequence[Any]) -> tuple[Array, Array]:
+    def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         """Truth and predictions as metrics take them."""
         return np.asarray(truth), np.asarray(predicted)
 
@@ -321,14 +322,14 @@ class Task(ABC):
         """The tensors of a server's answer; none where it is no tensors."""
 
     @abstractmethod
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         """The fields of a server's answer and their JSON schemas; none where no server answers."""
 
     @abstractmethod
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: Any) -> JsonObject:
         """A result of `decode` as JSON types."""
 
-    def tensor_row(self, name: str, answer: dict[str, Any], labels: Sequence[str]) -> Any:
+    def tensor_row(self, name: str, answer: JsonObject, labels: Sequence[str]) -> Any:
         """What a row has in a tensor of the answer: a value, or a list of as many as the tensor is wide.
 
         Args:

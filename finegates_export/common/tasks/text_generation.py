@@ -5,13 +5,14 @@ Shapes: B rows, S tokens, N labelled tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import AnswerTensor
-from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead
+from finegates_export.common.files import JsonObject
+from finegates_export.common.tasks.answers import AnswerTensor, Schema
+from finegates_export.common.tasks.arrays import Array, BatchRead, ModelOutputs, Outputs, RowRead
 from finegates_export.common.tasks.metrics import accuracy
 from finegates_export.common.tasks.names import HIDDEN, LOGITS, NO_LABEL
 from finegates_export.common.tasks.task import Divergence, LossSettings, Task
@@ -37,6 +38,13 @@ def next_accuracy(truth: Array, predicted_N2: Array) -> float:
     return accuracy(truth, predicted_N2[:, 1])
 
 
+class NextTokensRead(Protocol):
+    """The trainer's `NextTokens`, which never hold all logits at once."""
+
+    def total(self, sum_of: Callable[[Tensor, Tensor], Tensor], chosen_BS: Tensor, *given: Tensor) -> Tensor:
+        """The sum of a function of logits and what is given, over the chosen tokens."""
+
+
 class TextGeneration(Task):
     """A softmax over the vocabulary at every token: the token that follows. `TextGenerator` decodes it."""
 
@@ -55,27 +63,26 @@ class TextGeneration(Task):
     metrics = {"perplexity": perplexity, "accuracy": next_accuracy}
     gives = "text"
 
-    def head_settings(self, labels: Sequence[str]) -> dict[str, Any]:
+    def head_settings(self, labels: Sequence[str]) -> dict[str, object]:
         return {}
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[object]:
         """Completions stay what they are: their tokens are known when the text is tokenized."""
         return list(labels)
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        """`outputs` are the trainer's `NextTokens`, which never hold all logits at once."""
+    def loss(self, outputs: NextTokensRead, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         known_BS = labels != NO_LABEL
         return outputs.total(_surprise, known_BS, labels), known_BS.sum().float()
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         """Of two forms that return all logits; a teacher compares `NextTokens` part by part instead."""
         return divergence(mine.logits, theirs.logits), None if mask_BS is None else mask_BS.float()
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[Array]:
         """The surprise at each token's label and the likeliest token, shape (S, 2); without labels the latter."""
         if labels is None:
             return list(outputs[LOGITS].argmax(-1))
@@ -84,7 +91,7 @@ class TextGeneration(Task):
         rows = zip(torch.from_numpy(outputs[LOGITS]), labels.clamp(min=0), strict=True)
         return [next_token_predictions(logits_SV, labels_S) for logits_SV, labels_S in rows]
 
-    def compared(self, predicted: Sequence[Any], truth: Sequence[Any]) -> tuple[Array, Array]:
+    def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         return labelled_tokens(predicted, truth)
 
     def kept(self, outputs: Outputs) -> Outputs:
@@ -106,16 +113,16 @@ class TextGeneration(Task):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> NoReturn:
         raise UnsupportedError(f"{self.name} writes texts; finegates_export.load gives a TextGenerator for its bundles")
 
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return ()
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Schema]:
         return {}
 
-    def as_json(self, result: Any) -> dict[str, Any]:
+    def as_json(self, result: Any) -> JsonObject:
         return {"text": result.text}
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:

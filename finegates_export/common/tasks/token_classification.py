@@ -6,12 +6,21 @@ Shapes: B rows, S tokens, C labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finegates_export.common.tasks.answers import Word
-from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead, labelled, softmax, stripped
+from finegates_export.common.tasks.arrays import (
+    Array,
+    BatchRead,
+    ModelOutputs,
+    Outputs,
+    RowRead,
+    labelled,
+    softmax,
+    stripped,
+)
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.labels import label_name, name_index
 from finegates_export.common.tasks.metrics import accuracy, macro_f1
@@ -20,6 +29,7 @@ from finegates_export.common.tasks.places import PlacesInText
 from finegates_export.common.tasks.task import Divergence, LossSettings
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from torch import Tensor
 
     from finegates_export.common.pooling import Pooling
@@ -43,11 +53,11 @@ class TokenClassification(PlacesInText):
     metrics = {"f1": macro_f1, "accuracy": accuracy}
     gives = "a label for every word"
 
-    def encode_labels(self, labels: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    def encode_labels(self, labels: Sequence[Sequence[object]], names: Sequence[str], what: str) -> list[list[int]]:
         index = name_index(labels, names, what)
         return [[index[label_name(one)] for one in several] for several in labels]
 
-    def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         from torch.nn import functional
 
         logits_NC = outputs.logits.float().flatten(0, 1)
@@ -55,16 +65,16 @@ class TokenClassification(PlacesInText):
         return total, (labels != NO_LABEL).sum().float()
 
     def distances(
-        self, mine: Any, theirs: Any, mask_BS: Tensor | None, divergence: Divergence
+        self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
         return divergence(mine.logits, theirs.logits), None if mask_BS is None else mask_BS.float()
 
     def predictions(
-        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Any = None
-    ) -> list[Any]:
+        self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
+    ) -> list[Array]:
         return list(outputs[LOGITS].argmax(-1))
 
-    def compared(self, predicted: Sequence[Any], truth: Sequence[Any]) -> tuple[Array, Array]:
+    def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         return labelled_tokens(predicted, truth)
 
     def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
@@ -83,7 +93,7 @@ class TokenClassification(PlacesInText):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[Any]:
+    ) -> list[tuple[Word, ...]]:
         return [
             tuple(_words(softmax(logits_SC), row, labels)) for logits_SC, row in zip(outputs[LOGITS], rows, strict=True)
         ]
@@ -95,7 +105,7 @@ def attended(array_BS: Array, batch: BatchRead) -> Array:
     return array_BS if mask is None else array_BS[mask]
 
 
-def labelled_tokens(predicted: Sequence[Any], truth: Sequence[Any]) -> tuple[Array, Array]:
+def labelled_tokens(predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
     """Labels and predictions of the labelled tokens; predictions are as long as their batch, labels as their row."""
     known = [np.asarray(row) for row in truth]
     guessed = [np.asarray(row)[: len(labels)] for row, labels in zip(predicted, known, strict=True)]
@@ -119,7 +129,7 @@ def _words(probabilities_SC: Array, row: RowRead, labels: Sequence[str]) -> list
     return words
 
 
-def _first_tokens(encoding: Any) -> dict[int, int]:
+def _first_tokens(encoding: Encoding) -> dict[int, int]:
     """The first token of every word of the text, special tokens apart."""
     first: dict[int, int] = {}
     for token, number in enumerate(encoding.word_ids):

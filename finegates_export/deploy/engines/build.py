@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from finegates_export.common.files import check_destination, sha256_file, staged_file, staged_folder, write_json
-from finegates_export.common.input_profile import LONGEST, PROFILES_JSON, Profile
-from finegates_export.common.model_config import ModelConfig
+from finegates_export.common.input_profile import LONGEST, PROFILES_JSON, InputSizes, Profile
 from finegates_export.common.shapes import Shape
 from finegates_export.deploy.engines.builders import capability, failed, find_builder, make_logger, refused
 from finegates_export.deploy.engines.options import EngineOptions
 from finegates_export.deploy.engines.source import Source, find_source
+
+if TYPE_CHECKING:
+    from tensorrt import IBuilderConfig, INetworkDefinition, ITimingCache
 
 ENGINE_JSON = "engine.json"
 NO_CHOICE = "the GPUs it chooses"
@@ -31,12 +34,12 @@ class EngineReport:
     builder: str
     version: str
     graph_sha256: str
-    inputs: dict[str, Any]
+    inputs: InputSizes
     """Smallest, usual and largest sizes of every input."""
     engines: dict[str, str]
     """sha256 by file."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return dict(self.__dict__)
 
@@ -66,7 +69,7 @@ def build_engines(options: EngineOptions) -> EngineReport:
     profile = _profile(options, source)
     name, trt = find_builder(options.builder)
     built: dict[str, str] = {}
-    inputs: dict[str, Any] = {}
+    inputs: InputSizes = {}
     with staged_folder(options.out, overwrite=options.overwrite, marks=(ENGINE_JSON,)) as folder:
         for wanted in options.compute_capability or ("",):
             file = f"{source.graph.stem}{'-' if wanted else ''}{wanted}.engine"
@@ -80,12 +83,12 @@ def build_engines(options: EngineOptions) -> EngineReport:
 class _Build:
     """The build of one engine."""
 
-    def __init__(self, trt: Any, options: EngineOptions, graph: Path, profile: Profile) -> None:
+    def __init__(self, trt: ModuleType, options: EngineOptions, graph: Path, profile: Profile) -> None:
         self.trt, self.options, self.graph, self.profile = trt, options, graph, profile
         self.logger = make_logger(trt)
         self.builder = trt.Builder(self.logger)
 
-    def write(self, wanted: str, path: Path) -> dict[str, Any]:
+    def write(self, wanted: str, path: Path) -> InputSizes:
         """Build for a GPU generation, or for the builder's choice if none is named; returns the inputs' sizes."""
         network = self._parsed()
         config = self._config()
@@ -107,7 +110,7 @@ class _Build:
                 stage.write_bytes(config.get_timing_cache().serialize())
         return self.profile.to_json(declared)
 
-    def _parsed(self) -> Any:
+    def _parsed(self) -> INetworkDefinition:
         # The file decides on precision: types are the graph's own.
         flags = 1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network = self.builder.create_network(flags)
@@ -116,14 +119,14 @@ class _Build:
             raise refused(parser, str(self.graph))
         return network
 
-    def _config(self) -> Any:
+    def _config(self) -> IBuilderConfig:
         config = self.builder.create_builder_config()
         config.builder_optimization_level = self.options.level
         if self.options.workspace:
             config.set_memory_pool_limit(self.trt.MemoryPoolType.WORKSPACE, self.options.workspace * MIB)
         return config
 
-    def _timing_cache(self, config: ModelConfig) -> Any:
+    def _timing_cache(self, config: IBuilderConfig) -> ITimingCache | None:
         path = self.options.timing_cache
         if path is None:
             return None

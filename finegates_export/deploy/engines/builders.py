@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from finegates_export.errors import EngineError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from tensorrt import OnnxParser
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 LOGGED = 5
 """Maximum number of builder messages that an error quotes."""
 
 
-def find_builder(name: str) -> tuple[str, Any]:
+class Logger(Protocol):
+    """A logger of the package."""
+
+    errors: list[str]
+    """The messages of failures."""
+
+
+def find_builder(name: str) -> tuple[str, ModuleType]:
     """Find a package by name, or the first installed one for `auto`; returns its name and the module.
 
     Raises:
@@ -32,22 +43,22 @@ def find_builder(name: str) -> tuple[str, Any]:
     )
 
 
-def make_logger(trt: Any) -> Any:
-    """A logger of the package that collects messages instead of printing them; `errors` holds those of failures."""
+def make_logger(trt: Any) -> Logger:
+    """A logger of the package that collects messages instead of printing them."""
 
     class Kept(trt.ILogger):
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: object, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
 
     return Kept()
 
 
-def refused(parser: Any, model: str) -> EngineError:
+def refused(parser: OnnxParser, model: str) -> EngineError:
     """Why the parser refused a graph, node by node."""
     found = []
     for number in range(parser.num_errors):
@@ -69,7 +80,7 @@ def _plain(message: str) -> str:
     return re.split(r"\s*\[?\w+\.cpp::", message)[0].strip()
 
 
-def capability(trt: Any, name: str) -> Any:
+def capability(trt: ModuleType, name: str) -> object:
     """A GPU generation by its name.
 
     Raises:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.stamp import versions
 from finegates_export.deploy.serving.batches import Batches
 from finegates_export.deploy.serving.metrics import CONTENT_TYPE, Metrics
@@ -18,9 +19,11 @@ from finegates_export.deploy.serving.protocol import metadata, read_request, wri
 from finegates_export.deploy.serving.refusals import FAILED, NOT_FOUND, TOO_LARGE, UNAVAILABLE, WRONG_METHOD, Refused
 from finegates_export.deploy.serving.texts import plain_answer, read_json, read_plain
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = dict[str, Any]
+"""As ASGI has it."""
+Scope = Message
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 JSON = "application/json"
 METRICS = "/metrics"
 DISCARDED = 8 << 20
@@ -43,7 +46,7 @@ class Application:
         self._model, self._batches, self._options, self._metrics = model, batches, options, metrics
         home, described = f"/v2/models/{model.name}", document(model, options)
         server = {"name": "finegates-serve", "version": versions()["finegates-export"], "extensions": []}
-        self._gets: dict[str, Callable[[], Any]] = {
+        self._gets: dict[str, Callable[[], object]] = {
             "/v2": lambda: server,
             "/v2/health/live": lambda: {"live": True},
             "/v2/health/ready": lambda: self._when_ready({"live": True}),
@@ -52,7 +55,7 @@ class Application:
             "/openapi.json": lambda: described,
             METRICS: metrics.page,
         }
-        self._posts: dict[str, Callable[[bytes], Awaitable[dict[str, Any]]]] = {
+        self._posts: dict[str, Callable[[bytes], Awaitable[JsonObject]]] = {
             f"{home}/infer": self._infer,
             "/predict": self._predict,
         }
@@ -81,7 +84,7 @@ class Application:
         route = path if path in self._gets or path in self._posts else UNKNOWN
         self._metrics.request(route, status, time.perf_counter() - started)
 
-    async def _answer(self, method: str, path: str, scope: Scope, receive: Receive) -> Any:
+    async def _answer(self, method: str, path: str, scope: Scope, receive: Receive) -> object:
         if path in self._posts and method == "POST":
             return await self._posts[path](await self._body(scope, receive))
         if path in self._gets and method in ("GET", "HEAD"):
@@ -109,21 +112,21 @@ class Application:
             raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, above the limit of {limit}")
         return b"".join(parts)
 
-    async def _predict(self, body: bytes) -> dict[str, Any]:
+    async def _predict(self, body: bytes) -> JsonObject:
         texts, alone = read_plain(read_json(body), self._options)
         return plain_answer(await self._batches.answers(texts), alone)
 
-    async def _infer(self, body: bytes) -> dict[str, Any]:
+    async def _infer(self, body: bytes) -> JsonObject:
         asked = read_request(read_json(body), self._model, self._options)
         return write_answer(asked, await self._batches.answers(asked.texts), self._model)
 
-    def _when_ready(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _when_ready(self, said: JsonObject) -> JsonObject:
         if not self._batches.replicas:
             raise Refused(UNAVAILABLE, "no replica is ready")
         return said
 
 
-def _written(body: Any) -> bytes:
+def _written(body: object) -> bytes:
     """A response's content: bytes unchanged, everything else as JSON.
 
     Raises:

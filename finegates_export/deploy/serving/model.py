@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.tasks import TASKS, Task, task_of
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.errors import InputError, UnsupportedError
@@ -15,7 +15,7 @@ from finegates_export.runtime.predictor import Predictor
 
 Text = str | tuple[str, str]
 """A text, or a pair of texts for a model that was trained on pairs."""
-Answer = dict[str, Any]
+Answer = JsonObject
 """The answer for one text, as JSON types; `{"error": ...}` if the model cannot read it."""
 CALL_TOKENS = 16
 """Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from finegates_export.common.stamp import versions
+from finegates_export.common.tasks.answers import STRING, Schema
 from finegates_export.deploy.serving.model import ServedModel
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.protocol import INPUT, STRINGS, outputs_of
 from finegates_export.deploy.serving.texts import PAIR
 
-Schema = dict[str, Any]
-STRING: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
 ERROR: Schema = {"type": "object", "properties": {"error": STRING}, "required": ["error"]}
 POST_FAILURES = {
     400: "The body is not JSON.",
@@ -114,9 +110,9 @@ def _said(told: str, schema: Schema, kind: str = "application/json") -> Schema:
     return {"description": told, "content": {kind: {"schema": schema}}}
 
 
-def _object(properties: dict[str, Schema], **more: Any) -> Schema:
+def _object(properties: dict[str, Schema], **more: object) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), **more}
 
 
-def _array(items: Schema, **more: Any) -> Schema:
+def _array(items: Schema, **more: object) -> Schema:
     return {"type": "array", "items": items, **more}

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.tasks.answers import AnswerTensor
 from finegates_export.deploy.serving.model import Answer, ServedModel, Text
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import UNPROCESSABLE, Refused
 from finegates_export.deploy.serving.texts import PAIR, check_answers, check_count, check_text, kind
 
+Wanted = TypeVar("Wanted", JsonObject, list[Any])
+"""What a field of a request has to be."""
 INPUT = "text"
 PLATFORM = "onnxruntime_onnx"
 STRINGS, NUMBERS = "BYTES", "FP32"
@@ -44,14 +47,14 @@ def outputs_of(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def metadata(model: ServedModel) -> dict[str, Any]:
+def metadata(model: ServedModel) -> JsonObject:
     """The metadata at `GET /v2/models/NAME`; a pair of texts is a row of two."""
     outputs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in outputs_of(model).items()]
     inputs = [{"name": INPUT, "datatype": STRINGS, "shape": [ROWS]}]
     return {"name": model.name, "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
 
 
-def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOptions) -> Asked:
+def read_request(asked: JsonObject, model: ServedModel, options: ServeOptions) -> Asked:
     """An inference request.
 
     Raises:
@@ -67,7 +70,7 @@ def read_request(asked: dict[str, Any], model: ServedModel, options: ServeOption
     return Asked(_texts(_objects(tensors[0], "inputs[0]", dict), options), _wanted(asked, model), wanted)
 
 
-def write_answer(asked: Asked, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
+def write_answer(asked: Asked, found: Sequence[Answer], model: ServedModel) -> JsonObject:
     """The answer to an inference request.
 
     Raises:
@@ -83,7 +86,7 @@ def write_answer(asked: Asked, found: Sequence[Answer], model: ServedModel) -> d
     return answer if asked.id is None else {**answer, "id": asked.id}
 
 
-def _tensor(tensor: AnswerTensor, found: Sequence[Answer], model: ServedModel) -> dict[str, Any]:
+def _tensor(tensor: AnswerTensor, found: Sequence[Answer], model: ServedModel) -> JsonObject:
     rows = [model.task.tensor_row(tensor.name, answer, model.labels) for answer in found]
     if tensor.width is None:
         return {"shape": [len(found)], "data": rows}
@@ -91,7 +94,7 @@ def _tensor(tensor: AnswerTensor, found: Sequence[Answer], model: ServedModel) -
     return {"shape": [len(found), width], "data": [value for row in rows for value in row]}
 
 
-def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
+def _texts(tensor: JsonObject, options: ServeOptions) -> list[Text]:
     if tensor.get("name") != INPUT:
         raise Refused(UNPROCESSABLE, f"the input tensor is {tensor.get('name')!r}, but the model takes {INPUT!r}")
     if tensor.get("datatype") != STRINGS:
@@ -115,7 +118,7 @@ def _texts(tensor: dict[str, Any], options: ServeOptions) -> list[Text]:
     return list(texts)
 
 
-def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
+def _wanted(asked: JsonObject, model: ServedModel) -> tuple[str, ...]:
     known = tuple(outputs_of(model))
     names = []
     for number, output in enumerate(_optional(asked, "outputs", list)):
@@ -126,7 +129,7 @@ def _wanted(asked: dict[str, Any], model: ServedModel) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
+def _flat(values: list[object], shape: list[int]) -> Iterator[object]:
     """The values of a tensor of at most two dimensions, row by row.
 
     Raises:
@@ -142,13 +145,13 @@ def _flat(values: list[Any], shape: list[int]) -> Iterator[Any]:
             raise Refused(UNPROCESSABLE, told)
 
 
-def _optional(holder: dict[str, Any], name: str, wanted: type, prefix: str = "") -> Any:
+def _optional(holder: JsonObject, name: str, wanted: type[Wanted], prefix: str = "") -> Wanted:
     """Fields that may be omitted or null; many clients write null for a missing value."""
     value = holder.get(name)
     return wanted() if value is None else _objects(value, f"{prefix}{name}", wanted)
 
 
-def _objects(value: Any, name: str, wanted: type) -> Any:
+def _objects(value: object, name: str, wanted: type[Wanted]) -> Wanted:
     if not isinstance(value, wanted):
         told = "missing" if value is None else kind(value)
         raise Refused(UNPROCESSABLE, f"{name} is {told}, but must be {kind(wanted())}")

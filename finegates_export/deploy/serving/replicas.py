@@ -15,13 +15,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from finegates_export.deploy.serving.metrics import Metrics
 from finegates_export.deploy.serving.model import Answer, Replica, Text
 from finegates_export.deploy.serving.options import AUTO, ServeOptions
 from finegates_export.deploy.serving.refusals import FAILED, UNAVAILABLE, Refused
 from finegates_export.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from ray.serve import Deployment
+    from ray.serve.handle import DeploymentHandle
 
 LOG = logging.getLogger("finegates.serving")
 DEPLOYMENT = "Replica"
@@ -55,7 +60,7 @@ class Replicas:
         metrics: counts batches that are sent again.
     """
 
-    def __init__(self, handle: Any, name: str, metrics: Metrics) -> None:
+    def __init__(self, handle: DeploymentHandle, name: str, metrics: Metrics) -> None:
         self._handle, self._name, self._metrics = handle, name, metrics
 
     async def ask(self, texts: list[Text]) -> list[Answer]:
@@ -131,7 +136,7 @@ def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iter
         ray.shutdown()
 
 
-def _connect(ray: Any, options: ServeOptions) -> None:
+def _connect(ray: ModuleType, options: ServeOptions) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if not options.address:
         most = max(os.cpu_count() or 1, options.most_replicas * options.threads)
@@ -152,7 +157,7 @@ class _Name:
     """A server's claim on a cluster, which Ray ends with the server's process."""
 
 
-def _hold(ray: Any, name: str) -> Any:
+def _hold(ray: ModuleType, name: str) -> object:
     """Claim a name: a second server of the same name would replace the first one's model.
 
     Raises:
@@ -164,7 +169,7 @@ def _hold(ray: Any, name: str) -> Any:
         raise InputError(f"name: the cluster already serves {name}; choose another --name") from error
 
 
-def _check_room(ray: Any, options: ServeOptions) -> None:
+def _check_room(ray: ModuleType, options: ServeOptions) -> None:
     wanted, there = options.replicas * options.threads, ray.cluster_resources().get("CPU", 0)
     if wanted > there:
         raise InputError(
@@ -173,9 +178,9 @@ def _check_room(ray: Any, options: ServeOptions) -> None:
         )
 
 
-def _deployment(serve: Any, options: ServeOptions) -> Any:
+def _deployment(serve: ModuleType, options: ServeOptions) -> Deployment:
     gpus = 0 if options.provider == "cpu" else 1
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "max_ongoing_requests": 2,
         "health_check_period_s": HEALTH_SECONDS,
         "graceful_shutdown_timeout_s": options.drain,
@@ -195,5 +200,5 @@ def _deployment(serve: Any, options: ServeOptions) -> Any:
     return serve.deployment(name=DEPLOYMENT, **settings)(Replica)
 
 
-def _logs() -> dict[str, Any]:
+def _logs() -> dict[str, object]:
     return {"log_level": "ERROR", "enable_access_log": False}

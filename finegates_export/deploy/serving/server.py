@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.deploy.serving.application import Application
 from finegates_export.deploy.serving.batches import Batches
@@ -19,6 +19,9 @@ from finegates_export.deploy.serving.model import ServedModel, check_served
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.replicas import WATCH_SECONDS, Replicas, running_replicas
 from finegates_export.errors import InputError
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 LOG = logging.getLogger("finegates.serving")
 BACKLOG = 2048
@@ -64,7 +67,7 @@ class _StoppedBy:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
-    def _note(self, number: int, _frame: Any) -> None:
+    def _note(self, number: int, _frame: object) -> None:
         self.signal = self.signal or number
 
 
@@ -101,7 +104,7 @@ async def _serve(
         telling.cancel()
 
 
-async def _when_started(server: Any, started: Callable[[], None]) -> None:
+async def _when_started(server: Server, started: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
     started()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from finegates_export.common.files import JsonObject
 from finegates_export.deploy.serving.model import Answer, Text
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import BAD_REQUEST, UNPROCESSABLE, Refused
@@ -14,7 +14,7 @@ PAIR = 2
 TEXT, TEXTS = "text", "texts"
 
 
-def read_json(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes) -> JsonObject:
     """A request's body.
 
     Raises:
@@ -29,7 +29,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def read_plain(asked: dict[str, Any], options: ServeOptions) -> tuple[list[Text], bool]:
+def read_plain(asked: JsonObject, options: ServeOptions) -> tuple[list[Text], bool]:
     """The texts of a request to `/predict`, and whether it was a single one.
 
     Raises:
@@ -49,7 +49,7 @@ def read_plain(asked: dict[str, Any], options: ServeOptions) -> tuple[list[Text]
     return [_text_or_pair(value, name, options) for value, name in zip(given, names, strict=True)], alone
 
 
-def plain_answer(found: Sequence[Answer], alone: bool) -> dict[str, Any]:
+def plain_answer(found: Sequence[Answer], alone: bool) -> JsonObject:
     """The answer of `/predict`: that of the one text, or those of all.
 
     Raises:
@@ -65,7 +65,7 @@ def check_count(count: int, options: ServeOptions) -> None:
         raise Refused(UNPROCESSABLE, f"a request has {count} texts, above the limit of {options.max_texts}")
 
 
-def check_text(value: Any, name: str, options: ServeOptions) -> str:
+def check_text(value: object, name: str, options: ServeOptions) -> str:
     """A text that a tokenizer can read.
 
     Args:
@@ -94,7 +94,7 @@ def check_answers(found: Sequence[Answer]) -> None:
             raise Refused(UNPROCESSABLE, f"text {number}: {answer['error']}")
 
 
-def kind(value: Any) -> str:
+def kind(value: object) -> str:
     """A value's type in JSON's terms."""
     names = {
         type(None): "null",
@@ -107,7 +107,7 @@ def kind(value: Any) -> str:
     return names.get(type(value), "an object")
 
 
-def _text_or_pair(value: Any, name: str, options: ServeOptions) -> Text:
+def _text_or_pair(value: object, name: str, options: ServeOptions) -> Text:
     if not isinstance(value, list):
         return check_text(value, name, options)
     if len(value) != PAIR:

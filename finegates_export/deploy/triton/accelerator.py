@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from finegates_export.deploy.triton.pbtxt import pairs
+from finegates_export.deploy.triton.pbtxt import Message, pairs
 from finegates_export.deploy.triton.served import Served
 from finegates_export.deploy.triton.signature import FREE
 
@@ -12,7 +10,7 @@ SHAPES = {"min": "trt_profile_min_shapes", "opt": "trt_profile_opt_shapes", "max
 """onnxruntime's options for the smallest, usual and largest inputs."""
 
 
-def accelerated(served: Served) -> dict[str, Any]:
+def accelerated(served: Served) -> Message:
     """The field `optimization`: precision, a cached engine, and the shapes that it takes."""
     sizes = served.profile.to_json({tensor.name: (FREE, *tensor.dims) for tensor in served.signature.inputs})
     shapes = {

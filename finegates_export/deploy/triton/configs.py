@@ -9,16 +9,14 @@ NAME_answer      Python backend: logits to labels and probabilities, if the task
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from finegates_export.common.tasks import LOGITS
 from finegates_export.deploy.triton.accelerator import accelerated
-from finegates_export.deploy.triton.pbtxt import Word, pairs, parameters
+from finegates_export.deploy.triton.pbtxt import Message, Word, pairs, parameters
 from finegates_export.deploy.triton.served import Served
 from finegates_export.deploy.triton.signature import FREE, Tensor
 
-Message = dict[str, Any]
 TOKENIZER, GRAPH, ANSWER = "tokenizer", "graph", "answer"
 TEXT = Tensor("text", "TYPE_STRING", (FREE,))
 """A row holds one text or a pair of texts."""
@@ -125,7 +123,7 @@ def _filled(tensor: Tensor, length: int, file: str | None) -> Message:
     return {"data_type": Word(tensor.data_type), "dims": dims, **content}
 
 
-def _python_model(served: Served, what: str, inputs: Any, outputs: Any) -> Message:
+def _python_model(served: Served, what: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> Message:
     return {
         "name": served.part(what),
         "backend": "python",
@@ -152,7 +150,9 @@ def _graph_output(served: Served) -> list[Tensor]:
     return [tensor for tensor in served.signature.outputs if tensor.name == served.task.answer_output]
 
 
-def _step(served: Served, what: str, inputs: Any, outputs: Any, renamed: Mapping[str, str] | None = None) -> Message:
+def _step(
+    served: Served, what: str, inputs: Iterable[str], outputs: Iterable[str], renamed: Mapping[str, str] | None = None
+) -> Message:
     """One model of the ensemble; tensors keep their names, except those in `renamed`."""
     return {
         "model_name": served.part(what),
@@ -162,7 +162,7 @@ def _step(served: Served, what: str, inputs: Any, outputs: Any, renamed: Mapping
     }
 
 
-def _names(tensors: Any) -> list[str]:
+def _names(tensors: Iterable[Tensor]) -> list[str]:
     return [tensor.name for tensor in tensors]
 
 

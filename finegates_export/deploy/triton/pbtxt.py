@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+Message = dict[str, object]
+"""A message by its fields; see `pbtxt`."""
 INDENT = "  "
 PRINTABLE = " "
 ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -18,7 +19,7 @@ class Word:
     name: str
 
 
-def pbtxt(message: Mapping[str, Any]) -> str:
+def pbtxt(message: Mapping[str, object]) -> str:
     """A message as text.
 
     Args:
@@ -28,23 +29,23 @@ def pbtxt(message: Mapping[str, Any]) -> str:
     return "\n".join(_lines(message, "")) + "\n"
 
 
-def parameters(values: Mapping[str, str]) -> list[dict[str, Any]]:
+def parameters(values: Mapping[str, str]) -> list[Message]:
     """A map from strings to Triton's `ModelParameter`."""
     return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
 
 
-def pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def pairs(values: Mapping[str, object]) -> list[Message]:
     """A protobuf map: a message of key and value for every entry."""
     return [{"key": key, "value": value} for key, value in values.items()]
 
 
-def _lines(message: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _lines(message: Mapping[str, object], indent: str) -> Iterator[str]:
     for field, value in message.items():
-        plain = isinstance(value, Sequence) and not isinstance(value, str)
-        if plain and value and all(isinstance(item, int) for item in value):
-            yield f"{indent}{field}: [{', '.join(map(str, value))}]"
+        repeated = value if isinstance(value, Sequence) and not isinstance(value, str) else None
+        if repeated and all(isinstance(item, int) for item in repeated):
+            yield f"{indent}{field}: [{', '.join(map(str, repeated))}]"
             continue
-        for item in value if plain else [value]:
+        for item in [value] if repeated is None else repeated:
             if isinstance(item, Mapping):
                 yield f"{indent}{field} {{"
                 yield from _lines(item, indent + INDENT)
@@ -53,7 +54,7 @@ def _lines(message: Mapping[str, Any], indent: str) -> Iterator[str]:
                 yield f"{indent}{field}: {_scalar(item)}"
 
 
-def _scalar(value: Any) -> str:
+def _scalar(value: object) -> str:
     if isinstance(value, Word):
         return value.name
     if isinstance(value, bool):

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from finegates_export.common.files import check_destination, sha256_file, staged
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.deploy.triton import configs
 from finegates_export.deploy.triton.options import TritonOptions
-from finegates_export.deploy.triton.pbtxt import pbtxt
+from finegates_export.deploy.triton.pbtxt import Message, pbtxt
 from finegates_export.deploy.triton.served import Served, read_served
 from finegates_export.runtime.bundle_files import BUNDLE_JSON, EXPORT_MARKS, TOKENIZER_JSON
 
@@ -40,7 +39,7 @@ class RepositoryReport:
     graph_sha256: str
     """SHA-256 of the graph's file, which is the bundle's."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return {**self.__dict__, "models": list(self.models)}
 
@@ -81,7 +80,7 @@ def fill_repository(folder: Path, served: Served) -> RepositoryReport:
     return RepositoryReport(served.name, tuple(models), served.device, sha256_file(served.graph))
 
 
-def _models(served: Served) -> Iterator[tuple[str, dict[str, Any]]]:
+def _models(served: Served) -> Iterator[tuple[str, Message]]:
     """Every model's name and config."""
     yield served.name, configs.ensemble_config(served)
     if not served.task.images:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finegates_export.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 FREE = -1
 """How a config writes an axis of any size."""
@@ -45,7 +48,7 @@ def read_signature(graph: Path) -> Signature:
     except ImportError as error:
         raise missing_extra("onnx", "export") from error
 
-    def tensor(value: Any) -> Tensor:
+    def tensor(value: ValueInfoProto) -> Tensor:
         told = value.type.tensor_type
         name = onnx.TensorProto.DataType.Name(told.elem_type)
         if name not in TYPES:

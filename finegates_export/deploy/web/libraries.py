@@ -6,9 +6,8 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from finegates_export.common.files import write_json
+from finegates_export.common.files import JsonObject, write_json
 from finegates_export.errors import InputError
 
 TRANSFORMERS = "@huggingface/transformers"
@@ -88,7 +87,7 @@ def _package(name: str, folder: Path) -> Package:
     if missing:
         raise InputError(f"web-libraries: {folder / missing[0]} is missing; run: {INSTALL}")
     try:
-        told: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+        told: JsonObject = json.loads((folder / "package.json").read_text(encoding="utf-8"))
         return Package(name, folder, str(told["version"]), str(told.get("license", "")))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'package.json'} is damaged ({error}); run: {INSTALL}") from error
