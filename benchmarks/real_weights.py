@@ -88,7 +88,7 @@ def write_run(folder: Path, base_folder: Path, layout: str, way: str, share: flo
     """A run folder with gates closed by hand and no adapter."""
     import torch
 
-    from finegates_export.common.pooling import find_pooling
+    from finegates_export.common.tasks.pooling import find_pooling
     from finegates_export.gates.bank import GateBank
     from finegates_export.gates.layout import build_layout
     from finegates_export.sources.base import find_base

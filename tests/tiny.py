@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import NO_LABEL, Task, task_of
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure, UnitGroup
 from finegates_export.gates.adapter import LoraSettings, add_lora, save_adapter

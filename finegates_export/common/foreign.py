@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finegates_export.common.model_config import ModelConfig
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,7 +36,7 @@ def model_classes(auto_class: Any) -> Mapping[type, Any]:
     return classes
 
 
-def model_class(loader: Any, config: ModelConfig) -> Any:
+def model_class(loader: Any, config: object) -> Any:
     """The class that a loader makes a model of.
 
     Args:

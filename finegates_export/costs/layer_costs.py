@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from finegates_export.common.files import staged_file, write_json
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.block_shape import BlockShape
 from finegates_export.costs.blocks.layer_shapes import PACKING_STYLES, AttentionShape, FeedForwardShape
@@ -31,6 +30,7 @@ from finegates_export.costs.knots import dim_knots, head_knots, neuron_knots, pa
 from finegates_export.costs.layer_forms import layer_forms
 from finegates_export.costs.timing.block_times import Measurer, Precision, measure_blocks
 from finegates_export.errors import InputError
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.graphs.passes.packing import packed_width, packs_well
 
 if TYPE_CHECKING:

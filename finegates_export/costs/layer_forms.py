@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.shapes import Shape
 from finegates_export.costs.blocks.layer_shapes import ACTIVATIONS, STYLES, AttentionShape, FeedForwardShape
 from finegates_export.errors import UnsupportedError
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import LayerMap
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from finegates_export.graphs.targets import TARGETS
 if TYPE_CHECKING:
     from torch import nn
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
     from finegates_export.pruning.plan import ShrinkPlan
     from finegates_export.sources.base import BaseModel
 

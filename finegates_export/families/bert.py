@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 ABSOLUTE = "absolute"

@@ -7,8 +7,8 @@ K's row are both zero.
 
 from __future__ import annotations
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.bert import Bert
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, rows_of
 
 TERMS = {"c2p": "pos_key_proj", "p2c": "pos_query_proj"}

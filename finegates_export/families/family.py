@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from finegates_export.common.model_config import ModelConfig
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LayerMap, Structure
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 if TYPE_CHECKING:

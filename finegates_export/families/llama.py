@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.decoder import Decoder
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 

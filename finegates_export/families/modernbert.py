@@ -6,8 +6,8 @@ V; rows of Wi are the activated block and the factor that multiplies it.
 
 from __future__ import annotations
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.families.family import Family
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, rows_of
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.model_config import ModelConfig
-from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS, image_shape
+from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS
 from finegates_export.errors import missing_extra
+from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.graphs.activations import as_operators
 from finegates_export.graphs.padding_mask import spread_padding
 from finegates_export.graphs.products import mark_linears

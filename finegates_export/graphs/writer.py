@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, graph_outputs
 from finegates_export.errors import ChainError
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.cache_widths import shrunk_cache
 
 if TYPE_CHECKING:

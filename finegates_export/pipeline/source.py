@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import Task, task_of
+from finegates_export.families.model_config import ModelConfig
 
 if TYPE_CHECKING:
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
     from finegates_export.families.family import Family
     from finegates_export.families.structure import Structure
     from finegates_export.pruning.vocabulary.cut import Settings, VocabularyCut

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from finegates_export.common.files import sha256_file, sha256_tree, staged_folder, write_json
-from finegates_export.common.model_config import ModelConfig
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import task_of
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.common.tensor_files import save_tensors
 from finegates_export.common.tokenizer_files import companions
 from finegates_export.errors import InputError, RunFolderError
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import Task
 from finegates_export.common.tasks.answers import Result
 from finegates_export.common.tasks.arrays import Outputs
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.runtime.reading import Row
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from finegates_export.common.files import JsonObject
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
 from finegates_export.common.options import as_path, check
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import PIXELS, task_of
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import Buckets
 from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.pooling import SMALLEST_NORM, Pooling
+from finegates_export.common.tasks.pooling import SMALLEST_NORM, Pooling
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import inspect
 from typing import TYPE_CHECKING, TypeAlias
 
 from finegates_export.common.foreign import model_classes
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import PIXELS, TASKS, Task
 from finegates_export.errors import UnsupportedError
 from finegates_export.families.family import Family
+from finegates_export.families.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

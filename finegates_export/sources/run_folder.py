@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import sha256_file, sha256_tree, write_json
 from finegates_export.common.options import Options, check
-from finegates_export.common.pooling import Pooling
-from finegates_export.common.tasks import POOLINGS, TASKS, task_of
+from finegates_export.common.tasks import TASKS, task_of
+from finegates_export.common.tasks.pooling import POOLINGS, Pooling
 from finegates_export.common.tensor_files import save_tensors
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.gates.layout import LAYOUTS

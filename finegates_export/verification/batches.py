@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import task_of
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.verification.inputs import Batch, longest_sequence, make_inputs
 from finegates_export.verification.prompts import make_prompts
 

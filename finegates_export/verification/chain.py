@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from finegates_export.common.options import Options, check
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import HIDDEN, LOGITS, task_of
 from finegates_export.common.tasks.arrays import Array, Outputs
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import ChainError
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Judge

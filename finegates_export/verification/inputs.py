@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from finegates_export.common.model_config import ModelConfig
-from finegates_export.common.tasks import PIXELS, Task, image_shape
+from finegates_export.common.tasks import PIXELS, Task
 from finegates_export.common.tasks.arrays import Array
+from finegates_export.families.model_config import ModelConfig, image_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import Task
 from finegates_export.common.tasks.arrays import Outputs
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.verification.inputs import Batch
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from finegates_export import ExportOptions, export
 from finegates_export.common.files import write_json
-from finegates_export.common.pooling import Pooling, find_pooling
 from finegates_export.common.tasks import TASKS
+from finegates_export.common.tasks.pooling import Pooling, find_pooling
 from finegates_export.errors import FineGatesError, InputError, UnsupportedError
 from finegates_export.sources.base import find_base
 from finegates_export.sources.run_folder import read_run

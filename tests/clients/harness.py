@@ -136,7 +136,7 @@ def reference(run: Path, question: Question, output: str) -> Array:
     """What the gated torch model of a run computes, no bundle involved."""
     import torch
 
-    from finegates_export.common.pooling import pool
+    from finegates_export.common.tasks.pooling import pool
     from finegates_export.families import family_of
     from finegates_export.sources.assemble import assemble, base_of
     from finegates_export.sources.run_folder import read_run

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.exporters.base import ExportedModel
 
-from finegates_export.common.pooling import Pooling, find_pooling
+from finegates_export.common.tasks.pooling import Pooling, find_pooling
 from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.errors import RunFolderError
 from finegates_export.pipeline.bundle.pooling_files import write_pooling_files

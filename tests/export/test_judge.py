@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import NO_LABEL, TASKS
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import ChainError
 from finegates_export.verification.chain import Chain, Tolerances
 from finegates_export.verification.inputs import LONGEST, longest_sequence, make_inputs

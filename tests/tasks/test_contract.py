@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import END, HIDDEN, LOGITS, NO_LABEL, SENTENCE, START, TASKS, LossSettings, Task
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.common.tasks.task import REQUIRED
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_trainer.data.columns import READERS

@@ -13,8 +13,8 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import RobertaTokenizer
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import NO_LABEL, LossSettings
+from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import InputError
 from finegates_export.sources.base import find_base
 from finegates_trainer.data import DataSource, Rows, encode_labels, label_names, read_data

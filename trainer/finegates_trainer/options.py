@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, get_args
 
 from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.common.shapes import Shape
-from finegates_export.common.tasks import POOLINGS, TASKS
+from finegates_export.common.tasks import TASKS
+from finegates_export.common.tasks.pooling import POOLINGS
 from finegates_export.common.tasks.task import RankingLoss
 from finegates_export.costs.blocks.measured_targets import MEASURED_TARGETS
 from finegates_export.costs.counted_costs import PHASES

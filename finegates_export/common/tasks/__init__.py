@@ -13,11 +13,9 @@ from finegates_export.common.tasks.names import (
     LOGITS,
     NO_LABEL,
     PIXELS,
-    POOLINGS,
     SENTENCE,
     START,
     VECTORS,
-    image_shape,
 )
 from finegates_export.common.tasks.question_answering import QuestionAnswering
 from finegates_export.common.tasks.regression import Regression
@@ -33,7 +31,6 @@ __all__ = [
     "LOGITS",
     "NO_LABEL",
     "PIXELS",
-    "POOLINGS",
     "SENTENCE",
     "START",
     "TASKS",
@@ -41,7 +38,6 @@ __all__ = [
     "LossSettings",
     "Task",
     "graph_outputs",
-    "image_shape",
     "task_of",
 ]
 

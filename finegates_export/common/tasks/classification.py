@@ -21,7 +21,7 @@ from finegates_export.common.tasks.task import Divergence, LossSettings, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 
 class Classification(Task):

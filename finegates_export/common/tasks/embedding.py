@@ -20,7 +20,7 @@ from finegates_export.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 
 class Embedding(FeatureExtraction):
@@ -51,7 +51,7 @@ class Embedding(FeatureExtraction):
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
         """The correlation of the cosines of pairs with their scores."""
-        from finegates_export.common.pooling import normalized
+        from finegates_export.common.tasks.pooling import normalized
 
         known, own, labels = labelled(outputs, batches)
         if not labels:

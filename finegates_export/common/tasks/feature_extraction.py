@@ -21,7 +21,7 @@ from finegates_export.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 
 class FeatureExtraction(Task):
@@ -63,7 +63,7 @@ class FeatureExtraction(Task):
         self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
     ) -> list[np.float32]:
         """The cosine of a pair, whose two texts follow each other in the batch."""
-        from finegates_export.common.pooling import Pooling, normalized, pool
+        from finegates_export.common.tasks.pooling import Pooling, normalized, pool
 
         vectors_BD = outputs.get(SENTENCE)
         if vectors_BD is None:
@@ -76,7 +76,7 @@ class FeatureExtraction(Task):
         self, before: list[Outputs], after: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None
     ) -> float | None:
         """The mean cosine of two forms' vectors: one a row where they are pooled, else one an attended token."""
-        from finegates_export.common.pooling import normalized
+        from finegates_export.common.tasks.pooling import normalized
 
         pairs = [
             (vectors_of(one, batch, pooling), vectors_of(other, batch, pooling))
@@ -92,7 +92,7 @@ class FeatureExtraction(Task):
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
     ) -> list[Array]:
-        from finegates_export.common.pooling import pool
+        from finegates_export.common.tasks.pooling import pool
 
         if SENTENCE in outputs:
             return list(outputs[SENTENCE])
@@ -121,7 +121,7 @@ class FeatureExtraction(Task):
 
 def vectors_of(outputs: Outputs, batch: BatchRead, pooling: Pooling | None) -> Array:
     """One vector a row for an embedding, else one an attended token."""
-    from finegates_export.common.pooling import pool
+    from finegates_export.common.tasks.pooling import pool
 
     if SENTENCE in outputs:
         return outputs[SENTENCE]

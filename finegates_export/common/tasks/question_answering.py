@@ -21,7 +21,7 @@ from finegates_export.common.tasks.task import Divergence, LossSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 CONTEXT = 1
 """The second of the two texts that a question's tokens are numbered by."""

@@ -23,7 +23,7 @@ from finegates_export.common.tasks.names import HIDDEN, LOGITS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 RankingLoss = Literal["binary", "mse"]
 Divergence = Callable[["Tensor", "Tensor"], "Tensor"]

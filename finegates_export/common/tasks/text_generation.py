@@ -22,7 +22,7 @@ from finegates_export.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 CHOSEN = "chosen"
 """The word with the largest logit at each token, shape (B, S)."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from torch import Tensor
 
-    from finegates_export.common.pooling import Pooling
+    from finegates_export.common.tasks.pooling import Pooling
 
 
 class TokenClassification(PlacesInText):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tasks import LOGITS
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.cut import Settings
 
 GENERATION_CONFIG, GENAI_CONFIG = "generation_config.json", "genai_config.json"

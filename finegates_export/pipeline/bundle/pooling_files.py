@@ -14,8 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from finegates_export.common.files import write_json
-from finegates_export.common.pooling import MODE_FIELDS, MODULES, POOLING_CONFIG
 from finegates_export.common.tasks import SENTENCE
+from finegates_export.common.tasks.pooling import MODE_FIELDS, MODULES, POOLING_CONFIG
 
 ENCODER_CONFIG = "sentence_bert_config.json"
 MODEL_CONFIG = "config_sentence_transformers.json"

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 from finegates_export.common.files import sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.stamp import versions
-from finegates_export.common.tasks import graph_outputs, image_shape, task_of
+from finegates_export.common.tasks import graph_outputs, task_of
 from finegates_export.common.tokenizer_files import companions, copy_tokenizer_file
 from finegates_export.deploy.engines.source import TARGET as ENGINE_TARGET
+from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.pipeline.bundle.model_card import model_card
 from finegates_export.pipeline.report import ExportReport
 from finegates_export.runtime.bundle_files import BUNDLE_JSON

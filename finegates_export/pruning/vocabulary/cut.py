@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.common.files import write_json
-from finegates_export.common.model_config import ModelConfig
 from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG, companions
 from finegates_export.errors import InputError
+from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.needed import Content, cut_content, needed_tokens
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from finegates_export.common.pooling import Pooling
 from finegates_export.common.tasks import task_of
 from finegates_export.common.tasks.arrays import Array, Outputs
+from finegates_export.common.tasks.pooling import Pooling
 
 
 def predictions_of(

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.model_config import ModelConfig
-from finegates_export.common.pooling import Pooling, find_pooling
-from finegates_export.common.tasks import PIXELS, Task, image_shape, task_of
+from finegates_export.common.tasks import PIXELS, Task, task_of
+from finegates_export.common.tasks.pooling import Pooling, find_pooling
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.family import Family
+from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.families.structure import Structure
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.sources.base import BaseModel, find_base

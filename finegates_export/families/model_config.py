@@ -27,3 +27,10 @@ class ModelConfig(Protocol):
 
     def __getattr__(self, name: str) -> Any:
         """A field of the architecture's own."""
+
+
+def image_shape(config: ModelConfig) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a config asks for."""
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return config.num_channels, height, width
