@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from finegates_export.common.files import JsonObject
-
 
 class ModelConfig(Protocol):
     """A transformers config. Its fields beyond these depend on the architecture: a family file knows their names."""
@@ -16,10 +14,10 @@ class ModelConfig(Protocol):
     vocab_size: int
     architectures: list[str] | None
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> dict[str, Any]:
         """Every field."""
 
-    def to_diff_dict(self) -> JsonObject:
+    def to_diff_dict(self) -> dict[str, Any]:
         """The fields that differ from the architecture's defaults."""
 
     def save_pretrained(self, save_directory: str | Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.modules import linear_at
 from finegates_export.common.tasks.arrays import Array, Outputs
+from finegates_export.families.modules import linear_at
 from finegates_export.verification.chain import Forward
 
 WEIGHT_LEVELS = 127

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from finegates_export.common.modules import linear_at, norm_at
 from finegates_export.errors import InputError
+from finegates_export.families.modules import linear_at, norm_at
 from finegates_export.gates.gated_model import GatedModel
 from finegates_export.gates.width import OpenDimsNorm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from finegates_export.common.modules import linear_at
+from finegates_export.families.modules import linear_at
 from finegates_export.families.structure import Structure
 from finegates_export.gates.layout import UnitKey
 from finegates_export.pruning.layer_options import Scores

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.modules import linear_at
+from finegates_export.families.modules import linear_at
 from finegates_export.families.structure import AttentionMap, LayerMap, LinearSide, Structure, UnitGroup
 from finegates_export.gates.width import OpenDimsNorm
 from finegates_export.pruning.plan import AttentionPlan, Dims, FeedForwardPlan, LayerPlan, ShrinkPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from finegates_export.common.modules import linear_at
+from finegates_export.families.modules import linear_at
 from finegates_export.families.structure import AttentionMap, FeedForwardMap, LinearSide, Structure
 from finegates_export.pruning.plan import AttentionPlan, FeedForwardPlan, ShrinkPlan
 from finegates_export.pruning.planner import activation_at, rows_of_side

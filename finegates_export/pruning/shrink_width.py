@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from finegates_export.common.modules import linear_at, norm_at
+from finegates_export.families.modules import linear_at, norm_at
 from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure
 from finegates_export.gates.width import OpenDimsNorm

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finegates_export.common.modules import linear_at
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
+from finegates_export.families.modules import linear_at
 from finegates_export.families.structure import Structure
 from finegates_export.gates.adapter import load_adapter, read_adapter
 from finegates_export.gates.gated_model import GatedModel
