@@ -77,6 +77,23 @@ def ndcg(truth: Array, predicted: Array) -> float:
 OF_QUERY: dict[str, Callable[[Array], float]] = {"mrr@10": reciprocal_rank, "ndcg@10": normalized_gain}
 
 
+def margin_error(scores_N: Tensor, truth_N: Tensor, queries_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin-MSE (Hofstätter et al., 2020), summed, and the number of comparisons; both are 0 if there are none.
+
+    For every two passages of one query: the squared error of the student's difference of scores.
+
+    Args:
+        scores_N: the student's scores.
+        truth_N: the teacher's scores.
+        queries_N: the number of each pair's query.
+    """
+    compared_NN = (queries_N[:, None] == queries_N).triu(diagonal=1)
+    # The error of a difference is the difference of the errors.
+    errors_N = scores_N - truth_N
+    errors_NN = errors_N[:, None] - errors_N
+    return (errors_NN.square() * compared_NN).sum(), compared_NN.sum().float()
+
+
 class Reranking(Regression):
     """A regression on pairs that is learned and measured as an order; the score is the logit itself."""
 
@@ -97,17 +114,20 @@ class Reranking(Regression):
         if ranking == "binary" and outside:
             raise InputError(
                 f"ranking-loss: binary learns labels from 0 to 1, the rows have {outside[0]:g}; use --ranking-loss mse "
-                "for a teacher's scores"
+                "or margin for a teacher's scores"
             )
         return LossSettings(ranking=ranking)
 
     def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """See `Task.loss`; for `margin`, labels are those of `collate_groups`, shape (N, 2)."""
         if settings.ranking == "mse":
             return super().loss(outputs, labels, settings)
+        scores_N = outputs.logits.float()[:, 0]
+        if settings.ranking == "margin":
+            return margin_error(scores_N, labels[:, 0], labels[:, 1])
         from torch.nn import functional
 
-        scores = outputs.logits.float()[:, 0]
-        return functional.binary_cross_entropy_with_logits(scores, labels, reduction="sum"), count_of(labels)
+        return functional.binary_cross_entropy_with_logits(scores_N, labels, reduction="sum"), count_of(labels)
 
     def compute_metrics(
         self, predicted: Sequence[Any], truth: Sequence[Any], groups: Sequence[int] | None = None

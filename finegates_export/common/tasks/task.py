@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from finegates_export.common.pooling import Pooling
 
-RankingLoss = Literal["binary", "mse"]
+RankingLoss = Literal["binary", "mse", "margin"]
 Divergence = Callable[[Any, Any], Any]
 """From a student's and a teacher's logits to the divergence of their softened distributions over the last axis."""
 EQUAL = "agrees with the gated model on {:.2%} of the predictions"

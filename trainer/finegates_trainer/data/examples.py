@@ -147,6 +147,23 @@ class ImageExamples:
         return {PIXELS: pixels.float()}, torch.tensor([self.labels[i] for i in indices])
 
 
+def collate_groups(rows: Examples, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """`Examples.collate` for losses that compare the rows of a group.
+
+    Returns:
+        The model's inputs, and labels of shape (B, 2): a row's label and the number of its group within the batch.
+
+    Raises:
+        ValueError: rows without groups.
+    """
+    if rows.groups is None:
+        raise ValueError("rows without groups cannot be compared within them")
+    inputs, labels_B = rows.collate(indices)
+    # Numbered within the batch: float32 counts no further than 2**24.
+    numbers_B = torch.tensor([rows.groups[i] for i in indices]).unique(return_inverse=True)[1]
+    return inputs, torch.stack([labels_B, numbers_B.to(labels_B.dtype)], -1)
+
+
 def pad(rows: list[Encoded], pad_token_id: int) -> dict[str, Tensor]:
     """Right-padded int64 tensors of shape (rows, longest)."""
     longest = max(len(row["input_ids"]) for row in rows)

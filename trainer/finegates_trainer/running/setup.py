@@ -110,6 +110,8 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
     if task.images:
         _check_images(base, config, train_rows)
+    if options.compares_rows:
+        _check_groups(options, train_rows)
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
@@ -180,6 +182,14 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
             "more, each in the rows"
         )
     return labels
+
+
+def _check_groups(options: TrainOptions, rows: Examples) -> None:
+    if len(set(rows.groups or ())) == len(rows):
+        raise InputError(
+            f"{options.data}: no query has two passages among the {len(rows)} training rows, but --ranking-loss margin "
+            "compares the passages of a query; give several rows with the same query, or use --ranking-loss mse"
+        )
 
 
 def _check_images(base: BaseModel, config: Any, rows: Examples) -> None:
