@@ -15,7 +15,7 @@ PIXELS = "pixel_values"
 NO_LABEL = -100
 """The label of a token that carries none: special tokens, padding, all but the first piece of a word."""
 POOLINGS = ("mean", "cls")
-"""How an embedding is made of the last hidden state: the mean over attended tokens, or the first token."""
+"""How to pool the last hidden state into an embedding: the mean over attended tokens, or the first token."""
 
 
 def image_shape(config: Any) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from finegates_export.common.tasks import NO_LABEL, PIXELS, Task
 from finegates_export.errors import InputError
 
 Encoded = dict[str, list[int]]
-"""One text's token ids, mask and segments, not padded."""
+"""One text's token ids, mask and segments, without padding."""
 
 
 class Examples(Protocol):
@@ -33,7 +33,7 @@ class Examples(Protocol):
 
     @property
     def groups(self) -> list[int] | None:
-        """Which rows are ranked together, a number each; None where rows are not ranked."""
+        """Which rows are ranked together, one number per row; None if rows are not ranked."""
 
     @property
     def dropped(self) -> int:

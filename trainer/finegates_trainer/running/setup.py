@@ -179,7 +179,7 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     if len(labels) < task.fewest_labels or (task.one_label and len(labels) > len(data.train)):
         raise InputError(
             f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {task.fewest_labels} or "
-            "more, each in the rows"
+            "more, each with rows of its own"
         )
     return labels
 
