@@ -74,8 +74,8 @@ class TrainOptions(Options):
     normalize: bool | None = None
     """Embeddings: scale vectors to length 1; default: as in the base's modules.json."""
     ranking_loss: Literal["binary", "mse", "margin"] = "binary"
-    """Reranking: `binary` cross-entropy on labels from 0 to 1; or on a teacher's scores, `mse`, their squared error, or
-    `margin`, that of the difference between two passages of a query."""
+    """Reranking: `binary` cross-entropy on labels from 0 to 1; for a teacher's scores, `mse` (squared error) or
+    `margin` (squared error of the differences between the passages of a query)."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Where gates sit: `coupled` for speed, `matrix` as in the paper, `none` for an unpruned model."""
     width_gate: bool = False
