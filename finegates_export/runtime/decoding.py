@@ -1,4 +1,4 @@
-"""From a graph's outputs to answers, as the task makes them."""
+"""From a graph's outputs to answers, decoded by the task."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from finegates_export.runtime.reading import Row
 
 @dataclass(frozen=True)
 class Decoder:
-    """What it takes to read outputs.
+    """Decodes the outputs of one model.
 
     Args:
-        task: what was trained.
-        labels: label names in the order of the logits; empty where the task has none.
-        pooling: how an embedding is made; None for other tasks.
+        task: the task the model was trained for.
+        labels: label names in the order of the logits; empty if the task has none.
+        pooling: how to make an embedding; None for other tasks.
     """
 
     task: Task
@@ -28,14 +28,14 @@ class Decoder:
     pooling: Pooling | None
 
     def decode(self, outputs: Outputs, rows: Sequence[Row]) -> list[Any]:
-        """What each row of a call says."""
+        """The result of each row of a call."""
         return self.task.decode(outputs, rows, self.labels, self.pooling)
 
     def join(self, found: Sequence[Any], rows: Sequence[Row]) -> list[Result]:
-        """An answer for every input, from what its rows say: of a text's windows, the best one's.
+        """One answer per input, from the results of its rows: for a text with several windows, the best one.
 
         Args:
-            found: what `decode` gave, row by row.
+            found: the results of `decode`, row by row.
             rows: those rows, in the order of the inputs.
         """
         return self.task.join(found, rows)

@@ -59,8 +59,8 @@ class TextReader:
     Args:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
         names: the graph's inputs.
-        task: what was trained.
-        max_length: tokens of a row at most.
+        task: the task the model was trained for.
+        max_length: maximum tokens per row.
         pad_id: id of the padding token.
     """
 
@@ -69,7 +69,7 @@ class TextReader:
         tokenizer.no_padding()
         self._max_length = max_length
         if task.reads_windows:
-            tokenizer.no_truncation()  # its own windows end the process where a question leaves little room
+            tokenizer.no_truncation()  # its own windows abort the process if a question leaves little room
         else:
             tokenizer.enable_truncation(max_length)
 
@@ -102,7 +102,7 @@ class TextReader:
 
     def _values(self, row: Row, name: str) -> list[int]:
         if name == MASK and not row.length and self._task.one_answer:
-            return [1]  # where nothing is attended, all padding is, and its length is the batch's
+            return [1]  # with an empty mask all padding is attended, and its length depends on the batch
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
@@ -110,7 +110,7 @@ class TextReader:
         texts = [read_text(item, number, self._task) for number, item in enumerate(given, before)]
         words = self._task.reads_words and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
-            raise InputError("texts and lists of words are mixed; give all texts in one form")
+            raise InputError("texts and lists of words are mixed; use one form for all inputs")
         if self._task.reads_words or self._task.reads_windows:
             return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
         return list(self._tokenizer.encode_batch_fast(texts))  # without token offsets, which are not used here

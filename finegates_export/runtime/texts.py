@@ -15,7 +15,7 @@ QUOTED = 60
 
 
 def read_text(item: object, number: int, task: Task) -> Text:
-    """One input as the tokenizer takes it.
+    """One input in the form the tokenizer takes.
 
     Raises:
         InputError: not what the task reads; the message names the input.

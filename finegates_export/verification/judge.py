@@ -1,4 +1,4 @@
-"""What two forms of a model predict: whether they agree, and how well they meet the labels, as the task judges it."""
+"""What two forms of a model predict: whether they agree, and how well they match the labels; the task decides how."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Judge:
 
     Args:
         task: decides what a prediction is.
-        pooling: how an embedding is made of the last hidden state; None for other tasks.
+        pooling: how to pool the last hidden state into an embedding; None for other tasks.
     """
 
     task: Task
     pooling: Pooling | None = None
 
     def kept(self, outputs: Outputs) -> Outputs:
-        """What is needed of a batch's outputs to judge them: of logits over a vocabulary the chosen words alone."""
+        """The part of a batch's outputs that judging needs: for logits over a vocabulary, only the chosen tokens."""
         return self.task.kept(outputs)
 
     def told(self, agreement: float) -> str:
@@ -38,9 +38,9 @@ class Judge:
         return self.task.agreement(before, after, batches, self.pooling)
 
     def metric(self, outputs: list[Outputs], batches: list[Batch]) -> float | None:
-        """How well predictions meet the labels; None without labels.
+        """How well predictions match the labels; None without labels.
 
-        The share of right rows, of right decisions, of right tokens, of answers right at both ends, of the text's own
-        next tokens; for scores, and for the similarity of the two texts of a pair, Pearson's correlation.
+        The share of correct rows, decisions, tokens, answers (both ends) or next tokens; for scores, and for the
+        similarity of the two texts of a pair, Pearson's correlation.
         """
         return self.task.metric(outputs, batches, self.pooling)

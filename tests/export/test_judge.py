@@ -84,7 +84,7 @@ def test_an_equal_form_agrees_and_every_output_is_held(name):
         def lose(outputs, _inputs, output=output):
             del outputs[output]
 
-        with pytest.raises(ChainError, match=f"^lost does not give the output {output}"):
+        with pytest.raises(ChainError, match=f"^lost does not return the output {output}"):
             chain_of(name).add("lost", altered(task, lose))
 
 

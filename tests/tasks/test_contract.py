@@ -121,7 +121,7 @@ def test_labels_are_encoded_and_what_is_no_label_is_refused(name: str) -> None:
     assert len(encoded) == ROWS
     if task.named_labels:
         strange = [["strange"] if isinstance(RAW[name][0], list) else "strange"]
-        with pytest.raises(InputError, match=r"evaluation rows have labels that training has not seen: \['strange'\]"):
+        with pytest.raises(InputError, match=r"evaluation rows have labels that training lacks: \['strange'\]"):
             task.encode_labels(strange, NAMES, "evaluation")
     elif not (task.reads_windows or task.generates):
         with pytest.raises(InputError, match="row 1 has the score 'high'"):

@@ -80,17 +80,23 @@ def test_both_losses_are_those_of_torch() -> None:
 
 def test_a_teachers_scores_need_the_loss_for_them() -> None:
     with pytest.raises(
-        InputError, match=r"binary learns labels from 0 to 1, the rows have -3\.5; use --ranking-loss mse"
+        InputError, match=r"binary learns labels from 0 to 1, the rows have -3\.5; use --ranking-loss mse or margin"
     ):
         TASK.loss_settings([0.0, -3.5])
-    assert TASK.loss_settings([0.0, -3.5], None, "mse").ranking == "mse"
+    for ranking in ("mse", "margin"):
+        assert TASK.loss_settings([0.0, -3.5], None, ranking).ranking == ranking
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"task": "regression", "ranking_loss": "mse"}, "ranking-loss: applies to reranking, not to regression"),
-        ({"task": "reranking", "ranking_loss": "hinge"}, "ranking-loss: 'hinge' is not one of binary, mse"),
+        ({"task": "reranking", "ranking_loss": "hinge"}, "ranking-loss: 'hinge' is not one of binary, mse, margin"),
+        ({"task": "regression", "ranking_loss": "margin"}, "ranking-loss: applies to reranking, not to regression"),
+        (
+            {"task": "reranking", "ranking_loss": "margin", "batch_size": 1},
+            "batch-size: ranking-loss margin compares the passages of a batch; give at least 2",
+        ),
         ({"task": "reranking", "metric": "accuracy"}, "metric: 'accuracy' is not a metric of reranking, which has"),
     ],
 )

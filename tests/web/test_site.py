@@ -179,7 +179,7 @@ def test_options_of_the_page_belong_to_the_web(tmp_path):
     out = {"out": tmp_path / "out"}
     for options in (out, {"target": "web", "page": False, **out}):
         for name in ("baseline", "web_libraries"):
-            with pytest.raises(ValueError, match=f"{name.replace('_', '-')}: is for the page of --target web"):
+            with pytest.raises(ValueError, match=f"{name.replace('_', '-')}: applies only to the page of --target web"):
                 ExportOptions(ckpt="run", **options, **{name: "folder"})
     with pytest.raises(ValueError, match="baseline: applies to a bundle"):
         ExportOptions(ckpt="run", target="web", out=tmp_path / "one.onnx", baseline="folder")

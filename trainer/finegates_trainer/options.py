@@ -74,8 +74,9 @@ class TrainOptions(Options):
     """Embeddings: pool the mean over the tokens, or the first token; default: as in the base's 1_Pooling/."""
     normalize: bool | None = None
     """Embeddings: scale vectors to length 1; default: as in the base's modules.json."""
-    ranking_loss: Literal["binary", "mse"] = "binary"
-    """Reranking: `binary` cross-entropy on labels from 0 to 1, or `mse`, the squared error to a teacher's scores."""
+    ranking_loss: Literal["binary", "mse", "margin"] = "binary"
+    """Reranking: `binary` cross-entropy on labels from 0 to 1; for a teacher's scores, `mse` (squared error) or
+    `margin` (squared error of the differences between the passages of a query)."""
     layout: Literal["matrix", "coupled", "none"] = "coupled"
     """Where gates sit: `coupled` for speed, `matrix` as in the paper, `none` for an unpruned model."""
     width_gate: bool = False
@@ -219,6 +220,11 @@ class TrainOptions(Options):
         check(self.ranking_loss in losses, "ranking-loss", f"{self.ranking_loss!r} is not one of {', '.join(losses)}")
         ranks = self.ranking_loss == "binary" or task.ranks
         check(ranks, "ranking-loss", f"applies to reranking, not to {self.task}")
+        check(
+            not self.compares_rows or self.batch_size != 1,
+            "batch-size",
+            "ranking-loss margin compares the passages of a batch; give at least 2",
+        )
         known = METRICS[self.task]
         check(
             self.metric is None or self.metric in known,
@@ -330,6 +336,11 @@ class TrainOptions(Options):
             return tuple(float(part) for part in self.class_weights.split(","))
         except ValueError as error:
             raise ValueError(f"class-weights: {self.class_weights!r} is not a list of numbers") from error
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the loss compares the rows of a group, so that they have to come in one batch."""
+        return self.ranking_loss == "margin"
 
     @property
     def presses(self) -> bool:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from finegates_export.errors import InputError
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, while the main one evaluates and writes."""
+Part = TypeVar("Part")
 Average = Callable[[Tensor], Tensor]
 """Turns a count of this process into the mean over all processes."""
 
@@ -43,10 +45,10 @@ class Processes:
         """Whether this process evaluates, writes and reports."""
         return self.index == 0
 
-    def part(self, batch: list[int]) -> list[int]:
-        """This process's rows of a batch; all of them if the batch has fewer rows than processes.
+    def part(self, batch: list[Part]) -> list[Part]:
+        """This process's rows, or groups of rows, of a batch; all of them if there are fewer than processes.
 
-        Every n-th row: batches are sorted by length, so the parts take similar time.
+        Every n-th: batches are sorted by length, so the parts take similar time.
         """
         return batch if len(batch) < self.number else batch[self.index :: self.number]
 

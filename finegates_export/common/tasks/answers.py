@@ -73,7 +73,7 @@ class AnswerTensor:
     text: bool = False
     """Whether it holds strings; float32 otherwise."""
     width: int | None = None
-    """Values a row; None for one value a row, `ANY_WIDTH` where the graph decides."""
+    """Values per row; None for a single value, `ANY_WIDTH` if the graph decides."""
 
 
 ANY_WIDTH = -1
@@ -82,4 +82,4 @@ Schema = JsonObject
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
 SCORES: Schema = {"type": "object", "additionalProperties": NUMBER}
-"""JSON schemas of what an answer's fields hold."""
+"""JSON schemas of an answer's fields."""

@@ -1,4 +1,4 @@
-"""Arithmetic on a graph's outputs in numpy, and the loss's in torch, that several tasks share.
+"""Arithmetic that several tasks share: on a graph's outputs in numpy, and for losses in torch.
 
 Shapes: B rows, S tokens, C labels, D hidden size.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 """An array of any numbers."""
 Outputs = dict[str, Array]
-"""What a form returns for one batch, by output name."""
+"""The outputs of one form of a model for one batch, by name."""
 
 
 class ModelOutputs(Protocol):
@@ -36,11 +36,11 @@ class BatchRead(Protocol):
 
     @property
     def labels(self) -> Array | None:
-        """Labels of real rows; None without."""
+        """Labels of real rows; None if there are none."""
 
     @property
     def real(self) -> bool:
-        """Whether the rows are the run's own."""
+        """Whether the rows are the run's, not made up."""
 
     @property
     def attended(self) -> npt.NDArray[np.bool_] | None:
@@ -52,7 +52,7 @@ class RowRead(Protocol):
 
     @property
     def owner(self) -> int:
-        """The input that it belongs to, by number."""
+        """The number of the input it belongs to."""
 
     @property
     def given(self) -> Any:
@@ -60,11 +60,11 @@ class RowRead(Protocol):
 
     @property
     def tokens(self) -> Any:
-        """Its encoding, not padded."""
+        """Its encoding, without padding."""
 
     @property
     def length(self) -> int:
-        """Its tokens."""
+        """Its number of tokens."""
 
 
 def softmax(logits: Array) -> Array:
@@ -79,14 +79,14 @@ def by_label(labels: Sequence[str], values_C: Array) -> dict[str, float]:
 
 
 def correlation(predicted: Array, truth: Array) -> float | None:
-    """Pearson's; 0 for a constant prediction, None where the truth itself is constant."""
+    """Pearson's; 0 for a constant prediction, None if the truth itself is constant."""
     if np.ptp(truth) == 0:
         return None
     return float(np.corrcoef(predicted, truth)[0, 1]) if np.ptp(predicted) > 0 else 0.0
 
 
 def stripped(given: str, start: int, end: int) -> tuple[str, int, int]:
-    """A part of a text without the whitespace around it, which some tokenizers count to a word, and its place."""
+    """A part of a text and its place, without the whitespace that some tokenizers count as part of a word."""
     text = given[start:end].rstrip()
     end = start + len(text)
     text = text.lstrip()
@@ -96,7 +96,7 @@ def stripped(given: str, start: int, end: int) -> tuple[str, int, int]:
 def labelled(
     outputs: list[Outputs], batches: Sequence[BatchRead]
 ) -> tuple[list[Outputs], list[BatchRead], list[Array]]:
-    """The batches that have labels, with what a form returned for them, and their labels."""
+    """Outputs, batches and labels of the batches that have labels."""
     chosen = [(one, batch) for one, batch in zip(outputs, batches, strict=True) if batch.labels is not None]
     labels = [batch.labels for _, batch in chosen if batch.labels is not None]
     return [one for one, _ in chosen], [batch for _, batch in chosen], labels

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Classification(Task):
-    """A softmax over the labels; the likeliest is the answer."""
+    """A softmax over the labels; the most likely one is the answer."""
 
     name = "classification"
     auto_class = "AutoModelForSequenceClassification"

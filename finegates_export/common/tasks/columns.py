@@ -1,4 +1,4 @@
-"""Where a table usually holds a task's rows."""
+"""The usual columns of a table that holds a task's rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LABEL_COLUMNS = ("label", "labels", "score", "target", "class", "stars", "simila
 
 @dataclass(frozen=True)
 class UsualColumns:
-    """The names that are looked for, in this order."""
+    """The column names to look for, in this order."""
 
     text: tuple[str, ...] = TEXT_COLUMNS
     pair: tuple[str, ...] = PAIR_COLUMNS

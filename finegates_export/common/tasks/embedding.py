@@ -37,11 +37,11 @@ class Embedding(FeatureExtraction):
     ) -> LossSettings:
         low, high = min(labels), max(labels)
         if low == high:
-            raise InputError(f"all training pairs have the score {low:g}; an embedding learns from scores that differ")
+            raise InputError(f"all training pairs have the score {low:g}; an embedding learns from different scores")
         return LossSettings(score_range=(low, high))
 
     def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        """The cosine of a pair against its score, brought to [0, 1] by the range of the training scores."""
+        """The cosine of a pair against its score, scaled to [0, 1] by the range of the training scores."""
         from torch.nn import functional
 
         vectors = outputs.sentence_embedding.float()

@@ -1,4 +1,4 @@
-"""Feature extraction: the last hidden state of a text, one vector a token.
+"""Feature extraction: the last hidden state of a text, one vector per token.
 
 Shapes: B rows, S tokens, D hidden size.
 """
@@ -75,7 +75,7 @@ class FeatureExtraction(Task):
     def agreement(
         self, before: list[Outputs], after: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None
     ) -> float | None:
-        """The mean cosine of two forms' vectors: one a row where they are pooled, else one an attended token."""
+        """The mean cosine of two forms' vectors: one per row if pooled, else one per attended token."""
         from finegates_export.common.tasks.pooling import normalized
 
         pairs = [
@@ -86,7 +86,7 @@ class FeatureExtraction(Task):
         return float(np.concatenate([cosine.reshape(-1) for cosine in cosines]).mean())
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """None: nothing says what a feature should be."""
+        """None: there are no labels for features."""
         return None
 
     def decode(
@@ -116,11 +116,11 @@ class FeatureExtraction(Task):
     def triton_refusal(self, outputs: Collection[str]) -> str | None:
         if SENTENCE in outputs:
             return None
-        return f"{self.name}: the graph pools nothing; export an embedding with --pool-in-graph"
+        return f"{self.name}: the graph does not pool; export an embedding with --pool-in-graph"
 
 
 def vectors_of(outputs: Outputs, batch: BatchRead, pooling: Pooling | None) -> Array:
-    """One vector a row for an embedding, else one an attended token."""
+    """One vector per row for an embedding, else one per attended token."""
     from finegates_export.common.tasks.pooling import pool
 
     if SENTENCE in outputs:

@@ -6,7 +6,7 @@ from finegates_export.common.tasks.classification import Classification
 
 
 class ImageClassification(Classification):
-    """Classification of pixels as the base's image processor makes them; Triton serves it, `finegates-serve` not."""
+    """Classification of pixels as the base's image processor makes them; served by Triton, not by `finegates-serve`."""
 
     name = "image-classification"
     auto_class = "AutoModelForImageClassification"

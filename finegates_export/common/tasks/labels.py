@@ -1,4 +1,4 @@
-"""Labels as numbers: how a label is named, and what training reads."""
+"""Labels as numbers: their names, and the numbers that training reads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finegates_export.errors import InputError
 
 
 def label_name(label: object) -> str:
-    """How a label is named: 1 and 1.0 and "1" are the same label."""
+    """A label's name: 1, 1.0 and "1" are the same label."""
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         return str(int(label))
     return str(label).strip()
 
 
 def all_names(labels: Sequence[object]) -> Iterator[str]:
-    """The name of every label, of rows that have several too."""
+    """The name of every label, including those of rows with several."""
     for label in labels:
         for one in label if isinstance(label, list) else [label]:
             yield label_name(one)
@@ -28,17 +28,17 @@ def name_index(labels: Sequence[object], names: Sequence[str], what: str) -> dic
     """The output of every label name.
 
     Args:
-        labels: of the rows.
-        names: those that training has seen, in the order of the head's outputs.
-        what: the rows as a message calls them.
+        labels: the rows' labels.
+        names: label names of the training rows, in the order of the head's outputs.
+        what: what messages call the rows.
 
     Raises:
-        InputError: a row has a label that training has not seen.
+        InputError: a row has a label that the training rows lack.
     """
     index = {name: i for i, name in enumerate(names)}
     unseen = sorted(set(all_names(labels)) - set(index))
     if unseen:
-        raise InputError(f"{what} rows have labels that training has not seen: {unseen[:5]}; seen were {list(names)}")
+        raise InputError(f"{what} rows have labels that training lacks: {unseen[:5]}; it has {list(names)}")
     return index
 
 
@@ -46,11 +46,11 @@ def scores_of(labels: Sequence[object], what: str) -> list[float]:
     """Labels as numbers.
 
     Args:
-        labels: of the rows.
-        what: the rows as a message calls them.
+        labels: the rows' labels.
+        what: what messages call the rows.
 
     Raises:
-        InputError: one is not a finite number.
+        InputError: a label is not a finite number.
     """
     return [_score(label, row, what) for row, label in enumerate(labels)]
 

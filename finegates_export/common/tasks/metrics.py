@@ -1,4 +1,4 @@
-"""Metrics that several tasks share: correlations and F1 are scikit-learn's and scipy's."""
+"""Metrics that several tasks share: F1 and Matthews' correlation are scikit-learn's, the others scipy's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from finegates_export.common.tasks.arrays import Array
 
 MetricFunction = Callable[[Array, Array], float]
-"""From truth and predictions to a value; greater is better, but for those in `LESS_IS_BETTER`."""
+"""From truth and predictions to a value; greater is better, except those in `LESS_IS_BETTER`."""
 LESS_IS_BETTER = frozenset({"perplexity"})
 
 
 def accuracy(truth: Array, predicted: Array) -> float:
-    """The share of equal ones."""
+    """The share of correct predictions."""
     return float((truth == predicted).mean())
 
 
@@ -30,28 +30,28 @@ def micro_f1(truth: Array, predicted: Array) -> float:
 
 
 def matthews(truth: Array, predicted: Array) -> float:
-    """Matthews' correlation of two labellings."""
+    """Matthews' correlation of truth and predictions."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(truth, predicted))
 
 
 def spearman(truth: Array, predicted: Array) -> float:
-    """The correlation of ranks; 0 where either is constant."""
+    """The correlation of ranks; 0 if either is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, truth, predicted)
 
 
 def pearson(truth: Array, predicted: Array) -> float:
-    """The correlation of values; 0 where either is constant."""
+    """The correlation of values; 0 if either is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, truth, predicted)
 
 
 def negative_rmse(truth: Array, predicted: Array) -> float:
-    """The root of the mean square of errors, negated."""
+    """The root mean square error, negated."""
     return -float(np.sqrt(np.mean((truth - predicted) ** 2)))
 
 

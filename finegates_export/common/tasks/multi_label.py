@@ -88,5 +88,5 @@ class MultiLabel(Task):
     def tensor_row(self, name: str, answer: JsonObject, labels: Sequence[str]) -> object:
         if name == "scores":
             return list(answer["scores"].values())
-        # A tensor has no rows of different lengths: an empty name stands where a label was not given.
+        # A tensor cannot have rows of different lengths: an empty name stands for a missing label.
         return [label if label in answer["labels"] else "" for label in labels]

@@ -1,4 +1,4 @@
-"""What the tasks share whose answers are parts of the text: no tensor holds them."""
+"""The part shared by tasks whose answers are parts of the text, which no tensor can hold."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError, UnsupportedError
 
 POOLINGS = ("mean", "cls")
-"""How an embedding is made of the last hidden state: the mean over attended tokens, or the first token."""
+"""How to pool the last hidden state into an embedding: the mean over attended tokens, or the first token."""
 POOLING_CONFIG = Path("1_Pooling") / "config.json"
 MODULES = "modules.json"
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")

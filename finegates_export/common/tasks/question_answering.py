@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from finegates_export.common.tasks.pooling import Pooling
 
 CONTEXT = 1
-"""The second of the two texts that a question's tokens are numbered by."""
+"""The sequence number of the text in a pair of question and text."""
 LONGEST_ANSWER = 30
-"""Tokens of an answer at most."""
+"""Maximum tokens of an answer."""
 
 
 def exact_match(truth_N2: Array, predicted_N2: Array) -> float:
-    """The share of answers that are right at both ends."""
+    """The share of answers with both ends correct."""
     return float((truth_N2 == predicted_N2).all(-1).mean())
 
 
@@ -62,7 +62,7 @@ class QuestionAnswering(PlacesInText):
     gives = "the answer in a text"
 
     def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[object]:
-        """Answers stay what they are: their tokens are known when the text is tokenized."""
+        """Answers stay unchanged: their tokens are known once the text is tokenized."""
         return list(labels)
 
     def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
@@ -92,11 +92,11 @@ class QuestionAnswering(PlacesInText):
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
     ) -> list[tuple[float, Answer]]:
-        """Of each row the best answer in it, and the logits' sum that it is compared by with those of other windows."""
+        """The best answer in each row, and the sum of its logits, which ranks it among the other windows."""
         return [_best(outputs, number, row) for number, row in enumerate(rows)]
 
     def join(self, found: Sequence[tuple[float, Answer]], rows: Sequence[RowRead]) -> list[Result]:
-        """Of a text's windows, the answer of the best one."""
+        """For a text with several windows, the answer of the best one."""
         best: dict[int, tuple[float, Answer]] = {}
         for (value, answer), row in zip(found, rows, strict=True):
             if row.owner not in best or value > best[row.owner][0]:
@@ -120,6 +120,6 @@ def _best(outputs: Outputs, number: int, row: RowRead) -> tuple[float, Answer]:
 
 
 def _in_order(length: int) -> npt.NDArray[np.bool_]:
-    """Which pairs of first and last token are an answer."""
+    """Which pairs of first and last token can be an answer."""
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]
     return (distance >= 0) & (distance < LONGEST_ANSWER)

@@ -56,7 +56,7 @@ class Regression(Task):
 
     def config_values(self, labels: Sequence[str]) -> dict[str, object]:
         values = super().config_values((OUTPUT_LABEL,))
-        # sentence-transformers would squeeze a single output between 0 and 1.
+        # By default, sentence-transformers applies a sigmoid to a single output.
         return {**values, "sentence_transformers": {"activation_fn": IDENTITY}}
 
     def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[float]:
@@ -80,7 +80,7 @@ class Regression(Task):
     def agreement(
         self, before: list[Outputs], after: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None
     ) -> float | None:
-        """The correlation of scores; None where they cannot be correlated."""
+        """The correlation of scores; None if they cannot be correlated."""
         return correlation(self.judged(after, batches), self.judged(before, batches))
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:

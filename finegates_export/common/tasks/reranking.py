@@ -1,4 +1,4 @@
-"""Reranking: a score for a query and a passage, by which the passages of a query are ordered (a cross-encoder).
+"""Reranking: a score for a query and a passage that orders the passages of a query (a cross-encoder).
 
 Shapes: N pairs.
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEPTH = 10
-"""Ranks that the metrics look at."""
+"""How many ranks the metrics look at."""
 
 
 def reciprocal_rank(gains: Array) -> float:
-    """One over the rank of the first relevant passage, 0 where none is among the first `DEPTH`.
+    """One over the rank of the first relevant passage; 0 if none is among the first `DEPTH`.
 
     Args:
-        gains: of a query's passages in the order of their scores; above 0 are the relevant ones.
+        gains: a query's passages in the order of their scores; relevant ones are above 0.
     """
     found = np.flatnonzero(gains[:DEPTH] > 0)
     return 1.0 / (int(found[0]) + 1) if len(found) else 0.0
@@ -38,7 +38,7 @@ def normalized_gain(gains: Array) -> float:
     """The discounted gain of the first `DEPTH`, over that of the best order (Järvelin and Kekäläinen, 2002).
 
     Args:
-        gains: of a query's passages in the order of their scores; one of them is above 0.
+        gains: a query's passages in the order of their scores; at least one is above 0.
     """
     discounts = 1.0 / np.log2(np.arange(2, len(gains[:DEPTH]) + 2))
     best = np.sort(gains)[::-1]
@@ -46,14 +46,14 @@ def normalized_gain(gains: Array) -> float:
 
 
 def over_queries(of_query: Callable[[Array], float], truth: Array, predicted: Array, groups: Array) -> float:
-    """The mean of a metric over the queries that have a relevant passage; 0 where none has.
+    """The mean of a metric over the queries that have a relevant passage; 0 if none has.
 
     Args:
-        of_query: from a query's gains, in the order of the scores, to its value.
-        truth: label of each pair, shape (N,); above 0 are the relevant ones.
-        predicted: score of each, shape (N,). Of equal scores the irrelevant passage comes first: a model that tells
-            nothing apart gains nothing by the order of the rows.
-        groups: its query, by number, shape (N,).
+        of_query: the metric of one query, given its gains in the order of the scores.
+        truth: the label of each pair, shape (N,); relevant ones are above 0.
+        predicted: the score of each pair, shape (N,). Ties put irrelevant passages first, so that a model with
+            equal scores gains nothing from the order of the rows.
+        groups: the number of each pair's query, shape (N,).
     """
     values = []
     for group in np.unique(groups):
@@ -70,15 +70,32 @@ def mrr(truth: Array, predicted: Array) -> float:
 
 
 def ndcg(truth: Array, predicted: Array) -> float:
-    """NDCG@10 of the passages of one query, gains as they are labelled."""
+    """NDCG@10 of the passages of one query, with the labels as gains."""
     return over_queries(normalized_gain, truth, predicted, np.zeros(len(truth)))
 
 
 OF_QUERY: dict[str, Callable[[Array], float]] = {"mrr@10": reciprocal_rank, "ndcg@10": normalized_gain}
 
 
+def margin_error(scores_N: Tensor, truth_N: Tensor, queries_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin-MSE (Hofstätter et al., 2020), summed, and the number of comparisons; both are 0 if there are none.
+
+    For every two passages of one query: the squared error of the student's difference of scores.
+
+    Args:
+        scores_N: the student's scores.
+        truth_N: the teacher's scores.
+        queries_N: the number of each pair's query.
+    """
+    compared_NN = (queries_N[:, None] == queries_N).triu(diagonal=1)
+    # The error of a difference is the difference of the errors.
+    errors_N = scores_N - truth_N
+    errors_NN = errors_N[:, None] - errors_N
+    return (errors_NN.square() * compared_NN).sum(), compared_NN.sum().float()
+
+
 class Reranking(Regression):
-    """A regression on pairs that is learned and measured as an order; the score is the logit itself."""
+    """A regression on pairs that is trained and measured as a ranking; the score is the logit itself."""
 
     name = "reranking"
     takes = "reranking takes pairs (query, passage)"
@@ -97,17 +114,20 @@ class Reranking(Regression):
         if ranking == "binary" and outside:
             raise InputError(
                 f"ranking-loss: binary learns labels from 0 to 1, the rows have {outside[0]:g}; use --ranking-loss mse "
-                "for a teacher's scores"
+                "or margin for a teacher's scores"
             )
         return LossSettings(ranking=ranking)
 
     def loss(self, outputs: ModelOutputs, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """See `Task.loss`; for `margin`, labels are those of `collate_groups`, shape (N, 2)."""
         if settings.ranking == "mse":
             return super().loss(outputs, labels, settings)
+        scores_N = outputs.logits.float()[:, 0]
+        if settings.ranking == "margin":
+            return margin_error(scores_N, labels[:, 0], labels[:, 1])
         from torch.nn import functional
 
-        scores = outputs.logits.float()[:, 0]
-        return functional.binary_cross_entropy_with_logits(scores, labels, reduction="sum"), count_of(labels)
+        return functional.binary_cross_entropy_with_logits(scores_N, labels, reduction="sum"), count_of(labels)
 
     def compute_metrics(
         self, predicted: Sequence[object], truth: Sequence[object], groups: Sequence[int] | None = None

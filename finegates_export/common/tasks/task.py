@@ -1,4 +1,4 @@
-"""What every task says of itself; `docs/adding-a-task.md` walks through one.
+"""What every task defines; `docs/adding-a-task.md` walks through one.
 
 Nothing here imports torch or transformers before a method needs it.
 Shapes: B rows, S tokens, C labels, D hidden size.
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from finegates_export.common.tasks.pooling import Pooling
 
-RankingLoss = Literal["binary", "mse"]
+RankingLoss = Literal["binary", "mse", "margin"]
 Divergence = Callable[["Tensor", "Tensor"], "Tensor"]
 """From a student's and a teacher's logits to the divergence of their softened distributions over the last axis."""
 EQUAL = "agrees with the gated model on {:.2%} of the predictions"
 REQUIRED = ("name", "auto_class", "architecture", "output_class", "outputs", "gives", "metrics")
-"""What a task's file has to state; everything else has an answer that most tasks share, or is an abstract method."""
+"""What every task must set; everything else has a default that suits most tasks, or is an abstract method."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LossSettings:
     """What a run fixes about its loss before the first step."""
 
     class_weights: Tensor | None = None
-    """A weight per label, shape (C,); None for equal ones."""
+    """One weight per label, shape (C,); None for equal weights."""
     score_range: tuple[float, float] = (0.0, 1.0)
     """The lowest and highest score of a pair in training, for embeddings."""
     ranking: RankingLoss = "binary"
@@ -46,7 +46,7 @@ class LossSettings:
 
 
 class Task(ABC):
-    """A task: what it asks of a model, how it is learned, and what is made of a model's outputs.
+    """A task: what it needs from a model, how the model learns it, and what becomes of the model's outputs.
 
     Raises:
         TypeError: a part is missing; the message names the task and the part.
@@ -62,79 +62,79 @@ class Task(ABC):
     output_class: ClassVar[str]
     """The class in which a model of transformers returns its outputs."""
     problem_type: ClassVar[str | None] = None
-    """What transformers calls it, where one class serves several tasks."""
+    """transformers' name for it, if one class serves several tasks."""
     has_head: ClassVar[bool] = True
-    """Whether there is anything behind the encoder that is trained with the task."""
+    """Whether it adds a trained head to the encoder."""
     generates: ClassVar[bool] = False
     """Whether it writes text, token by token: its graph has a cache."""
     images: ClassVar[bool] = False
     """Whether it reads images; the others read text."""
     pools: ClassVar[bool] = False
-    """Whether a vector is made of the last hidden state by pooling."""
-
+    """Whether the last hidden state is pooled into one vector."""
     ranks: ClassVar[bool] = False
     """Whether rows with the same first text are ranked by their scores."""
 
     # What the graph returns
     outputs: ClassVar[tuple[str, ...]]
-    """What a delivered graph returns; pooled embeddings come on top by option."""
+    """What a delivered graph returns; options add pooled embeddings."""
     per_token: ClassVar[tuple[str, ...]] = (HIDDEN,)
-    """Outputs with a value for every token: they count at attended tokens alone."""
+    """Outputs with a value for every token; only attended tokens count."""
     one_answer: ClassVar[bool] = True
-    """Whether the head answers once for a row, for a text without tokens too."""
+    """Whether the head gives one answer per row, even for a text without tokens."""
 
     # What is read
     takes: ClassVar[str] = "takes a text or a pair of texts"
-    """An input, in the words of the message that refuses another."""
+    """What an input must be, as error messages put it."""
     needs_pair: ClassVar[bool] = False
     """Whether an input is always a pair of texts."""
     reads_words: ClassVar[bool] = False
-    """Whether an input may be a list of words; its answers then say where each stands."""
+    """Whether an input may be a list of words; its answers then give each word's position."""
     reads_windows: ClassVar[bool] = False
-    """Whether a pair that is too long is read in several windows; its answers say where they stand in the second."""
+    """Whether a pair that is too long is read in several windows; answers give their position in the second text."""
     joins_pairs: ClassVar[bool] = True
     """Whether the two texts of a pair are read as one row."""
     example: ClassVar[str | tuple[str, str]] = "some text"
     """An input as `predict` takes it."""
     columns: ClassVar[UsualColumns] = UsualColumns()
-    """Where a table usually holds its rows."""
+    """The usual columns of its rows."""
     splits_by_pair: ClassVar[bool] = False
-    """Whether rows with one second text are held out together; those with one first text are otherwise."""
+    """Whether held-out rows are grouped by their second text rather than their first."""
 
     # Labels
     named_labels: ClassVar[bool] = True
     """Whether the head has an output for each of a list of labels."""
     one_label: ClassVar[bool] = False
-    """Whether a row has exactly one of them."""
+    """Whether a row has exactly one label."""
     fewest_labels: ClassVar[int] = 2
     labels_tokens: ClassVar[bool] = False
-    """Whether every token has a label; `NO_LABEL` where it has none."""
+    """Whether labels belong to tokens; tokens without one have `NO_LABEL`."""
     whole_labels: ClassVar[bool] = False
-    """Whether encoded labels are whole numbers; floats otherwise."""
+    """Whether encoded labels are integers; floats otherwise."""
 
     # Learning
     metrics: ClassVar[Mapping[str, MetricFunction]]
-    """From truth and predictions to a value; the first chooses the best checkpoint. None: the task is not trained."""
+    """From truth and predictions to a value; the first one selects the best checkpoint. Without any, the task is not
+    trained."""
 
     # Agreement in the chain of checks
     agreement_told: ClassVar[str] = EQUAL
-    """A share of agreement in words."""
+    """The agreement as a sentence says it."""
     agreement_brief: ClassVar[str] = "{:.1%} equal"
-    """The same in the cell of a table."""
+    """The agreement in a table's cell."""
 
     # Servers, the page and the model card
     served: ClassVar[bool] = False
     """Whether `finegates-serve` serves it."""
     answer_output: ClassVar[str] = LOGITS
-    """The graph's output that a server's answer is made of."""
+    """The graph output behind a server's answer."""
     decides: ClassVar[bool] = False
-    """Whether a server makes labels of logits; numbers and vectors are answers as they are."""
+    """Whether a server turns logits into labels; numbers and vectors are already answers."""
     several_labels: ClassVar[bool] = False
-    """Whether it may give several labels, or none."""
+    """Whether an answer may have several labels, or none."""
     has_page: ClassVar[bool] = False
-    """Whether the page for the browser shows its answers; `page_files/answers.js` then has a reader for it."""
+    """Whether the browser page can show its answers; `page_files/answers.js` then needs a reader for it."""
     gives: ClassVar[str]
-    """What a model without label names gives, in the words of its card."""
+    """What the model returns, as its card says if there are no label names."""
 
     def __init__(self) -> None:
         missing = [part for part in REQUIRED if not hasattr(self, part)]
@@ -144,7 +144,7 @@ class Task(ABC):
     # The model
 
     def head_settings(self, labels: Sequence[str]) -> dict[str, object]:
-        """What transformers has to know of the head, as arguments of `from_pretrained`."""
+        """The arguments of `from_pretrained` that describe the head."""
         settings: dict[str, object] = {"problem_type": self.problem_type} if self.problem_type else {}
         if not self.named_labels:
             return {**settings, "num_labels": len(self.outputs)}
@@ -152,7 +152,7 @@ class Task(ABC):
         return {**settings, "num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
 
     def config_values(self, labels: Sequence[str]) -> dict[str, object]:
-        """What `config.json` of a bundle says of the head."""
+        """The values in a bundle's `config.json` that describe the head."""
         values: dict[str, object] = {}
         if labels:
             values["id2label"] = {str(i): label for i, label in enumerate(labels)}
@@ -168,12 +168,12 @@ class Task(ABC):
         """Labels as training reads them.
 
         Args:
-            labels: of the rows, as `read_data` gives them.
+            labels: the rows' labels, of `read_data`.
             names: label names in the order of the head's outputs; empty for tasks without.
-            what: the rows as messages call them.
+            what: what messages call the rows.
 
         Raises:
-            InputError: a label that training has not seen, or one that is not what the task reads.
+            InputError: a label that the training rows lack, or one that the task cannot read.
         """
 
     # Learning
@@ -181,11 +181,11 @@ class Task(ABC):
     def loss_settings(
         self, labels: Sequence[Any], class_weights: Tensor | None = None, ranking: RankingLoss = "binary"
     ) -> LossSettings:
-        """What the loss has to know of a run.
+        """What the loss needs to know about a run.
 
         Args:
-            labels: all that it trains on, encoded.
-            class_weights: a weight per label.
+            labels: all encoded training labels.
+            class_weights: one weight per label.
             ranking: the option `ranking_loss`.
 
         Raises:
@@ -196,12 +196,12 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        """The loss summed over a batch, in float32, and what it is to be divided by.
+        """The loss summed over a batch, in float32, and the count to divide it by.
 
         Args:
-            outputs: what the model returned.
-            labels: of `Examples.collate`.
-            settings: of `loss_settings`.
+            outputs: the model's outputs.
+            labels: labels of `Examples.collate`.
+            settings: the result of `loss_settings`.
         """
 
     @abstractmethod
@@ -214,23 +214,23 @@ class Task(ABC):
             mine: the student's outputs.
             theirs: the teacher's.
             mask_BS: the attention mask; None for images.
-            divergence: of two logits over a label's or a token's axis.
+            divergence: compares two logits over their last axis.
 
         Returns:
-            A distance for everything that is predicted, and 1 where it counts; None where all of them do.
+            A distance per prediction, and 1 where it counts, 0 elsewhere; None if all count.
         """
 
     @abstractmethod
     def predictions(
         self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
     ) -> list[Any]:
-        """A prediction for every row of a batch, as metrics compare it with the row's label.
+        """One prediction per row of a batch, in the form that metrics compare with labels.
 
         Args:
-            outputs: the model's, by name.
+            outputs: the model's outputs, by name.
             mask_BS: the attention mask; None for images.
-            pooling: how embeddings are made, where the model does not return them.
-            labels: of the batch, whole numbers of shape (B, S); read where text is generated.
+            pooling: how to make embeddings if the model does not return them.
+            labels: the batch's labels, integers of shape (B, S); used for text generation.
         """
 
     def compute_metrics(
@@ -239,41 +239,41 @@ class Task(ABC):
         """All metrics.
 
         Args:
-            predicted: a prediction for every row.
+            predicted: one prediction per row.
             truth: the rows' encoded labels.
-            groups: which rows belong together, a number each; read where rows are ranked.
+            groups: which rows are ranked together, one number per row.
         """
         _ = groups
         one, other = self.compared(predicted, truth)
         return {name: function(one, other) for name, function in self.metrics.items()}
 
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
-        """Truth and predictions as metrics take them."""
+        """Truth and predictions in the form that metrics take."""
         return np.asarray(truth), np.asarray(predicted)
 
     # Agreement in the chain of checks
 
     def kept(self, outputs: Outputs) -> Outputs:
-        """What is needed of a batch's outputs to judge them later."""
+        """The part of a batch's outputs that judging needs."""
         return outputs
 
     def agreement(
         self, before: list[Outputs], after: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None
     ) -> float | None:
-        """How far two forms of a model predict the same, 1 at most; the share of equal predictions by default.
+        """How far two forms of a model agree, at most 1; by default the share of equal predictions.
 
         Args:
-            before: what one returned, batch by batch, of `kept`.
-            after: what the other did.
-            batches: what both read.
-            pooling: how an embedding is made of the last hidden state.
+            before: one form's outputs per batch, of `kept`.
+            after: the other form's outputs.
+            batches: the batches both read.
+            pooling: how to pool the last hidden state into an embedding.
         """
         _ = pooling
         one, other = (self.judged(side, batches) for side in (before, after))
         return float(self.equal(one, other).mean())
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """How well predictions meet the labels of the real rows; None without labels."""
+        """How well predictions match the labels of real rows; None without labels."""
         _ = pooling
         labelled_outputs, labelled_batches, labels = labelled(outputs, batches)
         if not labels:
@@ -282,12 +282,12 @@ class Task(ABC):
         return float(self.equal(predicted, np.concatenate(labels)).mean())
 
     def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
-        """The predictions of all batches that count."""
+        """The predictions that count, over all batches."""
         parts = [np.asarray(self.predictions(one, batch.attended)) for one, batch in zip(outputs, batches, strict=True)]
         return np.concatenate(parts)
 
     def equal(self, one: Array, other: Array) -> Array:
-        """Which predictions are the same."""
+        """Which predictions are equal."""
         return np.asarray(one == other)
 
     # What a loaded bundle answers
@@ -296,20 +296,20 @@ class Task(ABC):
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
     ) -> list[Any]:
-        """What each row of a call says.
+        """The result of each row of a call.
 
         Args:
-            outputs: the graph's.
-            rows: what it read.
+            outputs: the graph's outputs.
+            rows: the rows it read.
             labels: label names in the order of the logits; empty for tasks without.
-            pooling: how an embedding is made; None for other tasks.
+            pooling: how to make an embedding; None for other tasks.
         """
 
     def join(self, found: Sequence[Any], rows: Sequence[RowRead]) -> list[Result]:
-        """An answer for every input, from what its rows say.
+        """One answer per input, from the results of its rows.
 
         Args:
-            found: what `decode` gave, row by row.
+            found: the results of `decode`, row by row.
             rows: those rows, in the order of the inputs.
         """
         _ = rows
@@ -319,28 +319,28 @@ class Task(ABC):
 
     @abstractmethod
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
-        """The tensors of a server's answer; none where it is no tensors."""
+        """The tensors of a server's answer; empty if tensors cannot hold it."""
 
     @abstractmethod
     def answer_schema(self) -> dict[str, Schema]:
-        """The fields of a server's answer and their JSON schemas; none where no server answers."""
+        """The fields of a server's answer and their JSON schemas; empty if the task is not served."""
 
     @abstractmethod
     def as_json(self, result: Any) -> JsonObject:
         """A result of `decode` as JSON types."""
 
     def tensor_row(self, name: str, answer: JsonObject, labels: Sequence[str]) -> Any:
-        """What a row has in a tensor of the answer: a value, or a list of as many as the tensor is wide.
+        """A row's part of a tensor of the answer: a value, or a list as long as the tensor is wide.
 
         Args:
-            name: of the tensor.
-            answer: of `as_json`.
+            name: the tensor's name.
+            answer: the result of `as_json`.
             labels: label names in the order of the logits.
         """
         _ = labels
         return answer[name]
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:
-        """Why a repository for Triton cannot serve a graph with these outputs; None where it can."""
+        """Why Triton cannot serve a graph with these outputs; None if it can."""
         _ = outputs
         return None

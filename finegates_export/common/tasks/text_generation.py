@@ -1,4 +1,4 @@
-"""Text generation: a decoder writes on, token by token.
+"""Text generation: a decoder continues a text, token by token.
 
 Shapes: B rows, S tokens, N labelled tokens, V vocabulary.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from finegates_export.common.tasks.pooling import Pooling
 
 CHOSEN = "chosen"
-"""The word with the largest logit at each token, shape (B, S)."""
+"""The most likely next token at each position, shape (B, S)."""
 
 
 def perplexity(_truth: Array, predicted_N2: Array) -> float:
@@ -34,7 +34,7 @@ def perplexity(_truth: Array, predicted_N2: Array) -> float:
 
 
 def next_accuracy(truth: Array, predicted_N2: Array) -> float:
-    """The share of tokens that were thought likeliest."""
+    """The share of tokens that the model found most likely."""
     return accuracy(truth, predicted_N2[:, 1])
 
 
@@ -67,7 +67,7 @@ class TextGeneration(Task):
         return {}
 
     def encode_labels(self, labels: Sequence[object], names: Sequence[str], what: str) -> list[object]:
-        """Completions stay what they are: their tokens are known when the text is tokenized."""
+        """Completions stay unchanged: their tokens are known once the text is tokenized."""
         return list(labels)
 
     def loss(self, outputs: NextTokensRead, labels: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
@@ -77,13 +77,13 @@ class TextGeneration(Task):
     def distances(
         self, mine: ModelOutputs, theirs: ModelOutputs, mask_BS: Tensor | None, divergence: Divergence
     ) -> tuple[Tensor, Tensor | None]:
-        """Of two forms that return all logits; a teacher compares `NextTokens` part by part instead."""
+        """For two forms that return all logits; a teacher compares `NextTokens` part by part instead."""
         return divergence(mine.logits, theirs.logits), None if mask_BS is None else mask_BS.float()
 
     def predictions(
         self, outputs: Outputs, mask_BS: Array | None, pooling: Pooling | None = None, labels: Tensor | None = None
     ) -> list[Array]:
-        """The surprise at each token's label and the likeliest token, shape (S, 2); without labels the latter."""
+        """Each label's surprise and the most likely token, shape (S, 2); without labels, only the token."""
         if labels is None:
             return list(outputs[LOGITS].argmax(-1))
         import torch
@@ -95,14 +95,14 @@ class TextGeneration(Task):
         return labelled_tokens(predicted, truth)
 
     def kept(self, outputs: Outputs) -> Outputs:
-        """Of logits over a vocabulary the chosen words alone."""
+        """Only the chosen tokens, not logits over a vocabulary."""
         return {CHOSEN: outputs[LOGITS].argmax(-1)}
 
     def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
         return np.concatenate([attended(one[CHOSEN], batch) for one, batch in zip(outputs, batches, strict=True)])
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The share of the tokens of real rows that were chosen where they come next."""
+        """The share of tokens of real rows that were predicted correctly."""
         right: list[Array] = []
         for one, batch in zip(outputs, batches, strict=True):
             mask = batch.attended
@@ -126,11 +126,11 @@ class TextGeneration(Task):
         return {"text": result.text}
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:
-        return f"{self.name}: a repository for Triton keeps no cache; use finegates_export.load instead"
+        return f"{self.name}: Triton repositories do not keep a cache; use finegates_export.load instead"
 
 
 def next_token_predictions(logits_NV: Tensor, labels_N: Tensor) -> Array:
-    """For each token the negative logarithm of its label's probability, and the likeliest label; shape (N, 2)."""
+    """For each token the negative logarithm of its label's probability, and the most likely label; shape (N, 2)."""
     from torch.nn import functional
 
     surprise_N = functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class TokenClassification(PlacesInText):
-    """A softmax at every token; a word has the label of its first one."""
+    """A softmax at every token; a word has the label of its first token."""
 
     name = "token-classification"
     auto_class = "AutoModelForTokenClassification"
@@ -82,7 +82,7 @@ class TokenClassification(PlacesInText):
         return np.concatenate([attended(array, batch) for array, batch in zip(predicted, batches, strict=True)])
 
     def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The share of labelled tokens that are right."""
+        """The share of labelled tokens that are correct."""
         known, own, labels = labelled(outputs, batches)
         if not labels:
             return None
@@ -119,7 +119,7 @@ def _words(probabilities_SC: Array, row: RowRead, labels: Sequence[str]) -> list
     for number, first in _first_tokens(row.tokens).items():
         if isinstance(given, str):
             text, start, end = stripped(given, *row.tokens.word_to_chars(number))
-            if not text:  # to bytes, a space in front of a space is a word of its own
+            if not text:  # byte-level tokenizers make a word of a space before a space
                 continue
             place = len(words)
         else:

@@ -18,7 +18,7 @@ Text = str | tuple[str, str]
 Answer = JsonObject
 """The answer for one text, as JSON types; `{"error": ...}` if the model cannot read it."""
 CALL_TOKENS = 16
-"""Tokens of padding that are worth one more call of the model on a processor, where few rows run as well as many."""
+"""Padding tokens that cost as much as one more call on a CPU, where few rows run as efficiently as many."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ServedModel:
         task: the task it was trained for.
         labels: label names in the order of the scores.
         form: which graph.
-        providers: the providers that onnxruntime really uses.
+        providers: the providers that onnxruntime uses.
     """
 
     name: str
@@ -51,7 +51,7 @@ def check_served(options: ServeOptions) -> ServedModel:
     task = task_of(info["task"])
     if not task.served:
         *some, last = [one.name for one in TASKS.values() if one.served]
-        raise UnsupportedError(f"task {task.name} is not served; served are {', '.join(some)} and {last}")
+        raise UnsupportedError(f"task {task.name} cannot be served; supported are {', '.join(some)} and {last}")
     predictor = load_served(options)
     try:
         predictor.predict([task.example])

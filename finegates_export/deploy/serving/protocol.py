@@ -25,7 +25,7 @@ PLATFORM = "onnxruntime_onnx"
 STRINGS, NUMBERS = "BYTES", "FP32"
 MAX_NUMBER = 2**64 - 1
 ROWS = -1
-"""The dimension of a request's texts: not the same in every request."""
+"""A dimension that varies between requests."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     Raises:
         InputError: a column is missing, a row has no text or no label, or a value does not fit the task.
     """
-    where = table.attrs.get("file", where)  # a folder has several
+    where = table.attrs.get("file", where)  # a folder may have several
     return READERS[source.task](table, source, where)
 
 

@@ -17,7 +17,7 @@ from finegates_export.common.tasks import NO_LABEL, PIXELS, Task
 from finegates_export.errors import InputError
 
 Encoded = dict[str, list[int]]
-"""One text's token ids, mask and segments, not padded."""
+"""One text's token ids, mask and segments, without padding."""
 
 
 class Examples(Protocol):
@@ -33,7 +33,7 @@ class Examples(Protocol):
 
     @property
     def groups(self) -> list[int] | None:
-        """Which rows are ranked together, a number each; None where rows are not ranked."""
+        """Which rows are ranked together, one number per row; None if rows are not ranked."""
 
     @property
     def dropped(self) -> int:
@@ -145,6 +145,23 @@ class ImageExamples:
                 ) from error
         pixels = self.processor(images=images, return_tensors="pt")[PIXELS]
         return {PIXELS: pixels.float()}, torch.tensor([self.labels[i] for i in indices])
+
+
+def collate_groups(rows: Examples, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """`Examples.collate` for losses that compare the rows of a group.
+
+    Returns:
+        The model's inputs, and labels of shape (B, 2): a row's label and the number of its group within the batch.
+
+    Raises:
+        ValueError: rows without groups.
+    """
+    if rows.groups is None:
+        raise ValueError("rows without groups cannot be compared within them")
+    inputs, labels_B = rows.collate(indices)
+    # Numbered within the batch: float32 counts no further than 2**24.
+    numbers_B = torch.tensor([rows.groups[i] for i in indices]).unique(return_inverse=True)[1]
+    return inputs, torch.stack([labels_B, numbers_B.to(labels_B.dtype)], -1)
 
 
 def pad(rows: list[Encoded], pad_token_id: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""From rows to examples, task by task: words to their first pieces, answers to their tokens."""
+"""From rows to examples, task by task: a word's label goes to its first token, an answer becomes its tokens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reading:
     """The base's tokenizer, or its image processor."""
     max_length: int
     names: tuple[str, ...]
-    """The inputs that the model's graph has."""
+    """The inputs of the model's graph."""
 
     @property
     def pad_id(self) -> int:
@@ -51,7 +51,7 @@ class Reading:
         return self.preprocessor.pad_token_id or 0
 
     def encode(self, *texts: list[Any] | None, **settings: Any) -> Any:
-        """The tokenizer's columns, cut at the longest length."""
+        """The tokenizer's columns, truncated to the maximum length."""
         return self.preprocessor(*texts, **{"truncation": True, "max_length": self.max_length, **settings})
 
 
@@ -60,13 +60,13 @@ def _images(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
 
 
 def _texts(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
-    """Texts, or pairs that are read as one."""
+    """Texts, or pairs read together."""
     encoded = reading.encode(rows.texts, rows.pairs, padding=False)
     return TextExamples(_rows(encoded, reading.names), labels, reading.pad_id, reading.task)
 
 
 def _queries(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
-    """Pairs that are read as one, those with the same first text in one group."""
+    """Pairs read together; those with the same first text form a group."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(rows.texts))}
     encoded = reading.encode(rows.texts, rows.pairs, padding=False)
     groups = [numbers[text] for text in rows.texts]
@@ -74,7 +74,7 @@ def _queries(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
 
 
 def _pairs(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
-    """Pairs that are read one by one."""
+    """Pairs whose texts are read separately."""
     first, second = reading.encode(rows.texts), reading.encode(rows.pairs)
     return PairExamples(_rows(first, reading.names), _rows(second, reading.names), labels, reading.pad_id)
 
@@ -84,7 +84,7 @@ def _continuations(reading: Reading, rows: Rows, _labels: list[Any]) -> Examples
 
 
 def _tagged(reading: Reading, rows: Rows, labels: list[list[int]]) -> Examples:
-    """A word's label goes to its first piece."""
+    """A word's label goes to its first token."""
     _check_places(reading)
     encoded = reading.encode(rows.texts, is_split_into_words=True)
     per_token = []
@@ -121,8 +121,8 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
 def _check_places(reading: Reading) -> None:
     if not reading.preprocessor.is_fast:
         raise UnsupportedError(
-            f"{reading.task.name} needs a tokenizer that says where each token comes from (tokenizer.json); this base "
-            f"has only {type(reading.preprocessor).__name__}"
+            f"{reading.task.name} needs a tokenizer with token offsets (tokenizer.json); this base has only "
+            f"{type(reading.preprocessor).__name__}"
         )
 
 
@@ -158,4 +158,4 @@ EXAMPLES: dict[str, Callable[[Reading, Rows, list[Any]], Examples]] = {
     "text-generation": _continuations,
     "reranking": _queries,
 }
-"""How each task makes of rows what its model reads."""
+"""How each task turns rows into examples."""

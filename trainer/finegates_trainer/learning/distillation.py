@@ -1,4 +1,4 @@
-"""Learning from an unpruned model that was fine-tuned: its logits, and the hidden states behind each of its layers.
+"""Learning from an unpruned model that was fine-tuned: its logits, and the hidden states after each of its layers.
 
 Shapes: B rows, S tokens, C labels, D hidden size.
 """
@@ -27,7 +27,7 @@ SEGMENTS = "token_type_ids"
 
 @dataclass(frozen=True)
 class DistillationWeights:
-    """What the teacher's words weigh beside the task loss."""
+    """Weights of the distillation terms beside the task loss."""
 
     logits: float
     hidden: float
@@ -63,11 +63,11 @@ class Teacher:
     Args:
         run: the teacher's run folder.
         student: the model that learns.
-        weights: what each part weighs.
+        weights: the weight of each part.
 
     Raises:
-        InputError: what is to be compared has other widths, or the teacher does not fit its base.
-        RunFolderError: the teacher's base is another one than it was trained on.
+        InputError: student and teacher differ in a compared width, or the teacher does not fit its base.
+        RunFolderError: the teacher's base is not the one it was trained on.
     """
 
     def __init__(self, run: Run, student: GatedModel, weights: DistillationWeights) -> None:
@@ -88,13 +88,13 @@ class Teacher:
             self._mine, self._theirs = Recorder(plain, paths), Recorder(other, paths)
 
     def check_reads(self, input_names: Collection[str]) -> None:
-        """Refuse rows of two texts, read as one, that a student's inputs do not tell apart as the teacher's would.
+        """Refuse pairs read together if the student's inputs lack the segments that the teacher needs.
 
         Args:
-            input_names: of the student's inputs, which the teacher is given.
+            input_names: the student's inputs, which the teacher gets too.
 
         Raises:
-            InputError: the teacher would take both texts for one.
+            InputError: the teacher would read both texts as one.
         """
         if SEGMENTS in self.input_names and SEGMENTS not in input_names:
             raise InputError(
@@ -108,7 +108,7 @@ class Teacher:
         Args:
             inputs: the student's inputs.
             labels: of `Examples.collate`; text to generate is compared where it is learned.
-            outputs: what the student returned.
+            outputs: the student's outputs.
             average: a count's mean over the processes of the run; see `processes`.
         """
         with torch.no_grad():

@@ -1,7 +1,4 @@
-"""The loss that training minimises, by the task's unit of prediction.
-
-Shapes: B rows, S tokens, C labels, D hidden size.
-"""
+"""The loss that training minimises."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ class TaskLoss:
 
     Args:
         task: a name of `TASKS`.
-        settings: what the run fixes about it.
+        settings: what the run fixes about the loss.
         average: a count's mean over the processes of the run.
     """
 

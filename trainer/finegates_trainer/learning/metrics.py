@@ -11,8 +11,8 @@ from finegates_export.common.tasks.metrics import LESS_IS_BETTER, MetricFunction
 __all__ = ["LESS_IS_BETTER", "METRICS", "POINTS", "compute_metrics", "default_metric", "gain", "is_better"]
 
 METRICS: dict[str, Mapping[str, MetricFunction]] = {name: task.metrics for name, task in TASKS.items()}
-"""Greater is better, but for those in `LESS_IS_BETTER`. Multi-label accuracy is that of single decisions, token metrics
-are per labelled token, F1 without further name is the macro average."""
+"""Greater is better, except those in `LESS_IS_BETTER`. Multi-label accuracy counts single decisions, token metrics are
+per labelled token, and plain F1 is the macro average."""
 POINTS = 100.0
 
 

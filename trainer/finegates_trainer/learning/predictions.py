@@ -1,6 +1,6 @@
-"""From a model's outputs to one prediction per row for metrics, by the task's unit.
+"""From a model's outputs to one prediction per row for metrics.
 
-Shapes: B rows, S tokens, C labels, D hidden size.
+Shapes: B rows, S tokens.
 """
 
 from __future__ import annotations

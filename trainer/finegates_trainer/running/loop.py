@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from finegates_export.common.tasks import SENTENCE, task_of
 from finegates_export.errors import DivergedError, RunFolderError
 from finegates_trainer.data.batches import EpochBatches, evaluation_batches
-from finegates_trainer.data.examples import Examples
+from finegates_trainer.data.examples import Examples, collate_groups
 from finegates_trainer.learning.losses import TaskLoss
 from finegates_trainer.learning.metrics import compute_metrics, default_metric, is_better
 from finegates_trainer.learning.next_tokens import NextTokens
@@ -71,11 +72,13 @@ class Loop:
             # Every process computes the same values.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
-        self.batches = EpochBatches(training.train_rows.lengths, options.batch_size, options.seed, self.processes)
+        rows = training.train_rows
+        groups = rows.groups if options.compares_rows else None
+        self.batches = EpochBatches(rows.lengths, options.batch_size, options.seed, self.processes, groups)
         self.loader: Any = DataLoader(
-            range(len(training.train_rows)),  # type: ignore[arg-type]  # a range is a map-style data set of indices
+            range(len(rows)),  # type: ignore[arg-type]  # a range is a map-style data set of indices
             batch_sampler=self.batches,
-            collate_fn=training.train_rows.collate,
+            collate_fn=rows.collate if groups is None else partial(collate_groups, rows),
         )
         self.named = [pair for pairs in training.parameters().values() for pair in pairs]
         self.optimizer = self._optimizer()

@@ -111,6 +111,8 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
     if task.images:
         _check_images(base, config, train_rows)
+    if options.compares_rows:
+        _check_groups(options, train_rows)
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
@@ -178,9 +180,17 @@ def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tup
     if len(labels) < task.fewest_labels or (task.one_label and len(labels) > len(data.train)):
         raise InputError(
             f"{len(data.train)} training rows with {len(labels)} labels; {task.name} needs {task.fewest_labels} or "
-            "more, each in the rows"
+            "more, each with rows of its own"
         )
     return labels
+
+
+def _check_groups(options: TrainOptions, rows: Examples) -> None:
+    if len(set(rows.groups or ())) == len(rows):
+        raise InputError(
+            f"{options.data}: no query has two passages among the {len(rows)} training rows, but --ranking-loss margin "
+            "compares the passages of a query; give several rows with the same query, or use --ranking-loss mse"
+        )
 
 
 def _check_images(base: BaseModel, config: ModelConfig, rows: Examples) -> None:
