@@ -134,7 +134,11 @@ class ExportOptions(Options):
             object.__setattr__(self, "quantize", "int8" if self.target == web.NAME and not self._is_file else "none")
         graph = TARGETS[self.graph_target]
         forms = ("none", *graph.INTEGERS)
-        check(self.quantize in forms, "quantize", f"{self.quantize!r}: --target {self.target} takes {', '.join(forms)}")
+        check(
+            self.quantize in forms,
+            "quantize",
+            f"{self.quantize!r} is not one of {', '.join(forms)}, which --target {self.target} takes",
+        )
         fits = self.quantize in ("int8", "int4") and graph.FLOAT == "float32"
         message = "needs --quantize int8 or int4, and a target in float32"
         check(fits or not self.quantize_head, "quantize-head", message)

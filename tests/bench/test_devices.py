@@ -40,7 +40,7 @@ def test_a_provider_that_is_not_there_is_refused(gated_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"target": "ort-cuda", "int8": True}, "int8: target ort-cuda runs no int8 graph"),
+        ({"target": "ort-cuda", "int8": True}, "int8: --target ort-cuda runs no int8 graph"),
         ({"target": "abacus"}, "target: 'abacus' is not one of"),
         ({"provider": "abacus"}, "provider: 'abacus' is not one of"),
     ],

@@ -250,7 +250,7 @@ def test_buckets_may_be_any_list_of_whole_numbers(bundle_of, given):
 
 @pytest.mark.parametrize("given", ["8", 8.0, [8, 16.5], np.array([[8, 16]]), {8, 16}])
 def test_other_buckets_are_refused(bundle_of, given):
-    with pytest.raises(ValueError, match="buckets: must be a whole number or a list of them, got"):
+    with pytest.raises(ValueError, match="buckets: must be a whole number or a list of whole numbers, got"):
         load(bundle_of("classification"), buckets=given)
 
 

@@ -49,7 +49,7 @@ def no_process(*arguments, **_):
         ({"outputs": -1}, "outputs: must be positive, got -1"),
         ({"read_from": 19}, "read_from: must hold the 20 dims of the matrix, got 19"),
         ({"write_to": 29}, "write_to: must hold the 30 dims of the matrix, got 29"),
-        ({"activation": True, "bias": False}, "activation: takes the bias in"),
+        ({"activation": True, "bias": False}, "activation: includes the bias"),
     ],
 )
 def test_impossible_shapes_are_refused(values, told) -> None:

@@ -93,7 +93,7 @@ def test_a_plain_string_is_refused(predictor):
 
 @pytest.mark.parametrize("verb", ["generate", "stream"])
 def test_a_classifier_writes_no_texts(predictor, verb):
-    with pytest.raises(InputError, match="a bundle for classification writes no texts; call predict"):
+    with pytest.raises(InputError, match="a bundle for classification generates no text; call predict"):
         getattr(predictor, verb)(["a great film"], finegates_export.GenerationOptions())
 
 
@@ -128,13 +128,13 @@ def test_a_file_that_this_user_may_not_read_is_named(bundle, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr("finegates_export.runtime.bundle_files.sha256_file", closed)
-    with pytest.raises(InputError, match=rf"{bundle}/\S+ cannot be read: Permission denied; give this user the right"):
+    with pytest.raises(InputError, match=rf"{bundle}/\S+ cannot be read: Permission denied; grant read access"):
         finegates_export.load(bundle)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3'])
 def test_what_is_no_bundle_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r"is not a bundle: it holds no bundle\.json"):
+    with pytest.raises(InputError, match=r"is not a bundle: it lacks bundle\.json"):
         finegates_export.load(tmp_path)
     (tmp_path / "bundle.json").write_text(content)
     with pytest.raises(InputError, match="is damaged"):

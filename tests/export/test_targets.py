@@ -139,12 +139,16 @@ def test_static_int8_needs_rows(workshop, tmp_path):
 
 
 def test_what_a_target_does_not_take_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match=r"quantize: 'int8': --target tensorrt takes none, int8-static"):
+    with pytest.raises(
+        ValueError, match=r"quantize: 'int8' is not one of none, int8-static, which --target tensorrt takes"
+    ):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="tensorrt", quantize="int8")
     with pytest.raises(ValueError, match=r"opset: 18 lacks the float16 scales"):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="tensorrt", quantize="int8-static", opset=18)
     ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="portable", quantize="int8-static", opset=18)
-    with pytest.raises(ValueError, match=r"quantize: 'int8-static': --target ort-cuda takes none, int4$"):
+    with pytest.raises(
+        ValueError, match=r"quantize: 'int8-static' is not one of none, int4, which --target ort-cuda takes$"
+    ):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="ort-cuda", quantize="int8-static")
     with pytest.raises(ValueError, match=r"target: 'tpu' is not one of ort-cpu, portable, ort-cuda, tensorrt"):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="tpu")
