@@ -81,7 +81,7 @@ def test_a_value_that_is_not_finite_anywhere_is_refused(value, place, what, exac
         array.reshape(-1)[0] = value
         return array
 
-    with pytest.raises(ChainError, match=r"^broken gives NaN or infinite values"):
+    with pytest.raises(ChainError, match=r"^broken returns NaN or infinite values"):
         a_chain().add("broken", changed(PLACES[place], what, spoil), exact=exact)
 
 

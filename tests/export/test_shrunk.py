@@ -102,7 +102,7 @@ TARGETS = ("query", "value", "q", "v", "Wqkv", "dense", "q_proj", "v_proj", "c_a
 
 
 def test_a_model_that_was_not_loaded_from_a_shrunk_folder_cannot_be_saved(tmp_path):
-    with pytest.raises(InputError, match="Linear is not a shrunk model; save_torch takes what load_torch returned"):
+    with pytest.raises(InputError, match="Linear is not a shrunk model; save_torch takes a model from load_torch"):
         save_torch(torch.nn.Linear(2, 2), tmp_path / "model")
 
 

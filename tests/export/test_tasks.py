@@ -107,5 +107,5 @@ def test_windows_hold_the_question_and_every_token_of_the_text(question, text):
 
 
 def test_a_question_that_fills_the_row_is_refused():
-    with pytest.raises(InputError, match="take 32 tokens of 32 and leave no room"):
+    with pytest.raises(InputError, match="take 32 of 32 tokens and leave no room"):
         windows_of(tiny_tokenizer()("so " * 29, "film")[0], 32)

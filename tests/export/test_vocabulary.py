@@ -231,7 +231,7 @@ def test_a_text_that_is_none_is_refused(run, tmp_path, content, told):
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(run, text):
-    with pytest.raises(InputError, match=r"has a token \d+, the model has 8"):
+    with pytest.raises(InputError, match=r"has a token \d+, but the model has 8"):
         cut_to_text(text, run, 8, [])
 
 
