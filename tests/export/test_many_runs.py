@@ -160,7 +160,7 @@ def test_a_fold_that_writes_into_the_base_is_found_before_the_next_run(base, run
     assemble(run, shared)
     monkeypatch.setattr(folding, "_multiply", lambda parameter, scale: parameter.data.mul_(scale))
     fold(assemble(run, shared).gated)
-    with pytest.raises(InputError, match=r"tensor bert\.encoder\.layer\.0\S+ was written to in memory"):
+    with pytest.raises(InputError, match=r"tensor bert\.encoder\.layer\.0\S+ was changed in memory"):
         assemble(run, shared)
 
 
@@ -269,9 +269,9 @@ def test_a_comma_in_a_folder_is_no_list():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a", "b", "--out", "x.onnx"], "out: x.onnx is a file, and 2 runs need a folder"),
+        (["a", "b", "--out", "x.onnx"], "out: x.onnx is a file, but 2 runs need a folder"),
         (["one/a", "two/a/", "--out", "x"], "ckpt: one/a and two/a are both called a, and bundles are named after"),
-        (["a", "b"], "out: is needed, unless --plan-only is given"),
+        (["a", "b"], "out: is required, unless --plan-only is given"),
         (["a", "elsewhere/taken", "--out", "."], "taken already exists; pass --overwrite"),
         (["a", "taken", "--out", "."], "taken is or contains taken, which is an input; choose another --out"),
         (["--out", "x"], "ckpt: names no run folder"),
