@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import onnx_ir
 import pytest
@@ -15,6 +17,7 @@ from finegates_export.graphs.trace import write_graph
 from finegates_export.graphs.trace_cached import write_cached_graph
 from tests.export.test_cached import decoder
 from tests.export.test_families import gated_tiny, shrunk, structure_of
+from tests.tiers import tiered
 from tests.tiny import FRACTIONS
 from tests.tiny_models import DECODER_VARIANTS, ENCODER_FAMILIES
 
@@ -45,13 +48,15 @@ def check_matrices(graph, linears):
         np.testing.assert_array_equal(matrix, linears[path].weight.detach().numpy().T, err_msg=path)
 
 
-@pytest.mark.parametrize("variant", ENCODER_FAMILIES)
+@pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, fast=("bert",), default=("modernbert", "deberta-v3")))
 def test_every_linear_of_an_encoder_is_marked(variant):
     check_matrices(*traced(variant))
 
 
-@pytest.mark.parametrize("opset", [20, 23])
-@pytest.mark.parametrize("variant", DECODER_VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "opset"),
+    tiered(product(DECODER_VARIANTS, (20, 23)), fast=[("llama", 23)], default=[("gpt2", 20)]),
+)
 def test_every_linear_of_a_decoder_with_a_cache_is_marked(variant, opset):
     own = decoder(variant)
     linears = linears_of(own.shrunk, own.structure)
