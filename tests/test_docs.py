@@ -69,7 +69,7 @@ LENIENT = {"agreement": 0.5, "metric_points": 100.0}
 """What quantized forms keep of a tiny random model, which decides by a hair; which of its linears are quantized is up
 to a moment's timing. Forms that are exact are held to what they always are."""
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
-LONG_PAGES = ("bench", "decoders", "export", "serve", "train")
+LONG_PAGES = ("bench", "decoders", "export", "serve", "train", "web")
 """Pages of many commands: `make test-all` alone runs them."""
 
 

@@ -14,6 +14,7 @@ from finegates_export.graphs.writer import GraphWriter
 from finegates_export.pipeline import memory
 from finegates_export.pipeline.proof import Proof
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 
 LENIENT = {"min_agreement": 0.0, "max_metric_loss": 1000.0}
 """A tiny random model decides by a hair."""
@@ -25,7 +26,7 @@ def run(workshop: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forgets", [True, False])
+@pytest.mark.parametrize("forgets", tiered([True, False], default=1))
 def test_a_graph_is_gone_before_its_file_is_checked(
     run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, forgets: bool
 ) -> None:
