@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import check_destination, scratch_folder
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
-from finegates_export.graphs.targets import PACKAGES, TARGETS
+from finegates_export.graphs.targets import TARGETS
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
 
@@ -62,7 +62,8 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     if options.threads:
         torch.set_num_threads(options.threads)
     source, page = _find(options, base)
-    writer, proof = _writer(options, source), _proof(options, source)
+    writer = _writer(options, source)
+    proof = _proof(options, source, writer.task_outputs)
     model: nn.Module | None
     model, pruned = prune(source, writer.target.WIDTHS, gather_judge(options), None if options.plan_only else proof)
     slow = _slow_linears(options, source, model, pruned)
@@ -131,23 +132,15 @@ def _page(options: ExportOptions, source: Source) -> Page | None:
 
 
 def _writer(options: ExportOptions, source: Source) -> GraphWriter:
-    from finegates_export.deploy.triton.served import check_task
     from finegates_export.graphs.writer import GraphWriter
 
-    target = TARGETS[options.graph_target]
-    writer = GraphWriter(
-        source.family, source.config, source.task, target, opset=options.opset, pooled=options.pool_in_graph
-    )
-    if options.target in PACKAGES:
-        check_task(source.task, writer.task_outputs)
-    return writer
+    target, opset, pooled = TARGETS[options.graph_target], options.opset, options.pool_in_graph
+    return GraphWriter(source.family, source.config, source.task, target, opset, pooled)
 
 
-def _proof(options: ExportOptions, source: Source) -> Proof:
-    from finegates_export.common.tasks import graph_outputs
+def _proof(options: ExportOptions, source: Source, outputs: tuple[str, ...]) -> Proof:
     from finegates_export.pipeline.proof import Proof
 
-    outputs = graph_outputs(source.task, pooled=options.pool_in_graph)
     return Proof.of(source, options.tolerances(), outputs=outputs, seed=options.seed, threads=options.threads)
 
 

@@ -10,6 +10,7 @@ from finegates_export.pipeline.report import ModelSize
 if TYPE_CHECKING:
     from torch import nn
 
+    from finegates_export.gates.gated_model import GatedModel
     from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.source import Source
     from finegates_export.pruning.plan import ShrinkPlan
@@ -73,16 +74,36 @@ def shrunk_again(source: Source, plan: ShrinkPlan) -> nn.Module:
     return _cut(_folded(source, source.base, None)[0], source, plan)
 
 
+def run_reference(source: Source, proof: Proof) -> None:
+    """Run what an export starts from, for other forms to be compared with: the gated model, or the saved shrunk one.
+
+    Raises:
+        ChainError: values are not finite.
+        InputError: a tensor of the run does not fit the base, or is not finite.
+        RunFolderError: the run was made for another family.
+    """
+    if source.base is None:
+        _saved(source, proof)
+    else:
+        _gated(source, source.base, proof)
+
+
 def _folded(source: Source, base: BaseModel, proof: Proof | None) -> tuple[nn.Module, tuple[int, ...] | None]:
     """The folded model, and the dims that a width gate kept."""
     from finegates_export.pruning.fold import fold
+
+    gated = _gated(source, base, proof)
+    width = gated.gates.open_width()
+    return fold(gated), width
+
+
+def _gated(source: Source, base: BaseModel, proof: Proof | None) -> GatedModel:
     from finegates_export.sources.assemble import assemble
 
     gated = assemble(source.run, base).gated
-    width = gated.gates.open_width()
     if proof:
         proof.set_reference(proof.forms.gated(gated))
-    return fold(gated), width
+    return gated
 
 
 def _cut(folded: nn.Module, source: Source, plan: ShrinkPlan) -> nn.Module:

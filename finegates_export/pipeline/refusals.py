@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from finegates_export.common.tasks import graph_outputs
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.graphs.targets import PACKAGES, TARGETS
 from finegates_export.graphs.targets.target import no_cache
@@ -43,6 +44,10 @@ def check_request(options: ExportOptions, source: Source) -> None:
                 f"--{name.replace('_', '-')} applies to text-generation, and {folder} is a run of the task {task}; "
                 "omit it"
             )
+    if options.target in PACKAGES:
+        from finegates_export.deploy.triton.served import check_task
+
+        check_task(source.task, graph_outputs(source.task, pooled=options.pool_in_graph))
 
 
 def _check_cached(options: ExportOptions) -> None:

@@ -13,7 +13,6 @@ from finegates_export.errors import InputError
 from finegates_export.verification.chain import Link, Tolerances
 
 if TYPE_CHECKING:
-    from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.source import Source
 
 
@@ -42,6 +41,7 @@ def verify(
     """
     from finegates_export.graphs.inspect import inspect_file
     from finegates_export.pipeline.proof import Proof
+    from finegates_export.pipeline.prune import run_reference
     from finegates_export.pipeline.source import find_source
     from finegates_export.pruning.vocabulary.cut import cut_again
 
@@ -54,24 +54,10 @@ def verify(
         cut = cut_again(source.run.folder, place, source.config.vocab_size, vocabulary)
         source = replace(source, vocabulary=cut)
     proof = Proof.of(source, tolerances or Tolerances(), threads=threads)
-    _set_reference(source, proof)
+    run_reference(source, proof)
     for graph in graphs:
         proof.add_file(graph.name, graph, exact=inspect_file(graph).exact)
     return tuple(proof.chain.links)
-
-
-def _set_reference(source: Source, proof: Proof) -> None:
-    """Run what the export was made from: the gated model, or the saved shrunk one."""
-    if source.base is None:
-        from finegates_export.pruning.shrunk_folder import load_torch, read_shrunk
-
-        model = load_torch(source.run.folder).requires_grad_(False)
-        plan = read_shrunk(source.run.folder).plan
-        proof.set_reference(proof.forms.shrunk(model, plan, whole_vocabulary=True))
-    else:
-        from finegates_export.sources.assemble import assemble
-
-        proof.set_reference(proof.forms.gated(assemble(source.run, source.base).gated))
 
 
 def _graphs(exported: Path) -> tuple[list[Path], int | None]:

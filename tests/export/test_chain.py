@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import numpy as np
@@ -292,7 +293,7 @@ WRONG_STEPS = {
     "folded": ("finegates_export.pruning.fold.fold", lambda real: after(real, nudge)),
     "shrunk torch": ("finegates_export.pruning.shrink.shrink", lambda real: after(real, nudge)),
     "ONNX, unoptimized": ("finegates_export.graphs.trace.write_graph", lambda real: after(real, nudge_graph)),
-    "ONNX, ort-cpu": ("finegates_export.graphs.targets.ort_cpu.finish", lambda real: after(real, nudge_graph)),
+    "ONNX, ort-cpu": ("finegates_export.graphs.writer.GraphWriter.finish", lambda real: after(real, nudge_graph)),
     "ONNX, as delivered": ("finegates_export.graphs.saving.keep_outputs", lambda real: after(real, nudge_graph)),
 }
 
@@ -300,9 +301,7 @@ WRONG_STEPS = {
 @pytest.mark.parametrize("step", tiered(WRONG_STEPS, fast=("folded",), default=("ONNX, ort-cpu",)))
 def test_a_wrong_step_fails_the_export_by_its_name_and_leaves_nothing(workshop, tmp_path, monkeypatch, step):
     place, wrong = WRONG_STEPS[step]
-    module, _, name = place.rpartition(".")
-    real = getattr(__import__(module, fromlist=[name]), name)
-    monkeypatch.setattr(place, wrong(real))
+    monkeypatch.setattr(place, wrong(resolve_name(place)))
     with pytest.raises(ChainError, match=f"^{step} differs from the gated model"):
         export(ExportOptions(ckpt=workshop.run("coupled", LORA, layers=1), out=tmp_path / "out" / "bundle", threads=1))
     assert list((tmp_path / "out").iterdir()) == []
