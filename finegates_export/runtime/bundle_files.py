@@ -38,7 +38,7 @@ def _checked(folder: Path) -> JsonObject:
     """See `read_bundle`."""
     path = folder / BUNDLE_JSON
     if not path.is_file():
-        raise InputError(f"{folder} is not a bundle: it lacks {BUNDLE_JSON}")
+        raise InputError(f"{folder} is not a bundle: it lacks {BUNDLE_JSON}; give a folder that finegates-export wrote")
     try:
         info: JsonObject = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(info["files"])

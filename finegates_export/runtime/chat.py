@@ -70,7 +70,9 @@ class ChatTemplate:
                 messages=chat, add_generation_prompt=True, tools=None, documents=None, **self._tokens
             )
         except Exception as error:  # a template can fail like any program: a null field, a number instead of a text
-            raise InputError(f"prompt {number}: the chat template refuses this chat: {error}") from error
+            raise InputError(
+                f"prompt {number}: the chat template refuses this chat: {error}; change it, or give a text"
+            ) from error
         return str(text)
 
 

@@ -66,18 +66,18 @@ class Predictor:
 
         Args:
             inputs: texts; pairs of texts if the model was trained on pairs; pairs (question, text) for question
-                answering; texts or lists of words for token classification; for images float arrays of shape
-                (channels, height, width), as made by the base's image processor.
+                answering, (query, passage) for reranking; texts or lists of words for token classification; for images
+                float arrays of shape (channels, height, width), as made by the base's image processor.
             batch_size: maximum rows per call of the model; a long text in question answering takes several rows.
             sort: group rows of similar length into one call, which never pads more; False keeps the given order.
             call_tokens: split sorted rows into more calls if each saves more padding than this many tokens; None makes
                 as few calls as possible.
 
         Returns:
-            A `Prediction` for classification, image classification and regression, a `LabelSet` for multi-label, a
-            tuple of `Word` for token classification (fewer than the given words if some have no token or are truncated:
-            each has its `number`), an `Answer` for question answering, a vector for an embedding, a matrix with a
-            row for every token for feature extraction.
+            A `Prediction` for classification, image classification, regression and reranking, a `LabelSet` for
+            multi-label, a tuple of `Word` for token classification (fewer than the given words if some have no token or
+            are truncated: each has its `number`), an `Answer` for question answering, a vector for an embedding, a
+            matrix with a row for every token for feature extraction.
 
         Raises:
             InputError: an input is not what the task reads.

@@ -222,7 +222,7 @@ def test_a_base_whose_weights_are_quantized_is_refused(base: Path, tmp_path: Pat
     shutil.copytree(base, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "quantization_config": {"quant_method": method}})
-    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); use the"):
+    with pytest.raises(UnsupportedError, match=rf"weights are stored quantized \({method}\); use the unquantized base"):
         find_base(str(folder)).load("classification", ("one", "two", "three"))
 
 

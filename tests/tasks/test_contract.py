@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from finegates_trainer.data.tokenizing import EXAMPLES
 from finegates_trainer.learning.next_tokens import NextTokens
 from tests.tiny import tiny_tokenizer
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-task.md"
 NAMES = ("bad", "nice", "odd")
 ROWS, TOKENS, DIMS = 4, 6, 8
 TRAINED = [name for name, task in TASKS.items() if task.metrics]
@@ -100,6 +102,18 @@ def test_a_task_has_every_part_and_one_that_lacks_it_is_told_by_name(name: str) 
         lacking = type("Bare", (Task,), {one: getattr(task, one) for one in (*REQUIRED, *abstract) if one != part})
         with pytest.raises(TypeError, match=rf"^the task \S+ lacks {part}$"):
             lacking()
+
+
+def unnamed_parts(page: str) -> set[str]:
+    """The parts of a task that the page on adding one does not name."""
+    parts = {name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")}
+    return parts - set(re.findall(r"`(\w+)`", page))
+
+
+def test_the_page_on_adding_a_task_names_every_part() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert unnamed_parts(page) == set()
+    assert unnamed_parts(page.replace("`ranks`", "")) == {"ranks"}
 
 
 def without_entry(registry: dict[str, Any], wanted: set[str]) -> set[str]:

@@ -137,8 +137,8 @@ class TrainOptions(Options):
     dora: bool = False
     """Use weight-decomposed LoRA."""
     adapter: Path | None = None
-    """Start from this peft LoRA adapter, or from the LoRA and head of this unpruned run; its rank and alpha override
-    --lora-rank and --lora-alpha."""
+    """Start from this peft LoRA adapter, or from the LoRA and head of this unpruned run; LoRA keeps its rank, alpha
+    and dropout, and others are refused."""
     train_biases: bool = False
     """Train the biases of the gated linears as well."""
     train_head: bool = False

@@ -57,7 +57,7 @@ def check_served(options: ServeOptions) -> ServedModel:
         predictor.predict([task.example])
     except Exception as error:
         # onnxruntime's and the tokenizer's errors have no common root
-        raise InputError(f"the model of {options.bundle} failed on a test text: {error}") from error
+        raise InputError(f"the model of {options.bundle} failed on a test text: {error}; export it again") from error
     return ServedModel(
         options.name or task.name, task, tuple(predictor.labels), options.form, tuple(predictor.providers)
     )

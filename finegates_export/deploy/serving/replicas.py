@@ -150,7 +150,9 @@ def _connect(ray: ModuleType, options: ServeOptions) -> None:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address=options.address, **quiet)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"address {options.address}: no Ray cluster to join: {error}") from error
+        raise InputError(
+            f"address {options.address}: no Ray cluster to join: {error}; start one, or omit --address"
+        ) from error
 
 
 class _Name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from finegates_export.common.graph_forms import GRAPH_FILES, Form
+from finegates_export.common.graph_forms import GRAPH_FILES
 from finegates_export.common.options import Groups, Options, as_path, check
 
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -82,9 +82,3 @@ class TritonOptions(Options):
         fitting = all(0 < size <= self.max_batch for size in self.preferred_batches)
         message = f"must lie in 1 to {self.max_batch}, got {', '.join(map(str, self.preferred_batches))}"
         check(fitting, "preferred-batches", message)
-
-    @property
-    def graph_file(self) -> str:
-        """The file name of the chosen form."""
-        form: Form = self.form
-        return GRAPH_FILES[form]

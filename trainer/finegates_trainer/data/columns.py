@@ -52,9 +52,10 @@ def _labelled_texts(table: Any, source: DataSource, where: str) -> Rows:
 
 
 def _one_label(table: Any, source: DataSource, where: str) -> Rows:
-    rows = _labelled_texts(table, source, where)
-    refuse_several(table, _columns(table, source, where, blank=True).label, where)
-    return rows
+    columns = _columns(table, source, where, blank=True)
+    texts, pairs = _text_pairs(table, columns, where)
+    refuse_several(table, columns.label, where)
+    return Rows(texts, pairs, table[columns.label].tolist())
 
 
 def _several_labels(table: Any, source: DataSource, where: str) -> Rows:

@@ -40,7 +40,7 @@ def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
         others = _find_file(path, EVAL_NAMES) if held_out else None
         return _read_table(train), _read_table(others) if others else None
     if path.suffix in SUFFIXES or path.is_absolute() or source.startswith("."):
-        raise InputError(f"data {source} does not exist")
+        raise InputError(f"data {source} does not exist; give a file, a folder with a train file, or a data set's name")
     return _hub_tables(source, held_out)
 
 
@@ -87,7 +87,7 @@ def _parse(path: Path) -> Any:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}; correct or replace it") from error
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
 
 
@@ -166,7 +166,7 @@ def _hub_tables(name: str, held_out: bool) -> tuple[Any, Any]:
             "a configuration is given as NAME:CONFIG"
         ) from error
     if "train" not in splits:
-        raise InputError(f"data set {name} has no train split, only {sorted(splits)}")
+        raise InputError(f"data set {name} has no train split, only {sorted(splits)}; choose another, or give a file")
     others = next((splits[split] for split in ("validation", *EVAL_NAMES) if held_out and split in splits), None)
     return _named_labels(splits["train"]), _named_labels(others) if others is not None else None
 

@@ -10,7 +10,7 @@ from finegates_export.common.tasks import LossSettings, task_of
 from finegates_trainer.processes import Average, alone
 
 LEAST_COUNT = 1e-6
-"""Avoids division by zero for a batch whose words were all truncated."""
+"""Avoids division by zero for a batch whose words were all truncated, or without two passages of one query."""
 
 
 class TaskLoss:

@@ -47,11 +47,11 @@ class TimeCosts:
     layers: Sequence[SublayerCosts]
 
     def attention(self, layer: int, heads: Sizes, qk: Sizes, vo: Sizes) -> Scores:
-        """See `gates.layer_options.Costs`."""
+        """See `pruning.layer_options.Costs`."""
         return self.layers[layer].attention_ms(heads, qk, vo)
 
     def feed_forward(self, layer: int, neurons: Sizes) -> Scores:
-        """See `gates.layer_options.Costs`."""
+        """See `pruning.layer_options.Costs`."""
         return self.layers[layer].feed_forward_ms(neurons)
 
 

@@ -94,7 +94,9 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     structure = family.structure(config)
     refusal = family.width_refusal(config) if options.width_gate else None
     if refusal:
-        raise UnsupportedError(f"{base.id}: the residual width of this model cannot be gated: {refusal}")
+        raise UnsupportedError(
+            f"{base.id}: the residual width of this model cannot be gated: {refusal}; omit --width-gate"
+        )
     task = task_of(options.task)
     base.check_task(task.name)
     pooling = None

@@ -20,7 +20,7 @@ class TritonPythonModel:
         """Read the labels.
 
         Args:
-            args: from the backend: the model's config, which names labels and task.
+            args: from the backend: the model's config, which names the labels and says whether an answer has several.
         """
         values = {name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()}
         self._labels_C = np.array([label.encode("utf-8") for label in json.loads(values["labels"])], np.object_)
