@@ -55,19 +55,24 @@ def distance(one: Path, other: Path, free: tuple[str, ...]) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("task", "free"),
+    ("task", "free", "rounding"),
     tiered(
         [
-            ({"task": "token-classification"}, ()),
-            # A margin does not change with the head's bias, whose gradient is rounding error.
-            ({"task": "reranking", "ranking_loss": "margin"}, ("head.safetensors:classifier.bias",)),
+            ({"task": "token-classification"}, (), 1e-6),
+            # A margin does not change with the head's bias, whose gradient is rounding error; scores move with it.
+            ({"task": "reranking", "ranking_loss": "margin"}, ("head.safetensors:classifier.bias",), 1e-5),
         ],
         default=1,
     ),
     ids=["token-classification", "margin"],
 )
 def test_two_processes_train_what_one_process_trains(
-    calm_base: Path, task_rows: dict[str, Path], tmp_path: Path, task: dict[str, str], free: tuple[str, ...]
+    calm_base: Path,
+    task_rows: dict[str, Path],
+    tmp_path: Path,
+    task: dict[str, str],
+    free: tuple[str, ...],
+    rounding: float,
 ) -> None:
     common = {"base": str(calm_base), "data": str(task_rows[task["task"]]), **task, **SETTINGS}
     flags = {**common, "out": tmp_path / "two", "batch_size": ROWS}
@@ -83,7 +88,7 @@ def test_two_processes_train_what_one_process_trains(
     assert distance(tmp_path / "two", one.folder, free) <= 1e-5
     assert distance(other.folder, one.folder, free) > 1e-3
     recorded = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
-    assert recorded["metrics"] == pytest.approx(one.info.metrics, rel=1e-5)
+    assert recorded["metrics"] == pytest.approx(one.info.metrics, rel=rounding)
     assert recorded["steps"] == 10
     assert not (tmp_path / "two.training").exists()
 
