@@ -185,7 +185,7 @@ test-fast: $(READY) ## What to run while working: no whole exports or trainings 
 test: lint ## What has to pass: ruff, mypy and the tests, of many alike a few (15 minutes)
 	$(PYTEST) --tier default --durations=8
 
-test-all: lint test-patterns ## Everything: all random patterns, every block of the documentation, every mutation (half an hour)
+test-all: lint test-patterns ## Everything: all of many alike, every block of the documentation, every mutation, patterns that the logs lack (half an hour)
 	$(PYTEST) --count-assertions --durations=8
 
 test-pythons: $(READY) ## The wheel with the extra cpu alone, on each of PYTHONS that this machine has
@@ -215,7 +215,7 @@ lint: $(READY) ## Lint and type check
 	$(BIN)/python -m tests.tidy
 	$(BIN)/mypy
 
-format: $(READY) ## Format, and mend what ruff can
+format: $(READY) ## Format, and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
