@@ -84,10 +84,12 @@ class GraphWriter:
         Raises:
             FusionError: the target's fusions found less than the family promises.
         """
+        from finegates_export.graphs.passes.graph_pass import run_passes
+
         if self.task.generates:
-            return self.target.finish_cached(graph, plan.attention_layers)
+            return run_passes(graph, self.target.cached_passes(plan.attention_layers))
         counts = plan.attention_layers, plan.feed_forward_layers
-        return self.target.finish(graph, self.family.expected_fusions(self.config, *counts))
+        return run_passes(graph, self.target.passes(self.family.expected_fusions(self.config, *counts)))
 
     def _traced(self, model: nn.Module, plan: ShrinkPlan, linears: list[str]) -> onnx_ir.Model:
         from finegates_export.graphs.trace import write_graph

@@ -18,6 +18,7 @@ from finegates_export.common.cache_layout import IDS, MASK, POSITIONS
 from finegates_export.costs.model_widths import ANY_WIDTH
 from finegates_export.errors import ChainError, FusionError
 from finegates_export.families import family_of
+from finegates_export.graphs.passes.graph_pass import run_passes
 from finegates_export.graphs.passes.tied_head import TieHead
 from finegates_export.graphs.saving import save_graph
 from finegates_export.graphs.targets import TARGETS
@@ -87,7 +88,7 @@ class Decoder:
         opset = TARGETS[target].CACHED_OPSET
         graph = write_cached_graph(self.shrunk, self.family.encoder(self.shrunk), self.layout, opset)
         self.tied = TieHead()(graph).modified
-        return TARGETS[target].finish_cached(graph, self.plan.attention_layers)
+        return run_passes(graph, TARGETS[target].cached_passes(self.plan.attention_layers))
 
     def chain(self) -> Chain:
         """With the unpruned model as the reference."""
@@ -220,7 +221,7 @@ def test_fewer_operators_than_layers_fail_the_export():
     own = decoder("llama")
     graph = write_cached_graph(own.shrunk, own.family.encoder(own.shrunk), own.layout, 20)
     with pytest.raises(FusionError, match="attention: 0 of 2"):
-        TARGETS["ort-cpu"].finish_cached(graph, own.plan.attention_layers)
+        run_passes(graph, TARGETS["ort-cpu"].cached_passes(own.plan.attention_layers))
 
 
 @pytest.mark.parametrize(("variant", "tied"), [("llama", False), ("qwen2", True)])
@@ -248,7 +249,7 @@ def test_tables_too_large_to_be_folded_early_are_tied_too(tmp_path, words, tied)
     shrunk = shrink(model, family.structure(model.config), make_plan(model, family.structure(model.config), ANY_WIDTH))
     graph = write_cached_graph(shrunk, family.encoder(shrunk), layout, 23)
     assert TieHead()(graph).modified == tied
-    save_graph(TARGETS["ort-cpu"].finish_cached(graph, 1), tmp_path / "model.onnx")
+    save_graph(run_passes(graph, TARGETS["ort-cpu"].cached_passes(1)), tmp_path / "model.onnx")
     found = [t for t in onnx.load(tmp_path / "model.onnx").graph.initializer if max(t.dims, default=0) == words]
     assert words == VOCABULARY or len(found) == (1 if tied else 2)
 

@@ -22,10 +22,11 @@ from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families import family_of
 from finegates_export.families.bert import Bert
 from finegates_export.graphs.inspect import TAKEN_APART
+from finegates_export.graphs.passes.graph_pass import run_passes
 from finegates_export.graphs.passes.packing import packs_well
 from finegates_export.graphs.products import load_graph
 from finegates_export.graphs.saving import save_graph
-from finegates_export.graphs.targets.ort_cpu import finish
+from finegates_export.graphs.targets.ort_cpu import passes
 from finegates_export.graphs.trace import write_graph
 from tests.export.test_families import gated_tiny, shrunk
 from tests.export.test_fusions import RAGGED
@@ -298,7 +299,7 @@ def fused_layers(graph) -> onnx.GraphProto:
 
     from finegates_export.graphs.saving import keep_outputs
 
-    return onnx_ir.to_proto(keep_outputs(finish(graph, {}), ("last_hidden_state",))).graph
+    return onnx_ir.to_proto(keep_outputs(run_passes(graph, passes({})), ("last_hidden_state",))).graph
 
 
 def test_an_empty_half_is_a_constant_and_a_norm() -> None:

@@ -9,7 +9,6 @@ from finegates_export.graphs.targets.target import FloatType, Integers
 from finegates_export.pruning.widths import Widths
 
 if TYPE_CHECKING:
-    import onnx_ir
     from onnx_ir.passes import PassBase
 
 NAME = "ort-cpu"
@@ -39,17 +38,3 @@ def cached_passes(attention_layers: int) -> list[PassBase]:
     from finegates_export.graphs.passes.tied_head import TieHead
 
     return [TieHead(), Tidy({"attention": attention_layers})]
-
-
-def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
-    """See `Target.finish`."""
-    from finegates_export.graphs.passes.graph_pass import run_passes
-
-    return run_passes(graph, passes(expected_fusions))
-
-
-def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
-    """See `Target.finish_cached`."""
-    from finegates_export.graphs.passes.graph_pass import run_passes
-
-    return run_passes(graph, cached_passes(attention_layers))

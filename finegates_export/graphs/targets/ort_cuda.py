@@ -8,7 +8,6 @@ from finegates_export.graphs.targets.target import FloatType, Integers, no_cache
 from finegates_export.pruning.widths import Widths
 
 if TYPE_CHECKING:
-    import onnx_ir
     from onnx_ir.passes import PassBase
 
 NAME = "ort-cuda"
@@ -30,17 +29,3 @@ def passes(expected_fusions: dict[str, int]) -> list[PassBase]:
 def cached_passes(attention_layers: int) -> list[PassBase]:
     """See `Target.cached_passes`."""
     raise no_cache(NAME)
-
-
-def finish(graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
-    """See `Target.finish`."""
-    from finegates_export.graphs.passes.graph_pass import run_passes
-
-    return run_passes(graph, passes(expected_fusions))
-
-
-def finish_cached(graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
-    """See `Target.finish_cached`."""
-    from finegates_export.graphs.passes.graph_pass import run_passes
-
-    return run_passes(graph, cached_passes(attention_layers))

@@ -8,7 +8,6 @@ from finegates_export.errors import UnsupportedError
 from finegates_export.pruning.widths import Widths
 
 if TYPE_CHECKING:
-    import onnx_ir
     from onnx_ir.passes import PassBase
 
 FloatType = Literal["float32", "float16"]
@@ -55,28 +54,5 @@ class Target(Protocol):
             attention_layers: layers whose attention is not empty.
 
         Raises:
-            UnsupportedError: the target writes none.
-        """
-
-    def finish(self, graph: onnx_ir.Model, expected_fusions: dict[str, int]) -> onnx_ir.Model:
-        """Run `passes`.
-
-        Args:
-            graph: of plain operators; changed in place.
-            expected_fusions: see `passes`.
-
-        Raises:
-            FusionError: what the target relies on is not in the graph.
-        """
-
-    def finish_cached(self, graph: onnx_ir.Model, attention_layers: int) -> onnx_ir.Model:
-        """Run `cached_passes`.
-
-        Args:
-            graph: changed in place.
-            attention_layers: see `cached_passes`.
-
-        Raises:
-            FusionError: what the target relies on is not in the graph.
             UnsupportedError: the target writes none.
         """
