@@ -49,6 +49,9 @@ def modules() -> dict[str, Path]:
 def imports_of(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
     """Line and module of every import of the project, those inside functions and under TYPE_CHECKING too.
 
+    A string that is a module's name, alone or as `module:attribute`, is an import as well: a table of public names, a
+    worker's process and `import_module` load it later. Relative imports are ruff's to refuse.
+
     Args:
         source: of the file.
         known: the project's modules.
@@ -60,6 +63,10 @@ def imports_of(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
                 yield node.lineno, inner if inner in known else node.module
         elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            module = node.value.partition(":")[0]
+            if "." in module and module in known:
+                yield node.lineno, module
 
 
 def room_of(module: str) -> tuple[str, str]:
@@ -96,6 +103,9 @@ def test_every_import_points_to_the_left() -> None:
     "from finegates_export.pruning.plan import ShrinkPlan",
     "def late():\n    import finegates_export.pruning.plan",
     "if TYPE_CHECKING:\n    from finegates_export.pruning import plan",
+    "from finegates_export import pruning",
+    "def late():\n    import_module('finegates_export.pruning.plan')",
+    "HOMES = {'Plan': 'finegates_export.pruning.plan:ShrinkPlan'}",
 ])  # fmt: skip
 def test_an_import_against_the_order_is_told_with_both_rooms(source: str) -> None:
     known = {*modules(), "finegates_export.pruning.plan"}
@@ -109,6 +119,7 @@ def test_rooms_side_by_side_do_not_know_each_other() -> None:
     assert against_the_order("from finegates_export.costs import grid", "finegates_export.verification.chain", known)
     assert against_the_order("from finegates_export.families import bert", "finegates_export.runtime.session", known)
     assert against_the_order("import finegates_trainer", "finegates_export.cli", known)
+    assert against_the_order("import finegates_bench.cli", "finegates_trainer.cli", known)
     assert not against_the_order("import finegates_export", "finegates_trainer.cli", known)
 
 

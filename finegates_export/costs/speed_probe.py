@@ -145,6 +145,7 @@ class SpeedProbe:
             anew: measure again, even if the result is known.
 
         Raises:
+            ChainError: a graph lacks a linear, or its weights differ from the plan.
             FusionError: the target fused fewer nodes than the family promises.
             MeasurementError: the measuring process failed.
         """
@@ -252,7 +253,7 @@ class SpeedProbe:
             path: the file.
 
         Raises:
-            ChainError: the graph does not hold what was left.
+            ChainError: the graph lacks a linear, or its weights differ from the plan.
             FusionError: the target fused fewer nodes than the family promises.
         """
         from finegates_export.graphs.saving import keep_outputs, save_graph

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.errors import ChainError
 from finegates_export.graphs.inspect import constant_matrix
+from finegates_export.graphs.values import VERSIONS, name_of
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -60,10 +61,10 @@ def linear_nodes(graph: onnx_ir.Model, linears: Collection[str]) -> dict[str, st
     Raises:
         ChainError: a linear is not in the graph.
     """
-    marked = {node.metadata_props[LINEAR]: node.name or "" for node in graph.graph if LINEAR in node.metadata_props}
+    marked = {node.metadata_props[LINEAR]: name_of(node) for node in graph.graph if LINEAR in node.metadata_props}
     missing = next((path for path in linears if path not in marked), None)
     if missing is not None:
-        raise ChainError(f"the graph has no product for {missing}; install the versions of constraints.txt")
+        raise ChainError(f"the graph has no product for {missing}; {VERSIONS}")
     wanted = set(linears)
     return {path: name for path, name in marked.items() if path in wanted}
 

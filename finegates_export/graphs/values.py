@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
 VERSIONS = "install the versions of constraints.txt"
+"""Remedy for a graph that another version of a library made otherwise than expected."""
 
 
 def weight_of(value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finegates_export.common.tasks import Task, graph_outputs
 from finegates_export.errors import ChainError
 from finegates_export.families.model_config import ModelConfig
+from finegates_export.families.modules import kept_linear
 from finegates_export.pruning.cache_widths import shrunk_cache
 
 if TYPE_CHECKING:
@@ -105,11 +106,8 @@ class GraphWriter:
 
     def _linears(self, model: nn.Module) -> list[str]:
         """Paths of the layers' linears that the plan keeps."""
-        from torch import nn
-
-        modules = dict(model.named_modules())
         paths = self.family.structure(self.config).linears()
-        return [path for path in paths if isinstance(modules.get(path), nn.Linear)]
+        return [path for path in paths if kept_linear(model, path) is not None]
 
 
 def _check_weights(traced: Traced, plan: ShrinkPlan) -> None:

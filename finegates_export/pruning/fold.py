@@ -65,5 +65,5 @@ def _fold_norm(model: nn.Module, path: str, width_R: torch.Tensor) -> None:
 
 
 def _multiply(parameter: torch.Tensor, scale: torch.Tensor) -> None:
-    """Into new memory: the old may belong to a base shared with other runs (families/shared_base.py)."""
+    """Into new memory: the old may belong to a base shared with other runs (sources/shared_base.py)."""
     parameter.data = parameter * scale

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from torch import nn
 
+from finegates_export.families.modules import kept_linear
 from finegates_export.families.structure import LayerMap, Structure
 from finegates_export.pruning.plan import Dims, ResidualPlan, Side
 
@@ -90,11 +91,8 @@ def _uses(model: nn.Module, layer: LayerMap) -> Iterator[list[ResidualUse]]:
 
 
 def _use(model: nn.Module, path: str, side: Side, *, activated: bool = False) -> ResidualUse | None:
-    try:
-        linear = model.get_submodule(path)
-    except AttributeError:  # removed with its parent
-        return None
-    if not isinstance(linear, nn.Linear):
+    linear = kept_linear(model, path)
+    if linear is None:
         return None
     weight = linear.weight.detach().numpy()
     used = (weight != 0).any(axis=0 if side == "reads" else 1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from finegates_export.families.modules import kept_linear
 from finegates_export.families.structure import LayerMap, Structure
 from finegates_export.pruning.plan import ResidualPlan, Side
 
@@ -91,9 +92,6 @@ def _gathered_size(shape: tuple[int, ...], gathered: Gathered, path: str) -> Lin
 
 
 def _shape(model: nn.Module, path: str) -> tuple[int, ...]:
-    """Outputs and inputs; empty if the linear was removed with its parent."""
-    try:
-        linear = model.get_submodule(path)
-    except AttributeError:
-        return ()
-    return tuple(linear.weight.shape) if isinstance(linear, nn.Linear) else ()
+    """Outputs and inputs; empty if the linear was removed."""
+    linear = kept_linear(model, path)
+    return () if linear is None else tuple(linear.weight.shape)

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from onnx_ir.passes import PassResult
 
 from finegates_export.common.tasks import TASKS
 from finegates_export.errors import ChainError
+from finegates_export.graphs.passes.graph_pass import GraphPass
 from finegates_export.pipeline.export import export
 from finegates_export.pipeline.options import ExportOptions
 from finegates_export.verification.chain import Chain, Tolerances
@@ -285,6 +287,11 @@ def nudge_graph(graph):
     raise AssertionError("no such weight")
 
 
+class NudgeGraph(GraphPass):
+    def call(self, model):
+        return PassResult(nudge_graph(model), modified=True)
+
+
 def after(function, change):
     return lambda *args, **kwargs: change(function(*args, **kwargs))
 
@@ -293,7 +300,10 @@ WRONG_STEPS = {
     "folded": ("finegates_export.pruning.fold.fold", lambda real: after(real, nudge)),
     "shrunk torch": ("finegates_export.pruning.shrink.shrink", lambda real: after(real, nudge)),
     "ONNX, unoptimized": ("finegates_export.graphs.trace.write_graph", lambda real: after(real, nudge_graph)),
-    "ONNX, ort-cpu": ("finegates_export.graphs.writer.GraphWriter.finish", lambda real: after(real, nudge_graph)),
+    "ONNX, ort-cpu": (
+        "finegates_export.graphs.targets.ort_cpu.passes",
+        lambda real: after(real, lambda passes: [*passes, NudgeGraph()]),
+    ),
     "ONNX, as delivered": ("finegates_export.graphs.saving.keep_outputs", lambda real: after(real, nudge_graph)),
 }
 

@@ -12,6 +12,7 @@ from torch import nn
 from finegates_export.errors import ChainError
 from finegates_export.families import family_of
 from finegates_export.graphs.products import LINEAR, linear_nodes
+from finegates_export.graphs.rewrite import add_constant
 from finegates_export.graphs.saving import save_graph, strip
 from finegates_export.graphs.trace import write_graph
 from finegates_export.graphs.trace_cached import write_cached_graph
@@ -38,14 +39,29 @@ def traced(variant):
     return write_graph(model, family.encoder(model), names, 20, linears=linears), linears
 
 
+def depends_on_input(value):
+    """Whether a value is computed from what the graph is given; position embeddings are not."""
+    seen, waiting = set(), [value]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if one.is_graph_input():
+            return True
+        seen.add(id(one))
+        waiting += one.producer().inputs if one.producer() else ()
+    return False
+
+
 def check_matrices(graph, linears):
-    """Each node multiplies by its linear's own matrix."""
+    """Each node multiplies the tokens by its linear's own matrix."""
     found, nodes = linear_nodes(graph, linears), {node.name: node for node in graph.graph}
     assert found.keys() == linears.keys()
     assert len(set(found.values())) == len(found)
     for path, name in found.items():
         matrix = nodes[name].inputs[1].const_value.numpy()
         np.testing.assert_array_equal(matrix, linears[path].weight.detach().numpy().T, err_msg=path)
+        assert depends_on_input(nodes[name].inputs[0]), path
 
 
 @pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, fast=("bert",), default=("modernbert", "deberta-v3")))
@@ -75,6 +91,14 @@ def test_marks_that_changed_places_are_seen(bert):
     one, other = nodes[UP], nodes["bert.encoder.layer.1.intermediate.dense"]
     one.metadata_props[LINEAR], other.metadata_props[LINEAR] = other.metadata_props[LINEAR], UP
     with pytest.raises(AssertionError):
+        check_matrices(graph, linears)
+
+
+def test_a_mark_on_a_product_that_does_not_read_the_tokens_is_seen(bert):
+    graph, linears = bert[0].clone(), bert[1]
+    node = next(node for node in graph.graph if node.metadata_props.get(LINEAR) == UP)
+    node.replace_input_with(0, add_constant(graph.graph, "positions", np.ones((4, 1), np.float32)))
+    with pytest.raises(AssertionError, match=UP):
         check_matrices(graph, linears)
 
 

@@ -127,7 +127,10 @@ class BlockGraph:
     def residual_norm(
         self, y: onnx_ir.Value, x: onnx_ir.Value, width: int, name: str, *, biased: bool, inner_bias: bool
     ) -> onnx_ir.Value:
-        """The sum of two tensors, normed; `inner_bias` is the bias of the preceding linear; see `ort_norms`."""
+        """The sum of two tensors, normed as `graphs.passes.split_norms` writes it.
+
+        `inner_bias` says whether the preceding linear has a bias, which is added last.
+        """
         if inner_bias:
             added = self.add("Add", [y, x], f"{name}.add")
             total = self.add("Add", [added, self.weights(f"{name}.bias", width)], f"{name}.sum")

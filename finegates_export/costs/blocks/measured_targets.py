@@ -12,7 +12,7 @@ class MeasuredTarget(Protocol):
     """A target's file in this package."""
 
     NAME: str
-    """The target's module."""
+    """The target's name."""
 
     def block_graph(self, shape: BlockShape, seed: int = 0) -> bytes:
         """See `ort_cpu.block_graph`."""

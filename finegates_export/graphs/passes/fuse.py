@@ -13,10 +13,9 @@ from finegates_export.graphs.passes.fold_constants import FoldConstants
 from finegates_export.graphs.passes.graph_pass import GraphPass
 from finegates_export.graphs.passes.round_trips import DropRoundTrips
 from finegates_export.graphs.passes.skip_normalization import FuseSkipNormalization
+from finegates_export.graphs.values import VERSIONS
 
-CHANGED = (
-    "A pattern changed, most likely with the version of torch or onnxscript: install the versions of constraints.txt"
-)
+CHANGED = f"A pattern changed, most likely with the version of torch or onnxscript: {VERSIONS}"
 """Remedy for a graph that is not what the passes expect."""
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import onnx_ir
-from onnx_ir.passes import InPlacePass, InvariantError, PassBase, PassError, Sequential
+from onnx_ir.passes import FunctionalPass, InPlacePass, InvariantError, PassBase, PassError, Sequential
 
 from finegates_export.errors import FineGatesError
 
 Refusal = TypeVar("Refusal", bound=FineGatesError)
 
 
-class GraphPass(InPlacePass):
-    """A pass that changes the graph in place.
+class NamedPass(PassBase):
+    """A pass whose errors name it.
 
     `requires` and `ensures` raise what `refusal` makes. Calling the pass itself raises `PreconditionError` or
     `PostconditionError` from it; `run_passes` raises it as it is.
@@ -26,6 +26,14 @@ class GraphPass(InPlacePass):
     def refusal(self, kind: type[Refusal], message: str) -> Refusal:
         """An error that names the pass, for the maintainers."""
         return kind(f"{message} (pass {self})")
+
+
+class GraphPass(NamedPass, InPlacePass):
+    """A pass that changes the graph in place."""
+
+
+class NewGraphPass(NamedPass, FunctionalPass):
+    """A pass that makes another graph."""
 
 
 def run_passes(graph: onnx_ir.Model, passes: Sequence[PassBase]) -> onnx_ir.Model:

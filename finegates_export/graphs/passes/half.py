@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 import onnx_ir
-from onnx_ir.passes import FunctionalPass, PassResult
+from onnx_ir.passes import PassResult
 
 from finegates_export.errors import ChainError, UnsupportedError, missing_extra
-from finegates_export.graphs.passes.graph_pass import run_passes
+from finegates_export.graphs.passes.graph_pass import NewGraphPass, run_passes
+from finegates_export.graphs.values import VERSIONS
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -26,17 +27,14 @@ def to_float16(graph: onnx_ir.Model) -> onnx_ir.Model:
     return run_passes(graph, [ToFloat16()])
 
 
-class ToFloat16(FunctionalPass):
+class ToFloat16(NewGraphPass):
     """See `to_float16`."""
 
-    def __str__(self) -> str:
-        return type(self).__name__
-
     def requires(self, model: onnx_ir.Model) -> None:
-        """Replace the lowest float32, which masks use, with the lowest float16; trained weights must fit as they are.
+        """Trained weights fit; only the lowest float32, which masks use, may become the lowest float16.
 
         Raises:
-            UnsupportedError: one does not.
+            UnsupportedError: one does not fit.
         """
         for value in model.graph.initializers.values():
             tensor = value.const_value
@@ -44,9 +42,10 @@ class ToFloat16(FunctionalPass):
                 continue
             largest = float(np.abs(tensor.numpy()).max(initial=0.0))
             if LARGEST < largest < float(np.finfo(np.float32).max):
-                raise UnsupportedError(
+                raise self.refusal(
+                    UnsupportedError,
                     f"{value.name} holds {largest:.3g}, but float16 ends at {LARGEST:.0f}; choose a target that "
-                    f"computes in float32 (pass {self})"
+                    "computes in float32",
                 )
 
     def call(self, model: onnx_ir.Model) -> PassResult:
@@ -69,6 +68,4 @@ class ToFloat16(FunctionalPass):
         ends = (*model.graph.inputs, *model.graph.outputs)
         half = next((value.name for value in ends if value.dtype == onnx_ir.DataType.FLOAT16), None)
         if half is not None:
-            raise ChainError(
-                f"{half} became float16, but clients expect float32; install the versions of constraints.txt"
-            )
+            raise self.refusal(ChainError, f"{half} became float16, but clients expect float32; {VERSIONS}")

@@ -17,11 +17,10 @@ from finegates_export.common.tasks import LOGITS
 from finegates_export.errors import ChainError
 from finegates_export.graphs.inspect import constant_matrix
 from finegates_export.graphs.passes.graph_pass import GraphPass, run_passes
-from finegates_export.graphs.passes.tied_head import tables_of, turned_table
+from finegates_export.graphs.passes.tied_head import HEAD, tables_of, turned_table
 from finegates_export.graphs.rewrite import add_constant, replace_node
-from finegates_export.graphs.values import weight_of
+from finegates_export.graphs.values import VERSIONS, weight_of
 
-HEAD = "lm_head"
 MOST = 127
 """Largest magnitude of a signed 8-bit weight; -128 is unused, so that both signs have the same steps."""
 
@@ -46,9 +45,7 @@ class QuantizeHead(GraphPass):
         """
         product = _product(model)
         if product is None or (turned_table(product, tables_of(model)) is None and constant_matrix(product) is None):
-            raise self.refusal(
-                ChainError, "the graph has no product that makes its logits; install the versions of constraints.txt"
-            )
+            raise self.refusal(ChainError, f"the graph has no product that makes its logits; {VERSIONS}")
 
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Quantize."""
