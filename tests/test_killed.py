@@ -87,7 +87,7 @@ def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", tiered(WORK, default=("export",)))
+@pytest.mark.parametrize("name", tiered(WORK, default=("train",)))
 def test_killed_at_a_random_moment_the_output_is_absent_or_whole(
     name: str, base: Path, rows: Path, run: Path, tmp_path: Path, server: Any
 ) -> None:

@@ -44,6 +44,7 @@ def run_suite(folder: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", IN_TIER)
 def test_a_tier_runs_its_tests_and_counts_their_assertions(tmp_path: Path, tier: str) -> None:
     told = run_suite(tmp_path, "--tier", tier, "--count-assertions")
@@ -56,6 +57,7 @@ def test_workers_hand_their_numbers_over(tmp_path: Path) -> None:
     assert f"assertions run: {ASSERTIONS['all']}\n" in run_suite(tmp_path, "-n", "2", "--count-assertions")
 
 
+@pytest.mark.slow
 def test_nothing_is_counted_unless_asked_for(tmp_path: Path) -> None:
     assert "assertions run" not in run_suite(tmp_path)
 

@@ -36,6 +36,7 @@ def _full_after(count: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "bundle"])
 def test_writing_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, name: str) -> None:
     with _full_after(20_000), pytest.raises(OutputError, match=r"cannot write .*nothing was left behind"):
@@ -52,6 +53,7 @@ def test_tensors_that_do_not_fit_are_told_the_same_way(run: Path, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
+@pytest.mark.slow
 def test_a_folder_that_a_killed_process_had_moved_aside_goes_with_the_next_run(run: Path, tmp_path: Path) -> None:
     aside = tmp_path / ".bundle.old"
     aside.mkdir()

@@ -73,6 +73,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
+@pytest.mark.slow
 def test_an_export_that_another_process_writes_is_left_alone(base: Path, tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "tiny", base, "coupled", samples=4)
     out = tmp_path / "to" / "run"

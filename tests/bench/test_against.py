@@ -70,6 +70,7 @@ def test_each_is_scored_as_its_own_training_scored_it(against: BenchReport, smal
     assert same.metric == against.models[0].metric
 
 
+@pytest.mark.exhaustive
 def test_the_metric_is_the_measured_run_s(
     gated_run: Path, smaller_run: Path, unpruned_run: Path, tmp_path: Path, against: BenchReport
 ) -> None:

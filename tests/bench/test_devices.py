@@ -19,7 +19,7 @@ from tests.tiers import tiered
 GPU_TARGETS = ("ort-cuda", "tensorrt")
 
 
-@pytest.mark.parametrize("target", tiered(GPU_TARGETS, default=1))
+@pytest.mark.parametrize("target", tiered(GPU_TARGETS))
 def test_a_target_in_float16_is_measured_and_named_so(target: str, gated_run: Path, tmp_path: Path) -> None:
     found = measure(BenchOptions(ckpt=gated_run, out=tmp_path / "report", target=target, **QUICK))
     assert {model.precision for model in found.models} == {"float16"}

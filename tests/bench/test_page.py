@@ -70,6 +70,7 @@ def test_a_page_that_goes_wrong_is_heard(tmp_path: Path) -> None:
     assert len(opened(page, tmp_path / "profile")[1]) == 1
 
 
+@pytest.mark.slow
 def test_a_phone_does_not_scroll_sideways(report_folder: Path, tmp_path: Path) -> None:
     page = (report_folder / "index.html").read_text(encoding="utf-8")
     needed, there = widths(opened(narrow(page, tmp_path), tmp_path / "profile")[0])

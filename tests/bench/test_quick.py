@@ -16,7 +16,7 @@ import quick  # a script, not of a package
 SMALLER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_report_needs_nothing_but_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -277,6 +277,7 @@ def test_an_existing_report_stays_unless_overwritten(measured: BenchReport, tmp_
     assert (out / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_writing_fails(
     measured: BenchReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_images_keep_their_size(workshop) -> None:
     assert [sizes[name][0] for name in ("min", "opt", "max")] == [1, 8, 64]
 
 
+@pytest.mark.slow
 def test_the_source_is_a_checked_bundle_for_tensorrt(workshop, tmp_path) -> None:
     run = run_of(workshop)
     bundle = workshop.bundle(run, target="tensorrt", min_agreement=0.0, max_metric_loss=100.0)

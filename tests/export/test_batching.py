@@ -187,6 +187,7 @@ def test_answers_come_in_the_order_given_whatever_shares_a_call(bundle_of, task)
         assert_equal(expected[::-1], expected)
 
 
+@pytest.mark.slow
 def test_lists_of_words_are_sorted_too(bundle_of):
     predictor, shapes = watched(bundle_of("token-classification"))
     found = predictor.predict(LISTS, batch_size=4)
@@ -254,6 +255,7 @@ def test_other_buckets_are_refused(bundle_of, given):
         load(bundle_of("classification"), buckets=given)
 
 
+@pytest.mark.slow
 def test_images_have_no_lengths(workshop):
     bundle = workshop.bundle(workshop.run("coupled", variant="vit", task="image-classification", layers=1))
     images = list(np.random.default_rng(0).standard_normal((5, 3, IMAGE, IMAGE)).astype(np.float32))

@@ -22,6 +22,7 @@ from finegates_export.verification.cached_forms import cached_onnx_form
 from finegates_export.verification.chain import Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny import tiny_run
 from tests.tiny_models import stored_model
 
@@ -39,6 +40,7 @@ def bundle(workshop, run):
     return workshop.bundle(run, quantize="int8", **LENIENT)
 
 
+@pytest.mark.slow
 def test_it_says_what_the_cache_looks_like(bundle):
     info = bundle_info(bundle)
     form = cached_onnx_form(bundle / "model.onnx", threads=1)
@@ -48,6 +50,7 @@ def test_it_says_what_the_cache_looks_like(bundle):
     assert info["labels"] == []
 
 
+@pytest.mark.slow
 def test_its_files_are_those_that_clients_look_for(bundle):
     assert {"tokenizer.json", "generation_config.json", "genai_config.json", "config.json"} <= bundle_info(bundle)[
         "files"
@@ -61,6 +64,7 @@ def test_its_files_are_those_that_clients_look_for(bundle):
     assert names["past_key_names"] % 1 in form.layout.past_names
 
 
+@pytest.mark.slow
 def test_the_example_of_the_model_card_runs(bundle, capsys):
     card = (bundle / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -84,6 +88,7 @@ def test_genai_is_told_of_layers_that_it_can_describe(layers, why):
     assert told is None if why is None else why in (told or "")
 
 
+@pytest.mark.slow
 def test_every_link_holds_and_the_text_is_the_same(bundle):
     links = bundle_info(bundle)["report"]["links"]
     names = [link["name"] for link in links]
@@ -96,6 +101,7 @@ def test_every_link_holds_and_the_text_is_the_same(bundle):
     assert all(link["metric"] is not None for link in links)
 
 
+@pytest.mark.slow
 def test_it_is_verified_again_at_any_time(run, bundle):
     links = verify(run, bundle, tolerances=Tolerances(agreement=0.5, metric_points=100), threads=1)
     assert [link.exact for link in links] == [True, False]
@@ -116,13 +122,13 @@ def test_weights_in_4_bits_and_other_targets(workshop, run, target, quantize, fi
     assert 1e-4 < last["relative"] < (0.6 if quantize == "int4" else 0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_same_run_gives_the_same_bytes(run, bundle, tmp_path):
     export(ExportOptions(ckpt=run, out=tmp_path / "again.onnx", threads=1))
     assert (tmp_path / "again.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_weights_lie_beside_the_graph(run, bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "INSIDE_LIMIT", 10_000)
     made = tmp_path / "bundle"
@@ -166,7 +172,7 @@ def test_real_rows_are_padded_on_the_left_and_logits_are_counted():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+@pytest.mark.parametrize("quantize", tiered(["none", "int8", "int4"], default=("int8",)))
 def test_a_tied_table_lies_in_every_file_once(workshop, tmp_path, quantize):
     """Large enough that nothing folds what turns it, and that onnxruntime's quantizer turns what it finds."""
     model = stored_model("llama", generator=True, layers=1)

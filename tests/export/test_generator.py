@@ -22,6 +22,7 @@ from finegates_export.runtime.limits import Limits
 from finegates_export.sources.assemble import assemble, base_of
 from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny import tiny_run
 from tests.tiny_generator import END, POSITIONS, TinyDecoder, seal, tiny_generator
 from tests.trainer.decoders import END as END_WORD
@@ -280,7 +281,7 @@ def test_servers_and_the_page_refuse_it(bundle):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+@pytest.mark.parametrize("variant", tiered(["llama", "gpt2"], default=1))
 def test_an_exported_decoder_writes_what_the_gated_one_does(workshop, variant):
     base = workshop.make(f"decoder base {variant}", lambda folder: decoder_base(folder, variant, layers=2))
     gates = {"qk": 0.3, "vo": 0.3, "ffn": 0.4}

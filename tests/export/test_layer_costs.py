@@ -30,6 +30,7 @@ from finegates_export.graphs.targets import ort_cpu
 from finegates_export.graphs.trace import write_graph
 from tests.export.test_families import gated_tiny, shrunk
 from tests.export.test_fusions import RAGGED
+from tests.tiers import tiered
 
 MS = 1_000_000
 SHAPE = Shape(2, 8)
@@ -266,13 +267,17 @@ def blocks_of(plan, family, model_config) -> list:
 
 @pytest.mark.parametrize(
     ("variant", "closed"),
-    [
-        ("bert", "as it was"),
-        ("bert", "ragged"),
-        ("mpnet", "ragged"),
-        ("modernbert", "ragged"),
-        ("deberta-v3", "ragged"),
-    ],
+    tiered(
+        [
+            ("bert", "as it was"),
+            ("bert", "ragged"),
+            ("mpnet", "ragged"),
+            ("modernbert", "ragged"),
+            ("deberta-v3", "ragged"),
+        ],
+        fast=1,
+        default=[("mpnet", "ragged"), ("modernbert", "ragged"), ("deberta-v3", "ragged")],
+    ),
 )
 def test_blocks_have_the_operators_and_matrices_of_a_real_export(variant, closed, workshop) -> None:
     gated, _ = gated_tiny(variant, "coupled", closed=RAGGED[closed])

@@ -64,14 +64,14 @@ def check_matrices(graph, linears):
         assert depends_on_input(nodes[name].inputs[0]), path
 
 
-@pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, fast=("bert",), default=("modernbert", "deberta-v3")))
+@pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, fast=("bert",), default=("modernbert",)))
 def test_every_linear_of_an_encoder_is_marked(variant):
     check_matrices(*traced(variant))
 
 
 @pytest.mark.parametrize(
     ("variant", "opset"),
-    tiered(product(DECODER_VARIANTS, (20, 23)), fast=[("llama", 23)], default=[("gpt2", 20)]),
+    tiered(product(DECODER_VARIANTS, (20, 23)), default=[("llama", 23)]),
 )
 def test_every_linear_of_a_decoder_with_a_cache_is_marked(variant, opset):
     own = decoder(variant)
@@ -85,6 +85,7 @@ def bert():
     return traced("bert")
 
 
+@pytest.mark.slow
 def test_marks_that_changed_places_are_seen(bert):
     graph, linears = bert[0].clone(), bert[1]
     nodes = {node.metadata_props[LINEAR]: node for node in graph.graph if LINEAR in node.metadata_props}

@@ -121,6 +121,7 @@ def runs(workshop, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_runs_of_all_tasks_become_what_they_become_alone(base, runs):
     shared = SharedBase.find(str(base))
     names = ["lora", "two", "five", "score", "vector", "lora"]
@@ -206,6 +207,7 @@ def test_a_bundle_is_the_same_bytes_as_that_of_a_separate_export(exported, runs,
     assert first["model.onnx"] != alone["model.onnx"]
 
 
+@pytest.mark.slow
 def test_the_base_is_read_once(exported, base, runs):
     assert exported[4] == {"read_tensors": 1}
     run = read_run(runs["two"])
@@ -299,6 +301,7 @@ def test_from_python_two_exports_may_not_meet_in_one_place(runs, tmp_path):
         export_many(each[:1])
 
 
+@pytest.mark.slow
 def test_runs_of_several_bases_take_turns_and_keep_their_order(runs, workshop, tmp_path):
     other = workshop.run("coupled", samples=4, layers=1, seed=9)
     chosen = [runs["two"], other, tmp_path / "nowhere", runs["score"]]
@@ -312,6 +315,7 @@ def test_runs_of_several_bases_take_turns_and_keep_their_order(runs, workshop, t
     assert "run folder" in done.failures[0]
 
 
+@pytest.mark.slow
 def test_a_base_that_is_gone_fails_its_runs_alone(runs, workshop, tmp_path):
     options = [ExportOptions(ckpt=runs["two"], plan_only=True, base=str(tmp_path / "gone")) for _ in range(2)]
     done = export_many([*options, ExportOptions(ckpt=runs["two"], plan_only=True)])

@@ -33,6 +33,7 @@ def make_spec(**graphs: Path) -> ModelSpec:
     return ModelSpec({name: str(path) for name, path in graphs.items()}, 2, 8, 30, 1, 0, Budget(3, 0.0, 1))
 
 
+@pytest.mark.slow
 def test_processes_share_the_rounds(graph: Path, tmp_path: Path) -> None:
     apart = time_in_processes(make_spec(one=graph, other=graph), tmp_path, 2)
     assert [sorted(times) for times in apart] == [["one", "other"]] * 2
@@ -40,6 +41,7 @@ def test_processes_share_the_rounds(graph: Path, tmp_path: Path) -> None:
     assert apart[0] != apart[1], "each of them measured"
 
 
+@pytest.mark.slow
 def test_it_times_every_model_in_every_round(graph: Path, tmp_path: Path) -> None:
     times = time_models(make_spec(one=graph, other=graph), tmp_path)
     assert set(times) == {"one", "other"}
@@ -74,6 +76,7 @@ def test_a_result_of_an_earlier_process_is_not_taken_for_this_one_s(graph: Path,
 # rounds until they are precise
 
 
+@pytest.mark.slow
 def test_rounds_double_until_they_are_precise_enough() -> None:
     asked: list[int] = []
 

@@ -154,7 +154,7 @@ def test_every_linear_of_the_layers_is_packed_and_nothing_else_is(workshop, vari
     assert 1e-4 < last["relative"] < INT4
 
 
-@pytest.mark.parametrize("form", ["int8", "int8-static", "int4"])
+@pytest.mark.parametrize("form", tiered(["int8", "int8-static", "int4"], default=("int8-static",)))
 @pytest.mark.parametrize("variant", tiered(["llama", "qwen3"], default=("llama",)))
 def test_attention_whose_heads_share_keys_is_fused_around_quantized_products(workshop, variant, form):
     """The quantizer names sizes that it does not know, and fusion took each for a size of its own."""
@@ -198,6 +198,7 @@ def test_other_block_sizes_are_refused(tmp_path, size):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", quantize="int4", block_size=size)
 
 
+@pytest.mark.slow
 def test_the_runtime_takes_the_form_it_is_asked_for(workshop, run):
     bundle = workshop.bundle(run, quantize="int4", **LENIENT)
     texts = ["a great film", "the play was awful ."]
@@ -290,6 +291,7 @@ def test_the_ranking_follows_what_a_linear_does_to_the_outputs(simulation):
 # what the report tells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "file"), [("int8", "model_quantized.onnx"), ("int4", "model_q4.onnx")])
 def test_the_report_has_the_metric_before_and_after_and_the_agreement(workshop, run, form, file):
     bundle = workshop.bundle(run, quantize=form, **LENIENT)
@@ -331,6 +333,7 @@ def test_without_labelled_rows_there_is_no_metric_to_tell(workshop):
     assert "agreement with the trained model" in card
 
 
+@pytest.mark.slow
 def test_without_quantization_there_is_nothing_to_tell(workshop, run):
     bundle = workshop.bundle(run)
     assert bundle_info(bundle)["report"]["quantized"] is None

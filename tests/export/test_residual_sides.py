@@ -78,6 +78,7 @@ def test_gathers_take_weights_out_and_nothing_else_changes(workshop):
     assert largest < 64 * 32
 
 
+@pytest.mark.slow
 def test_marks_that_changed_places_do_not_pass_the_chain(workshop, tmp_path, monkeypatch):
     """Each linear would be gathered by the other's dims."""
     write = trace.write_graph

@@ -168,6 +168,7 @@ def test_inputs_of_a_wrong_type_are_told_by_their_place(predictor, inputs, told)
         predictor.logits(inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sort", [True, False])
 def test_the_place_is_that_in_the_whole_list_of_many_inputs(predictor, workshop, sort):
     texts = ["so"] * (BATCHES_TOGETHER + 5)

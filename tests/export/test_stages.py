@@ -60,6 +60,7 @@ def test_a_model_that_was_given_up_is_made_again_bit_by_bit(source: Source, prun
         assert bool((one == other).all())
 
 
+@pytest.mark.slow
 def test_a_graph_of_another_plan_is_rejected(source: Source, pruned: tuple[Any, Pruned]) -> None:
     model, made = pruned
     writer = writer_of(source)

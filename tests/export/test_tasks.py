@@ -16,6 +16,7 @@ from finegates_export.runtime.reading import windows_of
 from finegates_export.sources.assemble import assemble, base_of
 from finegates_export.sources.run_folder import read_run
 from tests.export.conftest import bundle_info
+from tests.tiers import tiered
 from tests.tiny import LORA, labelled_texts, tiny_run, tiny_tokenizer
 
 TEXTS = [text for text, _ in labelled_texts(10)]
@@ -38,7 +39,7 @@ def run_of(workshop):
     return lambda task: workshop.make(f"run-{task}", lambda out: tiny_run(out, home, "coupled", task=task, lora=LORA))
 
 
-@pytest.mark.parametrize("task", TEXT_TASKS)
+@pytest.mark.parametrize("task", tiered(TEXT_TASKS, fast=1, default=TEXT_TASKS))
 def test_a_delivered_graph_returns_the_tasks_outputs_and_no_others(workshop, run_of, task):
     bundle = workshop.bundle(run_of(task))
     session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
@@ -64,6 +65,7 @@ def test_int8_is_held_to_the_tasks_predictions(workshop, run_of):
         assert last["relative"] > 1e-4
 
 
+@pytest.mark.slow
 def test_features_are_the_hidden_states_of_the_texts_own_tokens(workshop, run_of):
     run = read_run(run_of("feature-extraction"))
     gated = assemble(run, base_of(run)).gated

@@ -71,6 +71,7 @@ def test_answers_do_too(tokenizer, text):
     assert (answer.text, text[answer.start : answer.end]) == ("film", "film")
 
 
+@pytest.mark.slow
 def test_words_of_a_list_are_told_by_their_number_where_some_have_no_token_or_are_cut_off(workshop):
     predictor = load(workshop.bundle(workshop.run("coupled", task="token-classification", layers=1)), threads=1)
     few, many = predictor.predict([["the", "", "film", " "], ["film"] * (2 * MAX_LENGTH)])

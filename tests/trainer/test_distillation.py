@@ -51,6 +51,7 @@ def test_a_model_is_no_distance_from_itself_and_some_from_another(
     assert loss_of(training, Teacher(read_run(teacher), training.gated, doubled)) == pytest.approx(2 * far, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_teacher_changes_what_is_learned_and_stays_as_it_was(
     base: Path, rows: Path, tmp_path: Path, teacher: Path
 ) -> None:

@@ -188,6 +188,7 @@ def test_all_weights_train_by_option_and_are_read_back(bases: dict[str, Path], t
     assert plain_metrics(run) == pytest.approx(run.info.metrics, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_teachers_logits_and_hidden_states_are_learned(bases: dict[str, Path], text: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"layout": "none", "learning_rate": 0.03}
     teacher = train(options(bases["llama"], text, tmp_path / "teacher", **settings))

@@ -105,6 +105,7 @@ def test_the_chain_holds_on_the_runs_own_rows_and_knows_their_metric(trained: Tr
     assert links[0]["metric"] == pytest.approx(told, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CHANCE)
 def test_verify_accepts_the_bundle_and_refuses_another_runs(trained: Trained, task: str, tmp_path: Path) -> None:
     run = trained.run(task)
@@ -125,6 +126,7 @@ def test_verify_accepts_the_bundle_and_refuses_another_runs(trained: Trained, ta
         verify(other.folder, trained.bundle(task), threads=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CHANCE)
 def test_the_bench_scores_a_graph_as_training_scored_the_model(trained: Trained, task: str, tmp_path: Path) -> None:
     from finegates_bench.measuring.quality import evaluation_rows, graph_metric
@@ -150,6 +152,7 @@ def _other_rows(rows: Path, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_several_labels_are_those_above_one_half(trained: Trained, task_rows: dict[str, Path]) -> None:
     rows = [json.loads(line) for line in task_rows["multi-label"].read_text(encoding="utf-8").splitlines()]
     run = trained.run("multi-label")
@@ -162,6 +165,7 @@ def test_several_labels_are_those_above_one_half(trained: Trained, task_rows: di
     assert {len(one.labels) for one in found} >= {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_words_get_the_label_of_their_first_piece_where_they_stand(trained: Trained) -> None:
     run = trained.run("token-classification")
     predictor = load(trained.bundle("token-classification"), threads=1)
@@ -192,6 +196,7 @@ def best_answer(run: Run, question: str, text: str) -> tuple[str, float]:
     return text[offsets[own[first]][0] : offsets[own[last]][1]], score
 
 
+@pytest.mark.slow
 def test_answers_are_the_best_in_the_text_and_stand_where_they_say(trained: Trained) -> None:
     predictor, run = load(trained.bundle("question-answering"), threads=1), trained.run("question-answering")
     question = "so was the film ?"
@@ -206,6 +211,7 @@ def test_answers_are_the_best_in_the_text_and_stand_where_they_say(trained: Trai
     assert opinions > len(texts) / 3, "the model has learned nothing that could be compared"
 
 
+@pytest.mark.slow
 def test_the_best_answer_of_all_windows_of_a_long_text_is_given(trained: Trained) -> None:
     predictor, run = load(trained.bundle("question-answering"), threads=1), trained.run("question-answering")
     gated = assemble(run, base_of(run)).gated
@@ -235,6 +241,7 @@ def inputs_of(window: Any) -> dict[str, list[int]]:
     return {"input_ids": window.ids, "attention_mask": window.attention_mask, "token_type_ids": window.type_ids}
 
 
+@pytest.mark.slow
 def test_what_is_no_question_is_refused(trained: Trained) -> None:
     predictor = load(trained.bundle("question-answering"), threads=1)
     assert predictor.predict([("so was the film ?", "")])[0] == Answer("", 0.0, 0, 0)
@@ -260,6 +267,7 @@ def test_embeddings_are_those_of_the_gated_model_whoever_pools(trained: Trained,
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_images_are_classified_from_pixels(trained: Trained, task_rows: dict[str, Path]) -> None:
     from PIL import Image
 
@@ -290,6 +298,7 @@ def test_samples_hold_every_label_in_its_tasks_form(trained: Trained) -> None:
     assert int((samples["labels"] != NO_LABEL).sum()) < int(samples["attention_mask"].sum())
 
 
+@pytest.mark.slow
 def test_config_names_the_head_and_its_labels(trained: Trained) -> None:
     told = {task: json.loads((trained.bundle(task) / "config.json").read_text(encoding="utf-8")) for task in CHANCE}
     assert {task: config["architectures"] for task, config in told.items()} == {

@@ -47,6 +47,7 @@ def scripts_of(site):
     return {path.name: path.read_text(encoding="utf-8") for path in sorted((site / "page").glob("*.js"))}
 
 
+@pytest.mark.slow
 def test_the_folder_holds_both_models_the_page_and_its_libraries(site):
     assert files_of(site) == MODEL | PAGE | LIBRARIES | {f"unpruned/{name}" for name in MODEL}
     info = bundle_info(site)
@@ -55,6 +56,7 @@ def test_the_folder_holds_both_models_the_page_and_its_libraries(site):
     assert info["target"] == bundle_info(site / "unpruned")["target"] == "web"
 
 
+@pytest.mark.slow
 def test_both_are_bundles_that_went_through_the_chain(site, run, unpruned, tmp_path):
     removed = []
     for folder in (site, site / "unpruned"):
@@ -87,6 +89,7 @@ def test_int8_is_the_default_of_a_bundle_for_the_web_alone(tmp_path):
     assert chosen() == chosen(target="portable") == "none"
 
 
+@pytest.mark.slow
 def test_the_page_asks_nobody_but_its_server(site):
     page = page_of(site)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
@@ -101,6 +104,7 @@ def test_the_page_asks_nobody_but_its_server(site):
         assert not re.search(r"(https?:)?//[\w.-]+\.\w", re.sub(r"(^|\s)//.*", "", text)), "an address"
 
 
+@pytest.mark.slow
 def test_everything_that_the_page_names_is_there(site):
     page, scripts = page_of(site), scripts_of(site)
     imports = json.loads(IMPORT_MAP.search(page)[1])["imports"]
@@ -119,6 +123,7 @@ def test_everything_that_the_page_names_is_there(site):
     assert wanted <= ids
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_for_those_who_cannot_see_it(site):
     page = page_of(site)
     assert '<html lang="en">' in page
@@ -128,6 +133,7 @@ def test_everything_has_a_name_for_those_who_cannot_see_it(site):
     assert page.count('class="bar"') == page.count('class="bar" aria-hidden="true"')
 
 
+@pytest.mark.slow
 def test_text_can_be_read_on_light_and_on_dark(site):
     style = (site / "page" / "style.css").read_text(encoding="utf-8")
     schemes = [dict(re.findall(r"--([\w-]+): (#\w{6});", part)) for part in style.split("@media")[:2]]
@@ -167,6 +173,7 @@ def test_a_task_that_the_page_cannot_show_gets_none(workshop, node_modules, tmp_
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_an_unpruned_model_that_is_none_is_refused(workshop, run, unpruned, tmp_path):
     other = workshop.run("none", labels=2, layers=1)
     for baseline, told in ((run, "has the layout 'coupled'"), (other, "base tensors differ")):
