@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from finegates_export.common.tasks import graph_outputs
 from finegates_export.pipeline.memory import return_freed_memory
 from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
-from finegates_export.verification.chain import Chain, Forward, Link, Tolerances
+from finegates_export.verification.chain import Chain, Forward
+from finegates_export.verification.link import Link, Tolerances
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,7 +119,9 @@ class Proof:
             seed: seed of the random rows.
             threads: CPU threads of onnxruntime.
         """
-        chain = Chain(source.task.name, source.batches(seed), tolerances, outputs, source.pooling)
+        info = source.run.info
+        batches = source.batches(seed)
+        chain = Chain(info.task, batches, tolerances, outputs, source.pooling, metric=info.metric, labels=info.labels)
         return cls(chain, Forms(source, threads))
 
     def set_reference(self, form: Forward) -> None:

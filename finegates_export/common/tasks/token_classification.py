@@ -17,7 +17,6 @@ from finegates_export.common.tasks.arrays import (
     ModelOutputs,
     Outputs,
     RowRead,
-    labelled,
     softmax,
     stripped,
 )
@@ -81,15 +80,8 @@ class TokenClassification(PlacesInText):
         predicted = [one[LOGITS].argmax(-1) for one in outputs]
         return np.concatenate([attended(array, batch) for array, batch in zip(predicted, batches, strict=True)])
 
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The share of labelled tokens that are correct."""
-        known, own, labels = labelled(outputs, batches)
-        if not labels:
-            return None
-        truth = np.concatenate([attended(array, batch) for array, batch in zip(labels, own, strict=True)])
-        counted = truth != NO_LABEL
-        right = self.judged(known, own)[counted] == truth[counted]
-        return float(right.mean()) if counted.any() else None
+    def judged_truth(self, batches: Sequence[BatchRead]) -> Array:
+        return np.concatenate([attended(np.asarray(batch.labels), batch) for batch in batches])
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
