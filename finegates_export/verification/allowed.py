@@ -11,6 +11,14 @@ from finegates_export.verification.link import Link, Tolerances
 
 NOTHING = "nothing was written"
 LOOSEN = "Export without --quantize, or set --min-agreement"
+MAGNIFIES = (
+    "A model that was closed until its metric broke down magnifies rounding: train it again, and close less. Rarely, a "
+    "random row does so: another --seed draws others. Anything else is our defect, please report it with the run"
+)
+ROUNDING_FACTOR = 4.0
+"""How many times as far from float64 as the gated model's own float32 a float32 form may be."""
+MOST_ROUNDING = 10.0
+"""How many times its limit either side may be away from float64, whatever the other's rounding."""
 SEVERAL = 2
 """A label that the gated model says so often may not be lost altogether."""
 
@@ -37,18 +45,34 @@ def check_link(link: Link, tolerances: Tolerances, judge: Judge) -> None:
         )
 
 
+def is_rounding(link: Link, tolerances: Tolerances) -> bool:
+    """Whether a float32 link misses its limit by so little that rounding may be why."""
+    worst = max(link.relative, link.hidden_relative or 0.0)
+    return link.exact and tolerances.float32 < worst <= 2 * MOST_ROUNDING * tolerances.float32
+
+
 def _check_exact(link: Link, worst: float, most: float) -> None:
-    if worst > most:
+    if link.gated_rounding is not None:
+        _check_rounding(link, link.gated_rounding, worst, most)
+    elif worst > most:
         raise ChainError(
             f"{link.name} differs from the gated model by {worst:.2e} of the scale, more than {most:.0e}; {NOTHING}. "
-            "A model that was closed until its metric broke down magnifies rounding: train it again, and close less. "
-            "Rarely, a random row does so: another --seed draws others. Anything else is our defect, please report it "
-            "with the run"
+            f"{MAGNIFIES}"
         )
     if link.greedy is not None and link.greedy < 1:
         raise ChainError(
             f"{link.name} writes another text than the gated model: {link.greedy:.2%} of the tokens are the same; "
             f"{NOTHING}. This is a defect, please report it with the run"
+        )
+
+
+def _check_rounding(link: Link, gated: float, worst: float, most: float) -> None:
+    """Hold both sides to the gated model in float64."""
+    allowed = min(max(most, ROUNDING_FACTOR * gated), MOST_ROUNDING * most)
+    if max(gated, worst) > allowed:
+        raise ChainError(
+            f"{link.name} differs from the gated model in float64 by {worst:.2e} of the scale, more than {allowed:.1e}; "
+            f"the gated model's own float32 differs by {gated:.2e}; {NOTHING}. {MAGNIFIES}"
         )
 
 

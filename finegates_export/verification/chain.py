@@ -1,6 +1,7 @@
 """Every form of the model against the gated one, on the same inputs, output by output.
 
-float32 links may differ by 1e-4 of the reference's scale; quantized ones are checked for equal predictions and for the
+float32 links may differ by 1e-4 of the reference's scale; where rounding alone misses that, both sides are compared
+with the gated model in float64. Quantized ones are checked for equal predictions and for the
 metric. The scale of an output is the largest absolute value the reference has over all inputs. Outputs with a
 value per token count only at attended tokens, others only at rows with an attended token.
 """
@@ -17,18 +18,17 @@ from finegates_export.common.tasks import HIDDEN, LOGITS, task_of
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import ChainError
-from finegates_export.verification.allowed import check_link
+from finegates_export.verification.allowed import check_link, is_rounding
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Judge
 from finegates_export.verification.link import Link, Tolerances
+from finegates_export.verification.precise import Forward, Precise
 from finegates_export.verification.reading import check_inputs
 from finegates_export.verification.steps import CachedForm, same_choices
 from finegates_export.verification.stored import Stored
 
 Read = Callable[[Sequence[object]], dict[str, Array]]
 """Makes a form's inputs of texts."""
-Forward = Callable[[dict[str, Array]], Outputs]
-"""Maps inputs to outputs by name, including the last hidden state unless the form has none."""
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Chain:
         self._judge = Judge(task, self.pooling, self.metric, self.labels).over(self.batches)
         self.metric = self._judge.metric_name
         self._reference = Stored(on_disk=task.generates)
+        self._precise: Precise | None = None
 
     @property
     def rows(self) -> int:
@@ -73,8 +74,13 @@ class Chain:
         """Number of them that are the run's own."""
         return sum(batch.rows for batch in self.batches if batch.real)
 
-    def set_reference(self, forward: Forward) -> None:
+    def set_reference(self, forward: Forward, precise: Callable[[], Forward] | None = None) -> None:
         """Run the gated model, the reference for everything else.
+
+        Args:
+            forward: the gated model in float32.
+            precise: makes the gated model in float64, for links that miss their limit by so little that it may be
+                rounding. None: they are refused.
 
         Raises:
             ChainError: an output or the last hidden state is missing, or values are not finite.
@@ -92,6 +98,7 @@ class Chain:
                 self._scale[name] = max(smallest, float(np.abs(counted).max(initial=0.0)))
             self._reference.append(outputs)
             self._predicted.append(self._judge.kept(outputs, batch))
+        self._precise = None if precise is None else Precise(precise, Stored(on_disk=self._judge.task.generates))
 
     def add(self, name: str, forward: Forward, *, exact: bool = True) -> Link:
         """Run one form and compare it.
@@ -105,10 +112,7 @@ class Chain:
         for batch, expected in zip(self.batches, self._reference, strict=True):
             outputs = _run(forward, batch)
             self._check_shapes(name, outputs, expected)
-            for output in outputs:
-                largest = self._difference(output, outputs, expected, batch)
-                # Python's max would drop a NaN.
-                absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
+            self._widen(absolute, outputs, expected, batch)
             if batch.written and isinstance(forward, CachedForm):
                 tie = 2 * self.tolerances.float32 * self._scale[LOGITS]
                 choices.append(same_choices(expected[LOGITS], outputs[LOGITS], batch.written, tie))
@@ -116,6 +120,7 @@ class Chain:
         link = self._link(name, absolute, predicted, exact=exact)
         if choices:
             link = replace(link, greedy=float(np.concatenate(choices).mean()))
+        link = self._in_float64(link, lambda batch: _run(forward, batch), range(len(self.batches)))
         self.links.append(link)
         check_link(link, self.tolerances, self._judge)
         return link
@@ -138,22 +143,53 @@ class Chain:
         own = [number for number, batch in enumerate(self.batches) if batch.texts]
         if not own:
             return None
+
+        def run(batch: Batch) -> Outputs:
+            return _run(forward, replace(batch, inputs=read(batch.texts)))
+
         absolute: dict[str, float] = {}
         for number, (batch, expected) in enumerate(zip(self.batches, self._reference, strict=True)):
             if number not in own:
                 continue
-            inputs = read(batch.texts)
-            check_inputs(name, batch, inputs)
-            outputs = _run(forward, replace(batch, inputs=inputs))
+            check_inputs(name, batch, read(batch.texts))
+            outputs = run(batch)
             self._check_shapes(name, outputs, expected)
-            for output in outputs:
-                largest = self._difference(output, outputs, expected, batch)
-                absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
+            self._widen(absolute, outputs, expected, batch)
         # A few rows cannot tell a share of equal predictions: of a rounded form, their inputs are what is compared.
         link = Link(name, **self._differences(absolute), agreement=None, metric=None, metric_lost=None, exact=exact)
+        link = self._in_float64(link, run, own)
         self.links.append(link)
         check_link(link, self.tolerances, self._judge)
         return link
+
+    def _in_float64(self, link: Link, run: Callable[[Batch], Outputs], numbers: Sequence[int]) -> Link:
+        """The link compared with the gated model in float64, if it missed its limit by so little that it is rounding.
+
+        Args:
+            link: compared in float32.
+            run: runs its form on a batch.
+            numbers: of the batches it is compared on.
+        """
+        if self._precise is None or not is_rounding(link, self.tolerances):
+            return link
+        gated: dict[str, float] = {}
+        absolute: dict[str, float] = {}
+        precise = self._precise.outputs(lambda forward: (_run(forward, batch) for batch in self.batches))
+        pairs = zip(self.batches, self._reference, precise, strict=True)
+        for number, (batch, single, double) in enumerate(pairs):
+            self._widen(gated, single, double, batch)
+            if number in numbers:
+                self._widen(absolute, run(batch), double, batch)
+        own = self._differences(gated)
+        rounding = float(np.max([own["relative"], own["hidden_relative"] or 0.0]))
+        return replace(link, **self._differences(absolute), gated_rounding=rounding)
+
+    def _widen(self, absolute: dict[str, float], found: Outputs, expected: Outputs, batch: Batch) -> None:
+        """Note the largest difference of each output so far; NaN if any value is."""
+        for output in found:
+            largest = self._difference(output, found, expected, batch)
+            # Python's max would drop a NaN.
+            absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
 
     def _differences(self, absolute: dict[str, float]) -> dict[str, Any]:
         """The fields of a link that say how far outputs differ, from the largest difference of each output."""

@@ -25,7 +25,7 @@ class Judge:
     Args:
         task: decides what a prediction is.
         pooling: how to pool the last hidden state into an embedding; None for other tasks.
-        metric_name: the run's metric; the task's first one if empty.
+        metric_name: the run's metric; the task's first one if it is none of the task's.
         labels: names in the order of the head's outputs.
     """
 
@@ -36,7 +36,7 @@ class Judge:
 
     def over(self, batches: Sequence[Batch]) -> Judge:
         """The judge with a metric that these batches can be measured with."""
-        name = self.metric_name or next(iter(self.task.metrics), "")
+        name = self.metric_name if self.metric_name in self.task.metrics else next(iter(self.task.metrics), "")
         ungrouped = self.task.ranks and any(batch.labels is not None and batch.groups is None for batch in batches)
         return replace(self, metric_name=UNRANKED if ungrouped else name)
 

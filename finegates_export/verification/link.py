@@ -45,6 +45,9 @@ class Link:
     """How much worse it is than the gated model's, in hundredths of a point."""
     exact: bool
     """Whether the float32 tolerance applies to the link."""
+    gated_rounding: float | None = None
+    """How far the gated model in float32 is from itself in float64, of the scale, where the link missed its limit: the
+    differences above are then those from float64. None where it held without."""
     greedy: float | None = None
     """Share of the gated model's generated tokens that the form chooses too, token by token; ties count."""
     agreed: Agreed | None = None

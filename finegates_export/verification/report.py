@@ -26,9 +26,15 @@ def chain_table(links: list[Link], metric: str = "") -> str:
         hidden = f"{link.hidden_relative:.1e}" if link.hidden_relative is not None else "-"
         equal = f"{link.agreement:.2%}" if link.agreement is not None else "-"
         value = f"{link.metric:.4f}" if link.metric is not None else "-"
-        held = "difference" if link.exact else "predictions"
+        held = "predictions" if not link.exact else "difference" if link.gated_rounding is None else "float64"
         differences = f"{link.absolute:>10.1e}  {link.relative:>9.1e}  {hidden:>9}"
         lines.append(f"{link.name:<22}  {differences}  {equal:>8}  {value:>{width}}  {held}")
+    rounded = [link.gated_rounding for link in links if link.gated_rounding is not None]
+    if rounded:
+        lines.append(
+            "float64: the model magnifies rounding, so these links are compared with the gated model in float64, from "
+            f"which its own float32 differs by {max(rounded):.1e} of the scale"
+        )
     return "\n".join(lines)
 
 
