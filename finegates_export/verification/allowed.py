@@ -71,7 +71,7 @@ def _check_rounding(link: Link, gated: float, worst: float, most: float) -> None
     allowed = min(max(most, ROUNDING_FACTOR * gated), MOST_ROUNDING * most)
     if max(gated, worst) > allowed:
         raise ChainError(
-            f"{link.name} differs from the gated model in float64 by {worst:.2e} of the scale, more than {allowed:.1e}; "
+            f"{link.name} differs from the gated model in float64 by {worst:.2e} of the scale, above {allowed:.1e}; "
             f"the gated model's own float32 differs by {gated:.2e}; {NOTHING}. {MAGNIFIES}"
         )
 
