@@ -103,7 +103,9 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     if task.pools:
         pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
     data = read_data(_source(options))
-    data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
+    data = LabelledData(
+        limit_rows(data.train, options.max_train_rows, options.seed, named_labels=task.named_labels), data.evaluation
+    )
     labels = _labels(task, data, _base_labels(config))
     train_labels = encode_labels(data.train, options.task, labels, "training")
     eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
