@@ -52,7 +52,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     import torch
 
     from finegates_export.pipeline.bundle.metadata import graph_metadata
-    from finegates_export.pipeline.deliver import deliver
+    from finegates_export.pipeline.deliver import Delivery
     from finegates_export.pipeline.float_graphs import check_float, write_float
     from finegates_export.pipeline.judges import gather_judge
     from finegates_export.pipeline.prune import prune
@@ -80,8 +80,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         quantized = _quantized(options, source, model, slow, graphs, writer, proof)
         report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused), quantized=quantized)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
-        deliver(options, source, graphs, model, report, page)
-    return report
+        return Delivery(options, source, graphs, model, proof).put(report, page)
 
 
 def check_place(options: ExportOptions) -> None:

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from finegates_export.common.cache_layout import CacheLayout
+    from finegates_export.common.files import JsonObject
     from finegates_export.gates.gated_model import GatedModel
     from finegates_export.pipeline.source import Source
     from finegates_export.pruning.plan import ShrinkPlan
+
+
+TEXTS_LINK = "texts, as delivered"
 
 
 @dataclass(frozen=True)
@@ -146,3 +150,22 @@ class Proof:
         link = self.chain.add(name, self.forms.file(path, optimize=optimize), exact=exact)
         return_freed_memory()
         return link
+
+    def add_texts(self, folder: Path, record: JsonObject, graph: Path, *, exact: bool) -> None:
+        """Add the run's texts, read as users of a bundle read theirs.
+
+        Args:
+            folder: the bundle, or what will be one.
+            record: the content of its `bundle.json`.
+            graph: its float graph.
+            exact: see `add_file`.
+
+        Raises:
+            ChainError: a text is read otherwise than in training, or its outputs differ by more than the tolerance.
+        """
+        from finegates_export.verification.delivered_texts import delivered_texts
+
+        if any(batch.texts for batch in self.chain.batches):
+            read = delivered_texts(folder, record, graph, self.forms.source.task)
+            self.chain.add_texts(TEXTS_LINK, read, self.forms.file(graph), exact=exact)
+            return_freed_memory()

@@ -44,6 +44,7 @@ def verify(
     from finegates_export.pipeline.prune import run_reference
     from finegates_export.pipeline.source import find_source
     from finegates_export.pruning.vocabulary.cut import cut_again
+    from finegates_export.runtime.bundle_files import read_bundle
 
     place = Path(exported)
     graphs, vocabulary = _graphs(place)
@@ -57,6 +58,8 @@ def verify(
     run_reference(source, proof)
     for graph in graphs:
         proof.add_file(graph.name, graph, exact=inspect_file(graph).exact)
+    if place.is_dir():
+        proof.add_texts(place, read_bundle(place), graphs[0], exact=inspect_file(graphs[0]).exact)
     return tuple(proof.chain.links)
 
 

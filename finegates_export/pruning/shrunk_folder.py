@@ -25,6 +25,7 @@ from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
+from finegates_export.sources.sample_texts import TEXTS_FILE, read_texts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,8 +81,8 @@ def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     config.save_pretrained(folder)
-    samples = info.companions / SAMPLES_FILE
-    for file in (*companions(info.companions), *([samples] if samples.is_file() else [])):
+    kept = [info.companions / name for name in (SAMPLES_FILE, TEXTS_FILE)]
+    for file in (*companions(info.companions), *(file for file in kept if file.is_file())):
         shutil.copyfile(file, folder / file.name)
     write_json(
         folder / SHRUNK_JSON,
@@ -188,7 +189,7 @@ def run_of(folder: Path) -> Run:
 
     info = read_shrunk(folder)
     samples = load_file(folder / SAMPLES_FILE) if (folder / SAMPLES_FILE).is_file() else None
-    return Run(folder, info.run, {}, {}, samples)
+    return Run(folder, info.run, {}, {}, samples, read_texts(folder))
 
 
 def _empty_model(config: ModelConfig, family: Family, run: RunInfo) -> nn.Module:

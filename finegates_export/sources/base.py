@@ -21,6 +21,7 @@ from finegates_export.families import family_of
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.sources.heads import Loader, head_settings, loader_of
+from finegates_export.sources.tokenizer import check_readable
 from finegates_export.sources.weights import Loading, check_fit, hash_tensors, read_header
 
 if TYPE_CHECKING:
@@ -187,12 +188,14 @@ class BaseModel:
 
         Raises:
             InputError: there is none.
+            MissingExtraError: its only file needs a package that is not installed.
         """
         from transformers import AutoTokenizer
 
+        check_readable(self.id, self.folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers and tokenizers raise everything here, plain Exception among it
             raise InputError(f"{self.id}: no usable tokenizer ({_first_line(error)})") from error
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -7,8 +7,9 @@ value per token count only at attended tokens, others only at rows with an atten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,12 @@ from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import ChainError
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.judge import Judge
+from finegates_export.verification.reading import check_inputs
 from finegates_export.verification.steps import CachedForm, same_choices
 from finegates_export.verification.stored import Stored
 
+Read = Callable[[Sequence[object]], dict[str, Array]]
+"""Makes a form's inputs of texts."""
 Forward = Callable[[dict[str, Array]], Outputs]
 """Maps inputs to outputs by name, including the last hidden state unless the form has none."""
 
@@ -150,17 +154,58 @@ class Chain:
         self._check(link)
         return link
 
-    def _link(self, name: str, absolute: dict[str, float], predicted: list[Outputs], *, exact: bool) -> Link:
+    def add_texts(self, name: str, read: Read, forward: Forward, *, exact: bool = True) -> Link | None:
+        """Compare what a delivered form makes of texts with what the gated model makes of their rows in training.
+
+        Args:
+            name: the link's.
+            read: makes inputs of a batch's texts, as the delivered form's users do.
+            forward: the form.
+            exact: see `add`.
+
+        Returns:
+            The link; None if no batch has texts.
+
+        Raises:
+            ChainError: a text is read otherwise than in training, or the form differs by more than the tolerance.
+        """
+        own = [number for number, batch in enumerate(self.batches) if batch.texts]
+        if not own:
+            return None
+        absolute: dict[str, float] = {}
+        for number, (batch, expected) in enumerate(zip(self.batches, self._reference, strict=True)):
+            if number not in own:
+                continue
+            inputs = read(batch.texts)
+            check_inputs(name, batch, inputs)
+            outputs = _run(forward, replace(batch, inputs=inputs))
+            self._check_shapes(name, outputs, expected)
+            for output in outputs:
+                largest = self._difference(output, outputs, expected, batch)
+                absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
+        # A few rows cannot tell a share of equal predictions: of a rounded form, their inputs are what is compared.
+        link = Link(name, **self._differences(absolute), agreement=None, metric=None, metric_lost=None, exact=exact)
+        self.links.append(link)
+        self._check(link)
+        return link
+
+    def _differences(self, absolute: dict[str, float]) -> dict[str, Any]:
+        """The fields of a link that say how far outputs differ, from the largest difference of each output."""
         relative = {output: difference / self._scale[output] for output, difference in absolute.items()}
+        own = [output for output in absolute if output != HIDDEN or output in self.outputs]
+        return {
+            "absolute": float(np.max([absolute[output] for output in own])),
+            "relative": float(np.max([relative[output] for output in own])),
+            "hidden_relative": relative.get(HIDDEN),
+        }
+
+    def _link(self, name: str, absolute: dict[str, float], predicted: list[Outputs], *, exact: bool) -> Link:
         before = self._judge.metric(self._predicted, self.batches)
         after = self._judge.metric(predicted, self.batches)
         judged = self._judged()
-        own = [output for output in absolute if output != HIDDEN or output in self.outputs]
         return Link(
             name=name,
-            absolute=float(np.max([absolute[output] for output in own])),
-            relative=float(np.max([relative[output] for output in own])),
-            hidden_relative=relative.get(HIDDEN),
+            **self._differences(absolute),
             agreement=self._judge.agreement(
                 [self._predicted[i] for i in judged], [predicted[i] for i in judged], [self.batches[i] for i in judged]
             ),

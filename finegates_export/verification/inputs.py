@@ -43,6 +43,8 @@ class Batch:
     """Whether these are the run's own rows."""
     steps: tuple[int, ...] = ()
     """New tokens per call for forms with a cache that read rows piece by piece; empty means all in one call."""
+    texts: tuple[object, ...] = ()
+    """What the rows are made of, as `predict` or `generate` takes it; empty if only their tokens are known."""
     written: int = 0
     """Tokens at the rows' ends that the gated model generated, always the most likely."""
 

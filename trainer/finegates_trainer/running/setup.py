@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from finegates_export.common.tasks import PIXELS, Task, task_of
 from finegates_export.common.tasks.pooling import Pooling, find_pooling
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig, image_shape
@@ -17,9 +18,12 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.sources.base import BaseModel, find_base
 from finegates_export.sources.run_folder import read_run
+from finegates_export.sources.sample_texts import SampleText
+from finegates_export.sources.tokenizer import text_inputs_of
 from finegates_trainer.data import (
     DataSource,
     LabelledData,
+    Rows,
     encode_labels,
     label_name,
     label_names,
@@ -27,7 +31,9 @@ from finegates_trainer.data import (
     read_data,
 )
 from finegates_trainer.data.examples import Examples
-from finegates_trainer.data.tokenizing import make_examples
+from finegates_trainer.data.reading_check import check_embeddings, check_reading
+from finegates_trainer.data.sample_texts import sample_texts
+from finegates_trainer.data.tokenizing import Reading, make_examples
 from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.learning.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
@@ -55,6 +61,10 @@ class Training:
     train_rows: Examples
     eval_rows: Examples
     max_length: int
+    text: TextInputs | None
+    """How texts are read; None for images."""
+    texts: list[SampleText]
+    """Some of the evaluation texts, as they are read."""
     teacher: Teacher | None = None
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
@@ -112,6 +122,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     preprocessor = base.preprocessor(task.name)
     max_length = _max_length(options, base, family.max_length(config))
     names = family.input_names(config)
+    text, texts = _texts(base, config, Reading(task, preprocessor, max_length, names), data.evaluation)
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
     if task.images:
         _check_images(base, config, train_rows)
@@ -147,8 +158,23 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         train_rows=train_rows,
         eval_rows=make_examples(task.name, preprocessor, data.evaluation, eval_labels, max_length, names),
         max_length=max_length,
+        text=text,
+        texts=texts,
         teacher=_teacher(options, gated, labels, None if task.images else preprocessor.get_vocab()),
     )
+
+
+def _texts(
+    base: BaseModel, config: ModelConfig, reading: Reading, rows: Rows
+) -> tuple[TextInputs | None, list[SampleText]]:
+    """How texts are read, and some of them; a tokenizer that a bundle could not follow is refused."""
+    if reading.task.images:
+        return None, []
+    tokenizer = reading.preprocessor
+    check_embeddings(base.id, tokenizer, config.vocab_size)
+    how, texts = text_inputs_of(tokenizer, reading.max_length), sample_texts(reading, rows)
+    check_reading(base.id, tokenizer, reading.task, reading.names, how, texts)
+    return how, texts
 
 
 def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:

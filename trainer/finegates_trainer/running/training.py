@@ -136,6 +136,7 @@ def _write_level(
             licence=_licence(training.base.folder),
             versions=versions(),
             pooling=training.pooling.mode if training.pooling else None,
+            text=training.text.to_json() if training.text else None,
             normalize=training.pooling is not None and training.pooling.normalize,
             own_base=options.train_base,
             settled=loop.settled,
@@ -146,6 +147,7 @@ def _write_level(
             gates=training.gated.gates.vectors() if len(training.gated.gates) else {},
             head=training.head_state(),
             samples=_samples(training),
+            texts=training.texts if options.samples else (),
         )
 
 
