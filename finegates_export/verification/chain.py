@@ -154,7 +154,9 @@ class Chain:
         self._check(link)
         return link
 
-    def add_texts(self, name: str, read: Read, forward: Forward, *, exact: bool = True) -> Link | None:
+    def add_texts(
+        self, name: str, read: Read, forward: Forward, *, exact: bool = True, behind: str = ""
+    ) -> Link | None:
         """Compare what a delivered form makes of texts with what the gated model makes of their rows in training.
 
         Args:
@@ -162,6 +164,7 @@ class Chain:
             read: makes inputs of a batch's texts, as the delivered form's users do.
             forward: the form.
             exact: see `add`.
+            behind: the link it is put behind; at the end without one of that name.
 
         Returns:
             The link; None if no batch has texts.
@@ -185,7 +188,8 @@ class Chain:
                 absolute[output] = float(np.max([absolute.get(output, 0.0), largest]))
         # A few rows cannot tell a share of equal predictions: of a rounded form, their inputs are what is compared.
         link = Link(name, **self._differences(absolute), agreement=None, metric=None, metric_lost=None, exact=exact)
-        self.links.append(link)
+        names = [before.name for before in self.links]
+        self.links.insert(names.index(behind) + 1 if behind in names else len(names), link)
         self._check(link)
         return link
 
