@@ -17,7 +17,7 @@ PASSED_OVER = (".*", "Thumbs.db", "desktop.ini", "README*", "LICENSE*")
 """What file managers and people leave beside images; everything else is an image, a class or a mistake."""
 
 
-def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Rows | None]:
+def read_image_folders(source: str, *, held_out: bool = True, headers: bool = True) -> tuple[Rows, Rows | None]:
     """Training rows and evaluation rows (None if there is only one set).
 
     `source/cat/1.png` or `source/train/cat/1.png` beside `source/dev/cat/2.png`.
@@ -25,6 +25,7 @@ def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Row
     Args:
         source: the folder.
         held_out: whether to read evaluation rows.
+        headers: whether to check each image by its header.
 
     Raises:
         InputError: not a folder, no images in it, or something in it that is neither a class nor an image.
@@ -35,7 +36,7 @@ def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Row
         raise InputError(f"data {source} is not a folder; images must lie in folders named after their class")
     train = folder / TRAIN
     if not train.is_dir():
-        return _classes(folder), None
+        return _classes(folder, headers=headers), None
     for other in _inside(folder):
         if other.name not in (TRAIN, *EVAL_NAMES):
             raise InputError(
@@ -43,10 +44,10 @@ def read_image_folders(source: str, *, held_out: bool = True) -> tuple[Rows, Row
                 f"{', '.join(EVAL_NAMES)}. Move or remove it"
             )
     others = next((folder / name for name in EVAL_NAMES if (folder / name).is_dir()), None) if held_out else None
-    return _classes(train), _classes(others) if others else None
+    return _classes(train, headers=headers), _classes(others, headers=headers) if others else None
 
 
-def _classes(folder: Path) -> Rows:
+def _classes(folder: Path, *, headers: bool) -> Rows:
     """The images of every class.
 
     Raises:
@@ -65,7 +66,7 @@ def _classes(folder: Path) -> Rows:
         other = named.setdefault(label_name(path.name), path)
         if other != path:
             raise InputError(f"{other} and {path} name the same class {label_name(path.name)!r}; rename or join them")
-    for image in files:
+    for image in files if headers else ():
         check_image(image)
     return Rows([*files], None, [image.parent.name for image in files])
 

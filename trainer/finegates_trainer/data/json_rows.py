@@ -12,14 +12,18 @@ from finegates_trainer.data.text_files import read_lines
 FORMS = "rows are a list of objects, [{column: value, ...}, ...], or an object of columns, {column: [values], ...}"
 
 
-def json_lines(path: Path) -> dict[int, dict[str, Any]]:
+def json_lines(path: Path, most: int | None = None) -> dict[int, dict[str, Any]]:
     """The objects of a JSONL file by their lines.
+
+    Args:
+        path: the file.
+        most: read about this many bytes; None reads all.
 
     Raises:
         InputError: a line is not an object; the message names it.
     """
     rows = {}
-    for line, written in enumerate(read_lines(path).split("\n"), 1):
+    for line, written in enumerate(read_lines(path, most).split("\n"), 1):
         if not written.strip():
             continue
         try:

@@ -15,17 +15,21 @@ Row = tuple[int, list[str]]
 """The line that a row begins at, and its values."""
 
 
-def separated(path: Path) -> Any:
+def separated(path: Path, most: int | None = None) -> Any:
     """The table of a CSV or TSV file, as a pandas data frame; a separator after a row's last value is ignored.
 
     Columns without a name, as pandas writes row numbers, are left out. Values that a row lacks are None.
+
+    Args:
+        path: the file.
+        most: read no rows, and look for the header in about this many bytes; None reads all.
 
     Raises:
         InputError: the file cannot be read, or a row has more values than the header has names; the message names it.
     """
     import pandas as pd
 
-    text = read_text(path)
+    text = read_text(path, most)
     rows = _rows(text, path)
     named = {}
     header = next(rows, (0, []))[1]
@@ -37,7 +41,7 @@ def separated(path: Path) -> Any:
     if not named:
         raise InputError(f"{path} cannot be read: its first line names no columns; give a header")
     lines, values = [], []
-    for line, row in rows:
+    for line, row in rows if most is None else ():
         if len(header) > 1 and not any(value.strip() for value in row) and len(row) == 1:
             continue
         if any(value.strip() for value in row[len(header) :]):

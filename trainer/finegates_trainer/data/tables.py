@@ -16,6 +16,7 @@ from finegates_trainer.data.text_files import read_lines
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt")
 EVAL_NAMES = ("dev", "validation", "valid", "val", "eval", "test")
+HEAD_BYTES = 1 << 20
 BETWEEN_DOCUMENTS = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 """Two or more empty lines separate the documents of a text file; one empty line separates paragraphs."""
 
@@ -31,18 +32,46 @@ def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
         InputError: nothing found, or a file cannot be read.
         MissingExtraError: the `train` extra is not installed.
     """
+    files = local_files(source, held_out=held_out)
+    if not files:
+        return _hub_tables(source, held_out)
+    train, *others = map(_read_table, files)
+    return train, others[0] if others else None
+
+
+def local_files(source: str, *, held_out: bool = True) -> list[Path]:
+    """The training file and, if there is one, the evaluation file; none for the name of a data set.
+
+    Args:
+        source: a file, a folder or the name of a data set.
+        held_out: whether to look for an evaluation file.
+
+    Raises:
+        InputError: the file is not there, or the folder has no training file.
+    """
     path = Path(source).expanduser()
     if path.is_file():
-        return _read_table(path), None
+        return [path]
     if path.is_dir():
         train = _find_file(path, ("train",))
         if train is None:
             raise InputError(f"folder {source} holds no train file; expected train with one of {', '.join(SUFFIXES)}")
         others = _find_file(path, EVAL_NAMES) if held_out else None
-        return _read_table(train), _read_table(others) if others else None
+        return [train, others] if others else [train]
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith("."):
         raise InputError(f"data {source} does not exist; give a file, a folder with a train file, or a data set's name")
-    return _hub_tables(source, held_out)
+    return []
+
+
+def read_head(path: Path) -> Any:
+    """The beginning of a file as a table: all of a small one, else its columns or first rows; None if it has neither.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.stat().st_size <= HEAD_BYTES:
+        return _read_table(path)
+    return None if path.suffix.lower() in (".json", ".txt") else _read_table(path, HEAD_BYTES)
 
 
 def place(table: Any, number: int, source: str) -> str:
@@ -62,8 +91,8 @@ def _find_file(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_table(path: Path) -> Any:
-    table = _parse(path)
+def _read_table(path: Path, most: int | None = None) -> Any:
+    table = _parse(path, most)
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         raise InputError(f"{path} has two columns {twice[0]!r}; rename or remove one")
@@ -71,7 +100,8 @@ def _read_table(path: Path) -> Any:
     return table
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path, most: int | None) -> Any:
+    """The table of a file, or of its first bytes."""
     try:
         import pandas as pd
     except ImportError as error:
@@ -79,18 +109,24 @@ def _parse(path: Path) -> Any:
     suffix = path.suffix.lower()
     try:
         if suffix in (".tsv", ".csv"):
-            return separated(path)
+            return separated(path, most)
         if suffix == ".json":
             return pd.DataFrame(json_rows(path), dtype=object)
         if suffix in (".jsonl", ".txt"):
-            rows = json_lines(path) if suffix == ".jsonl" else _documents(read_lines(path))
+            rows = json_lines(path, most) if suffix == ".jsonl" else _documents(read_lines(path))
             return pd.DataFrame([*rows.values()], index=pd.Index([*rows], name="line"), dtype=object)
         if suffix == ".parquet":
-            return pd.read_parquet(path).reset_index(drop=True)
+            return pd.read_parquet(path).reset_index(drop=True) if most is None else _parquet_columns(path)
     except (ValueError, OSError, NotImplementedError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; correct or replace it") from error
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
+
+
+def _parquet_columns(path: Path) -> Any:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
+
+    return pq.read_schema(path).empty_table().to_pandas()
 
 
 def _documents(text: str) -> dict[int, dict[str, Any]]:

@@ -19,17 +19,22 @@ MARK = "\ufeff"
 """A byte order mark as a character."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int | None = None) -> str:
     """A file's text without byte order marks; ends of lines stay as they are.
+
+    Args:
+        path: the file.
+        most: read this many bytes and keep whole lines; None reads all.
 
     Raises:
         InputError: it is binary, or not in its encoding; the message names the first line that is wrong.
     """
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = file.read(most)
     mark, encoding = next(((mark, name) for mark, name in MARKS if content.startswith(mark)), (b"", "utf-8"))
     content = content.removeprefix(mark)
     try:
-        text = content.decode(encoding).lstrip(MARK)
+        text = codecs.getincrementaldecoder(encoding)().decode(content, final=most is None).lstrip(MARK)
     except UnicodeDecodeError as error:
         line = content[: error.start].decode(encoding, "replace").count("\n") + 1
         raise InputError(
@@ -41,9 +46,9 @@ def read_text(path: Path) -> str:
         raise InputError(
             f"{path} line {line} has a zero byte, so the file is binary or in another encoding; save it as UTF-8 text"
         )
-    return text
+    return text if most is None else text[: text.rfind("\n") + 1]
 
 
-def read_lines(path: Path) -> str:
+def read_lines(path: Path, most: int | None = None) -> str:
     """`read_text` with every end of line as a line feed."""
-    return read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    return read_text(path, most).replace("\r\n", "\n").replace("\r", "\n")
