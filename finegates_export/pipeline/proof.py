@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from finegates_export.pruning.plan import ShrinkPlan
 
 
+DELIVERED_LINK = "ONNX, as delivered"
 TEXTS_LINK = "texts, as delivered"
 
 
@@ -176,5 +177,5 @@ class Proof:
 
         if any(batch.texts for batch in self.chain.batches):
             read = delivered_texts(folder, record, graph, self.forms.source.task)
-            self.chain.add_texts(TEXTS_LINK, read, self.forms.file(graph), exact=exact)
+            self.chain.add_texts(TEXTS_LINK, read, self.forms.file(graph), exact=exact, behind=DELIVERED_LINK)
             return_freed_memory()

@@ -257,13 +257,9 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         InputError: neither a folder nor reachable on the hub.
         MissingExtraError: a hub id without the `export` extra installed.
     """
-    folder = Path(id_or_folder).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
-        return BaseModel(str(folder.absolute()), None, folder.absolute())
-    if folder.is_absolute() or id_or_folder.startswith("."):
-        raise InputError(f"base model folder {id_or_folder} does not exist")
+    local = local_base(id_or_folder)
+    if local is not None:
+        return local
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -276,6 +272,24 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
             f"{id_or_folder} is neither a folder nor a model that the hub returned ({_first_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
+
+
+def local_base(id_or_folder: str) -> BaseModel | None:
+    """The base model in a folder; None for what is no folder and may be a hub id.
+
+    Raises:
+        InputError: the folder is not there, or has no config.json.
+    """
+    folder = Path(id_or_folder).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
+        return BaseModel(str(folder.absolute()), None, folder.absolute())
+    if folder.is_absolute() or id_or_folder.startswith("."):
+        raise InputError(
+            f"base model folder {id_or_folder} does not exist; give a saved transformers model or a hub id"
+        )
+    return None
 
 
 def _quantized(config: ModelConfig) -> str | None:

@@ -125,7 +125,9 @@ class Chain:
         check_link(link, self.tolerances, self._judge)
         return link
 
-    def add_texts(self, name: str, read: Read, forward: Forward, *, exact: bool = True) -> Link | None:
+    def add_texts(
+        self, name: str, read: Read, forward: Forward, *, exact: bool = True, behind: str = ""
+    ) -> Link | None:
         """Compare what a delivered form makes of texts with what the gated model makes of their rows in training.
 
         Args:
@@ -133,6 +135,7 @@ class Chain:
             read: makes inputs of a batch's texts, as the delivered form's users do.
             forward: the form.
             exact: see `add`.
+            behind: the link it is put behind; at the end without one of that name.
 
         Returns:
             The link; None if no batch has texts.
@@ -158,7 +161,8 @@ class Chain:
         # A few rows cannot tell a share of equal predictions: of a rounded form, their inputs are what is compared.
         link = Link(name, **self._differences(absolute), agreement=None, metric=None, metric_lost=None, exact=exact)
         link = self._in_float64(link, run, own)
-        self.links.append(link)
+        names = [before.name for before in self.links]
+        self.links.insert(names.index(behind) + 1 if behind in names else len(names), link)
         check_link(link, self.tolerances, self._judge)
         return link
 

@@ -39,7 +39,7 @@ OTHERWISE = {"truncation_side": "left", "segments": False, "max_length": MAX_LEN
 
 
 def last_link(bundle):
-    return bundle_info(bundle)["report"]["links"][-1]
+    return bundle_info(bundle)["report"]["links"][-1]  # of a bundle without a quantized form
 
 
 @pytest.mark.slow

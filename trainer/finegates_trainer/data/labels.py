@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from finegates_export.common.tasks import task_of
@@ -18,9 +19,9 @@ def label_names(train: Rows, base_labels: tuple[str, ...] = ()) -> tuple[str, ..
     sorted.
     """
     names = set(all_names(train.labels))
-    if names == set(base_labels):
+    if len(names) == len(base_labels) and names == set(base_labels):
         return base_labels
-    return tuple(sorted(names, key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0.0, name)))
+    return tuple(sorted(names, key=_rank))
 
 
 def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> list[Any]:
@@ -35,9 +36,11 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
     return task_of(task).encode_labels(rows.labels, labels, what)
 
 
-def _is_number(text: str) -> bool:
+def _rank(name: str) -> tuple[bool, float, str]:
+    """Where a name stands among others: numbers first. A name such as "nan" is a word: it has no place among them."""
     try:
-        float(text)
+        number = float(name)
     except ValueError:
-        return False
-    return True
+        number = math.inf
+    is_number = math.isfinite(number)
+    return not is_number, number if is_number else 0.0, name

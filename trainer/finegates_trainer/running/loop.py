@@ -31,12 +31,11 @@ from finegates_trainer.running.checkpoint import (
 )
 from finegates_trainer.running.make_objective import make_objective
 from finegates_trainer.running.reporter import Reporter, StepReport
+from finegates_trainer.running.run_places import CHECKPOINT_KEYS
 from finegates_trainer.running.setup import Training
 
 SETTLED_GATE_RATE = 0.1
 """Gates of a settled structure learn at this share of their rate, with the same decay as the rest."""
-CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
-"""Options that may differ between a run and the one that resumes it."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
@@ -141,7 +140,7 @@ class Loop:
             differing = sorted(name for name in mine if mine[name] != theirs.get(name))
             raise RunFolderError(
                 f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
-                "give the same options, or omit --resume to start again"
+                "give the same options, or --overwrite in place of --resume to start again"
             )
         self._restore(_below("state/", tensors))
         self.best_state = _below("best/", tensors)

@@ -10,10 +10,11 @@ from finegates_export.errors import OutputError, RunFolderError
 from finegates_export.sources.run_folder import LEVELS_FOLDER, RUN_JSON, Run, read_run
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.running.checkpoint import CHECKPOINT
-from finegates_trainer.running.loop import CHECKPOINT_KEYS
 
 OWN_NAMES = {CHECKPOINT, LEVELS_FOLDER}
 """Files of a working folder."""
+CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
+"""Options that may differ between a run and the one that resumes it."""
 
 
 def working_folder(out: Path) -> Path:

@@ -21,7 +21,6 @@ from finegates_export.sources.run_folder import read_run
 from finegates_export.sources.sample_texts import SampleText
 from finegates_export.sources.tokenizer import text_inputs_of
 from finegates_trainer.data import (
-    DataSource,
     LabelledData,
     Rows,
     encode_labels,
@@ -37,6 +36,7 @@ from finegates_trainer.data.tokenizing import Reading, make_examples
 from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.learning.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.running.early import allowed_length, source_of
 from finegates_trainer.running.start import check_kept, with_lora
 
 HUB_LABEL = "LABEL_"
@@ -112,13 +112,15 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     pooling = None
     if task.pools:
         pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
-    data = read_data(_source(options))
-    data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
+    data = read_data(source_of(options))
+    data = LabelledData(
+        limit_rows(data.train, options.max_train_rows, options.seed, named_labels=task.named_labels), data.evaluation
+    )
     labels = _labels(task, data, _base_labels(config))
     train_labels = encode_labels(data.train, options.task, labels, "training")
     eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
     preprocessor = base.preprocessor(task.name)
-    max_length = _max_length(options, base, family.max_length(config))
+    max_length = allowed_length(options, base.id, family.max_length(config))
     names = family.input_names(config)
     text, texts = _texts(base, config, Reading(task, preprocessor, max_length, names), data.evaluation)
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
@@ -175,15 +177,6 @@ def _texts(
     return how, texts
 
 
-def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
-    """Maximum tokens per row: shorter texts always fit, but packed blocks for text generation are full."""
-    if task_of(options.task).generates and options.max_length > most:
-        raise InputError(
-            f"max-length: {base.id} has {most} positions, but {options.max_length} tokens were requested; request fewer"
-        )
-    return min(options.max_length, most)
-
-
 def _teacher(
     options: TrainOptions, student: GatedModel, labels: tuple[str, ...], vocabulary: dict[str, int] | None
 ) -> Teacher | None:
@@ -193,11 +186,6 @@ def _teacher(
     check_teacher(run, task=options.task, labels=labels, vocabulary=vocabulary)
     weights = DistillationWeights(options.distill_logits, options.distill_hidden, options.distill_temperature)
     return Teacher(run, student, weights)
-
-
-def _source(options: TrainOptions) -> DataSource:
-    names = ("data", "eval_data", "text_column", "pair_column", "label_column", "task")
-    return DataSource(**{name: getattr(options, name) for name in names})
 
 
 def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tuple[str, ...]:
