@@ -36,7 +36,8 @@ class Judge:
 
     def over(self, batches: Sequence[Batch]) -> Judge:
         """The judge with a metric that these batches can be measured with."""
-        name = self.metric_name if self.metric_name in self.task.metrics else next(iter(self.task.metrics), "")
+        known = self.metric_name in (*self.task.metrics, *self.task.entity_metrics)
+        name = self.metric_name if known else self.task.default_metric(self.labels)
         ungrouped = self.task.ranks and any(batch.labels is not None and batch.groups is None for batch in batches)
         return replace(self, metric_name=UNRANKED if ungrouped else name)
 

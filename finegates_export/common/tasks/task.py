@@ -115,6 +115,8 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, MetricFunction]]
     """From truth and predictions to a value; the first one selects the best checkpoint. Without any, the task is not
     trained."""
+    entity_metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of more metrics, of `compute_metrics`, for labels that mark entities."""
 
     # Agreement in the chain of checks
     countable: ClassVar[bool] = True
@@ -253,6 +255,15 @@ class Task(ABC):
         _ = groups, names
         one, other = self.compared(predicted, truth)
         return {name: function(one, other) for name, function in self.metrics.items()}
+
+    def default_metric(self, names: Sequence[str]) -> str:
+        """The metric that selects the best checkpoint, unless another is asked for.
+
+        Args:
+            names: the labels' names.
+        """
+        _ = names
+        return next(iter(self.metrics), "")
 
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         """Truth and predictions in the form that metrics take."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import Word
+from finegates_export.common.tasks.answers import TaggedText, Word
 from finegates_export.common.tasks.arrays import (
     Array,
     BatchRead,
@@ -21,6 +21,7 @@ from finegates_export.common.tasks.arrays import (
     stripped,
 )
 from finegates_export.common.tasks.columns import UsualColumns
+from finegates_export.common.tasks.entities import entities_of, entity_f1, marks_entities
 from finegates_export.common.tasks.labels import label_name, name_index
 from finegates_export.common.tasks.metrics import accuracy, macro_f1
 from finegates_export.common.tasks.names import HIDDEN, LOGITS, NO_LABEL
@@ -50,7 +51,8 @@ class TokenClassification(PlacesInText):
     labels_tokens = True
     whole_labels = True
     metrics = {"f1": macro_f1, "accuracy": accuracy}
-    gives = "a label for every word"
+    entity_metrics = ("entity_f1",)
+    gives = "a label for every word, and the entities that they mark"
 
     def encode_labels(self, labels: Sequence[Sequence[object]], names: Sequence[str], what: str) -> list[list[int]]:
         index = name_index(labels, names, what)
@@ -73,6 +75,19 @@ class TokenClassification(PlacesInText):
     ) -> list[Array]:
         return list(outputs[LOGITS].argmax(-1))
 
+    def compute_metrics(
+        self,
+        predicted: Sequence[object],
+        truth: Sequence[object],
+        groups: Sequence[int] | None = None,
+        names: Sequence[str] = (),
+    ) -> dict[str, float]:
+        found = super().compute_metrics(predicted, truth, groups, names)
+        return {**found, "entity_f1": entity_f1(truth, predicted, names)} if marks_entities(names) else found
+
+    def default_metric(self, names: Sequence[str]) -> str:
+        return "entity_f1" if marks_entities(names) else super().default_metric(names)
+
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         return labelled_tokens(predicted, truth)
 
@@ -85,9 +100,12 @@ class TokenClassification(PlacesInText):
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[tuple[Word, ...]]:
+    ) -> list[TaggedText]:
+        found = [_words(softmax(logits_SC), row, labels) for logits_SC, row in zip(outputs[LOGITS], rows, strict=True)]
+        marked = marks_entities(labels)
         return [
-            tuple(_words(softmax(logits_SC), row, labels)) for logits_SC, row in zip(outputs[LOGITS], rows, strict=True)
+            TaggedText(tuple(words), entities_of(words, row.given) if marked else ())
+            for words, row in zip(found, rows, strict=True)
         ]
 
 
