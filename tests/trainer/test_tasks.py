@@ -93,13 +93,8 @@ def test_the_chain_holds_on_the_runs_own_rows_and_knows_their_metric(trained: Tr
     assert all(link["relative"] < 1e-4 and link["agreement"] == pytest.approx(1.0) for link in links)
     assert all(link["metric"] is not None and link["metric_lost"] == pytest.approx(0.0, abs=1e-5) for link in links)
     run = trained.run(task)
-    recorded = {
-        "multi-label": "accuracy",
-        "embedding": "pearson",
-        "token-classification": "accuracy",
-        "reranking": "pearson",
-    }
-    told = run.info.metrics[recorded.get(task, run.info.metric)]
+    assert report["metric"] == run.info.metric
+    told = run.info.metrics[run.info.metric]
     kept = run.info.data["eval_rows"] * (2 if task == "embedding" else 1)
     assert report["real_rows"] == kept
     assert links[0]["metric"] == pytest.approx(told, abs=1e-4)
