@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""
-WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from finegates_trainer.data.tokenizing import make_examples
 from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.learning.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.running.contents import contents_read
 from finegates_trainer.running.start import check_kept, with_lora
 
 HUB_LABEL = "LABEL_"
@@ -56,6 +58,16 @@ class Training:
     eval_rows: Examples
     max_length: int
     teacher: Teacher | None = None
+
+    @cached_property
+    def base_tensors(self) -> dict[str, str]:
+        """The base's `tensor_hashes`, computed once."""
+        return self.base.tensor_hashes()
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Hashes of what was read; see `contents_read`."""
+        return contents_read(self.base, self.base_tensors, self.options)
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Trained parameters by kind: gates, lora, head, biases, base."""
