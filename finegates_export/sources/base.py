@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finegates_export.common.stored_tensors import read_header
 from finegates_export.common.tasks import Task, task_of
 from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import InputError, UnsupportedError, missing_extra
@@ -21,7 +22,7 @@ from finegates_export.families import family_of
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.sources.heads import Loader, head_settings, loader_of
-from finegates_export.sources.weights import Loading, check_fit, hash_tensors, read_header
+from finegates_export.sources.weights import Loading, check_fit, hash_tensors
 
 if TYPE_CHECKING:
     from torch import nn

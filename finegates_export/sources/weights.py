@@ -1,39 +1,22 @@
-"""The weights of a base on disk: safetensors headers, hashes, and whether config.json matches them."""
+"""The weights of a base on disk: their hashes, and whether config.json matches them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from finegates_export.common.stored_tensors import DTYPES, read_header
 from finegates_export.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LENGTH_FIELD = 8
-"""A safetensors file starts with the length of its header: 8 bytes, little-endian."""
-DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
-    "BOOL": "bool",
-}  # fmt: skip
-"""The safetensors types that torch supports, and torch's names."""
 LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 """A layer in a tensor's name; GPT-2 calls its layers `h`."""
-
-
-class StoredTensor(TypedDict):
-    """A tensor's entry in a safetensors header."""
-
-    dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
-    """Its first byte and the byte after its last, from where the data starts."""
 
 
 class Loading(TypedDict):
@@ -43,29 +26,6 @@ class Loading(TypedDict):
     unexpected_keys: set[str]
     mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]]
     """With the shape stored and the shape wanted."""
-
-
-def read_header(file: Path) -> tuple[dict[str, StoredTensor], int]:
-    """The header of a safetensors file and where its data starts (spec: huggingface.co/docs/safetensors).
-
-    Raises:
-        InputError: the file is truncated or not safetensors.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(LENGTH_FIELD), "little")
-        if size < LENGTH_FIELD or length > size - LENGTH_FIELD:
-            raise InputError(f"{file} is truncated or not a safetensors file ({size} bytes); download it again")
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError as error:
-            raise InputError(f"{file} is not a safetensors file: its header is not JSON") from error
-    header.pop("__metadata__", None)
-    start = LENGTH_FIELD + length
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if end > size:
-        raise InputError(f"{file} is truncated: its header asks for {end} bytes, but it has {size}; download it again")
-    return header, start
 
 
 def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finegates_export.common.files import sha256_file
 from finegates_export.common.tokenizer_files import SUFFIXES
-from finegates_export.gates.adapter import CONFIG_FILE, WEIGHTS_FILE
+from finegates_export.gates.stored_adapter import CONFIG_FILE, WEIGHTS_FILE
 from finegates_export.sources.base import BaseModel
 from finegates_export.sources.run_folder import RUN_JSON
 from finegates_trainer.options import TrainOptions

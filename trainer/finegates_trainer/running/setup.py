@@ -130,7 +130,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
-        _trainable(model, structure, base, labels, options),
+        _trainable(model, structure, base, labels, options, train_rows),
         structure,
         options.layout,
         width=options.width_gate,
@@ -217,13 +217,18 @@ def _check_images(base: BaseModel, config: ModelConfig, rows: Examples) -> None:
 
 
 def _trainable(
-    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+    model: Any,
+    structure: Structure,
+    base: BaseModel,
+    labels: tuple[str, ...],
+    options: TrainOptions,
+    rows: Examples,
 ) -> Any:
     """Freeze the base; unfreeze the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
     heads = _trained_heads(model, base.family(), options)
-    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options)
+    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options, rows)
     plain: nn.Module = plain_model(wrapped)
     for head in heads:
         plain.get_submodule(head).requires_grad_(True)
