@@ -24,6 +24,7 @@ from finegates_export.common.tokenizer_files import companions
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.sources.base_config import make_config
 from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
 from finegates_export.sources.sample_texts import TEXTS_FILE, read_texts
 
@@ -143,9 +144,7 @@ def is_shrunk(folder: Path) -> bool:
 
 def read_config(folder: Path) -> ModelConfig:
     """The base's transformers config, as it lies beside a shrunk model."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return make_config(str(folder), folder, {})[0]
 
 
 def read_shrunk(folder: Path) -> ShrunkInfo:

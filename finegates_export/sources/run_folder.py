@@ -197,6 +197,16 @@ def write_run(
     write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())
 
 
+def places_of_run(folder: Path) -> tuple[Path, ...]:
+    """What a run leads to on disk: its folder, and the base and the rows that it names; the folder alone if damaged."""
+    try:
+        info = read_info(folder)
+    except RunFolderError:  # told when it is read
+        return (folder,)
+    rows = [str(info.data[name]) for name in ("data", "eval_data") if info.data.get(name)]
+    return (folder, *(Path(place).expanduser() for place in (info.base_id, *rows)))
+
+
 def read_info(folder: Path) -> RunInfo:
     """The content of a run folder's `run.json`; its other files are not checked.
 
