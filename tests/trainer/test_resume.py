@@ -78,7 +78,7 @@ def test_another_seed_gives_other_gates(base: Path, rows: Path, tmp_path: Path) 
 def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(options(base, rows, tmp_path / "run"), KillAt(8))
-    with pytest.raises(RunFolderError, match="different target_removed.* --overwrite in place of --resume"):
+    with pytest.raises(RunFolderError, match=r"different target_removed.* --overwrite in place of --resume"):
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
 
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_read_is_replaced_as_its_message_says(
     checkpoint = tmp_path / "run.training" / "checkpoint.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"half a checkpoint")
-    with pytest.raises(RunFolderError, match="cannot be read .*; --overwrite in place of --resume starts again"):
+    with pytest.raises(RunFolderError, match=r"cannot be read .*; --overwrite in place of --resume starts again"):
         train(options(base, rows, tmp_path / "run", resume=True))
     assert checkpoint.read_bytes() == b"half a checkpoint"
     train(options(base, rows, tmp_path / "run", overwrite=True))
