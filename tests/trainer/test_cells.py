@@ -196,7 +196,7 @@ def test_labels_have_one_order_in_every_process() -> None:
 
 
 def test_labels_that_look_the_same_are_refused() -> None:
-    with pytest.raises(InputError, match=r"look the same .*'e.u0301' and '.xe9'"):
+    with pytest.raises(InputError, match=r"look the same, .*'e.u0301' and '.xe9'"):
         label_names(Rows(["a"] * 2, None, ["e\u0301", "\u00e9"]))
 
 
