@@ -46,6 +46,8 @@ FORBIDDEN = "bad_words_ids"
 
 Settings = dict[str, Any]
 """Settings of a model or of its generation, as JSON types by name."""
+LABELS = "labels"
+"""The run's labels beside its rows: for each token the one to predict, negative where there is none."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ class VocabularyCut:
         if not whole.any():
             return None
         new = np.searchsorted(self.kept, np.where(attended, old, self.kept[0]))
-        return {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][torch.from_numpy(whole)]}
+        rows = torch.from_numpy(whole)
+        kept = {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][rows]}
+        if LABELS in samples:
+            labels = samples[LABELS][rows].numpy().astype(np.int64)
+            kept[LABELS] = torch.from_numpy(np.where(labels < 0, labels, np.searchsorted(self.kept, labels)))
+        return kept
 
     def texts(self, texts: Sequence[SampleText]) -> tuple[SampleText, ...]:
         """A run's texts in new ids, without those that need a removed token."""

@@ -183,6 +183,8 @@ def _samples(training: Training) -> dict[str, Tensor] | None:
         return None
     inputs, labels = rows.collate(range(count))
     samples = {name: tensor if tensor.is_floating_point() else tensor.int() for name, tensor in inputs.items()}
+    if rows.groups is not None:
+        samples["groups"] = torch.tensor(rows.groups[:count])
     return {**samples, "labels": labels.float()}
 
 
