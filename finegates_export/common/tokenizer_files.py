@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
-from finegates_export.common.files import JsonObject, write_json
+from finegates_export.common.files import write_json
+from finegates_export.common.json_files import read_object
 from finegates_export.errors import RunFolderError
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 GENERIC_CLASS = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 """Class names that only transformers 5 knows, and names that both versions know."""
 EXTRA_TOKENS = ("extra_special_tokens", "additional_special_tokens")
@@ -21,13 +22,18 @@ OF_THE_LOAD = ("is_local", "local_files_only", "name_or_path")
 """How the base was once loaded, which says nothing about the tokenizer."""
 
 
-def companions(folder: Path) -> list[Path]:
+def companions(folder: Path, listed: Collection[str] | None = None) -> list[Path]:
     """The files of a run or shrunk folder that belong with its model: tokenizer or image processor.
 
-    Anything else is left alone, such as an earlier export's graph.
+    Anything else is left alone, such as an earlier export's graph. Links are not followed.
+
+    Args:
+        folder: the folder.
+        listed: names of the files that its record lists; None to take all.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in SUFFIXES]
-    return [file for file in files if file.name not in OTHER_FILES]
+    own = [file for file in files if file.name not in OTHER_FILES and not file.is_symlink()]
+    return [file for file in own if listed is None or file.name in listed]
 
 
 def copy_tokenizer_file(source: Path, folder: Path, max_length: int) -> None:
@@ -47,13 +53,10 @@ def copy_tokenizer_file(source: Path, folder: Path, max_length: int) -> None:
     if source.name != TOKENIZER_CONFIG:
         shutil.copyfile(source, folder / source.name)
         return
-    try:
-        values: JsonObject = dict(json.loads(source.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{source} is damaged ({error}); copy the base's tokenizer files there again") from error
+    values = read_object(source, RunFolderError, "copy the base's tokenizer files there again")
     for name in OF_THE_LOAD:
         values.pop(name, None)
-    generic = GENERIC_CLASS.get(values.get("tokenizer_class", ""))
+    generic = GENERIC_CLASS.get(str(values.get("tokenizer_class", "")))
     if generic:
         values["tokenizer_class"] = generic
     ours, theirs = EXTRA_TOKENS

@@ -96,7 +96,7 @@ def _fill(
     if source.vocabulary:
         words = files[0].parent / "tokenizer"
         words.mkdir()
-        source.vocabulary.write_tokenizer(run.folder, words)
+        source.vocabulary.write_tokenizer(run.companions(), words)
         run = replace(run, folder=words)
     info = ShrunkInfo(source.run.info, pruned.plan, pruned.before.parameters, source.run.folder)
     content = Content(
