@@ -179,7 +179,7 @@ def read_shrunk(folder: Path) -> ShrunkInfo:
         # What it lists now is what its own folder holds.
         run = replace(RunInfo.from_json(values["run"]), files=values["files"])
         info = ShrunkInfo(run, ShrinkPlan.from_json(values["plan"]), values["unpruned_parameters"], folder)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
         raise RunFolderError(f"{path} is damaged ({error}); {remedy}") from error
     check_listed(folder, path, values["files"])
     return info
