@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.common.files import write_json
-from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG, companions
+from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG
 from finegates_export.errors import InputError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.needed import Content, cut_content, needed_tokens
@@ -129,16 +129,16 @@ class VocabularyCut:
         """Settings of a model or of its generation with the new ids."""
         return {name: self._renumbered(name, value) for name, value in values.items()}
 
-    def write_tokenizer(self, source: Path, folder: Path) -> None:
+    def write_tokenizer(self, files: Iterable[Path], folder: Path) -> None:
         """Copy a tokenizer's files with the new ids.
 
         Args:
-            source: a run folder.
+            files: a run's `companions`.
             folder: an empty one.
         """
         import shutil
 
-        for file in companions(source):
+        for file in files:
             if file.name not in OLDER_FILES:
                 shutil.copyfile(file, folder / file.name)
         write_json(folder / TOKENIZER, self.content)

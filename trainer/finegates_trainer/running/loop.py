@@ -129,7 +129,7 @@ class Loop:
         """Restore the last checkpoint; False if there is none.
 
         Raises:
-            RunFolderError: it belongs to a run with other options or rows.
+            RunFolderError: it belongs to a run with other options or rows, or on another base, teacher or adapter.
         """
         found = load_checkpoint(self.work)
         if found is None:
@@ -137,7 +137,7 @@ class Loop:
         tensors, scalars = found
         if scalars["fingerprint"] != self._fingerprint():
             mine, theirs = self._fingerprint(), scalars["fingerprint"]
-            differing = sorted(name for name in mine if mine[name] != theirs.get(name))
+            differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
             raise RunFolderError(
                 f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
                 "give the same options, or --overwrite in place of --resume to start again"
@@ -346,7 +346,8 @@ class Loop:
         options = {name: value for name, value in self.options.to_json().items() if name not in CHECKPOINT_KEYS}
         data = self.training.data
         # With other evaluation rows, scores would not be comparable with the checkpoint's.
-        return {**options, "rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
+        rows = {"rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
+        return {**options, **rows, **self.training.contents}
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.named}
