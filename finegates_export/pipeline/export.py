@@ -127,8 +127,11 @@ def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page 
     """What is exported, and the page beside it. Options that do not fit the run are refused here."""
     from finegates_export.pipeline.refusals import check_request
     from finegates_export.pipeline.source import cut_vocabulary, find_source
+    from finegates_export.sources.run_tokenizer import check_has_tokenizer
 
     source = find_source(options.ckpt, options.base, base)
+    if options.out is not None and options.out.suffix != ".onnx" and not options.plan_only:
+        check_has_tokenizer(source.run)
     page = _page(options, source)
     check_request(options, source)
     if options.vocabulary_of is not None:
