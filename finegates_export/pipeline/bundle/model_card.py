@@ -94,8 +94,9 @@ def _quantized(report: ExportReport) -> str:
     if form.agreement is not None:
         rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
     table = "\n".join(rows)
+    told = f"\nint8 weights have {form.weight_bits} bits; {form.holds}.\n" if form.weight_bits is not None else ""
     return f"""
 | {form.products} linears quantized, {left} | float | {form.quantization} |
 |---|---|---|
 {table}
-"""
+{told}"""
