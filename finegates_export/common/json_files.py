@@ -1,4 +1,4 @@
-"""JSON files of strangers: read whole, within limits, or refused in one line."""
+"""JSON from strangers: damaged, endless or nested without end, it is one error with the remedy."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ import json
 from pathlib import Path
 
 from finegates_export.common.files import JsonObject
-from finegates_export.errors import InputError
+from finegates_export.errors import FineGatesError
 
 MOST_BYTES = 64 << 20
-"""A larger file is none that an export or transformers writes."""
+"""Of a file that describes something; the largest tokenizers' files take 35 MB."""
 
 
-def read_json_object(path: Path, remedy: str = "export again") -> JsonObject:
-    """A file that holds one JSON object.
+def read_object(path: Path, error: type[FineGatesError], remedy: str, *, most_bytes: int = MOST_BYTES) -> JsonObject:
+    """The JSON object in a file.
 
     Args:
         path: the file.
-        remedy: what to do about a damaged one.
+        error: what to raise if it cannot be read.
+        remedy: what the user can do about it.
+        most_bytes: the largest file that is read.
 
     Raises:
-        InputError: it is too large, not JSON, nested too deeply, or no object.
+        FineGatesError: as `error`: no file, too large, not JSON, nested too deep, or no object.
     """
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise InputError(f"{path} is damaged ({size:,} bytes, more than {MOST_BYTES:,}); {remedy}")
-    return parse_json_object(path.read_bytes(), path, remedy)
+    try:
+        size = path.stat().st_size
+        if size > most_bytes:
+            raise error(f"{path} is damaged: it has {size:,} bytes, at most {most_bytes:,} are read; {remedy}")
+        content = path.read_bytes()
+    except OSError as cause:
+        raise error(f"{path} is damaged ({cause}); {remedy}") from cause
+    return parse_object(content, path, error, remedy)
 
 
-def parse_json_object(content: bytes, path: Path, remedy: str = "export again") -> JsonObject:
+def parse_object(content: bytes, path: Path, error: type[FineGatesError], remedy: str) -> JsonObject:
     """The JSON object that some bytes hold.
 
     Args:
         content: the bytes.
-        path: the file that messages name.
-        remedy: what to do about damaged ones.
+        path: the file that they come from, for messages.
+        error: what to raise if they hold none.
+        remedy: what the user can do about it.
 
     Raises:
-        InputError: not JSON, nested too deeply, or no object.
+        FineGatesError: as `error`: not JSON, nested too deep, or no object.
     """
     try:
-        value = json.loads(content.decode("utf-8"))
-    except json.JSONDecodeError as error:
-        told = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise InputError(f"{path} is damaged ({told}); {remedy}") from error
-    except RecursionError as error:
-        raise InputError(f"{path} is damaged (brackets are nested too deeply); {remedy}") from error
-    except ValueError as error:  # not UTF-8, or a number of thousands of digits
-        raise InputError(f"{path} is damaged ({error}); {remedy}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged (it holds {type(value).__name__}, not an object); {remedy}")
-    return value
+        values = json.loads(content.decode("utf-8"))
+    except RecursionError as cause:
+        raise error(f"{path} is damaged: its brackets are nested too deep; {remedy}") from cause
+    except ValueError as cause:
+        raise error(f"{path} is damaged ({cause}); {remedy}") from cause
+    if not isinstance(values, dict):
+        raise error(f"{path} is damaged: it holds a {type(values).__name__}, not an object; {remedy}")
+    return values

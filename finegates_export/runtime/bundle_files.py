@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import JsonObject, sha256_file
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
-from finegates_export.common.json_files import MOST_BYTES, parse_json_object, read_json_object
+from finegates_export.common.json_files import MOST_BYTES, parse_object, read_object
 from finegates_export.common.options import check
 from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError
@@ -63,7 +63,7 @@ def _checked(folder: Path, key: str | Path | bytes | None) -> JsonObject:
         if os.path.lexists(folder / SIGNATURE):
             _check_place(folder, SIGNATURE)
         check_signature(folder, content, key)
-    info = parse_json_object(content, path)
+    info = parse_object(content, path, InputError, "export again")
     check_fields(info, path)
     for name in (*READ, *(f"{graph}.data" for graph in info["graphs"])):
         if name not in info["files"] and os.path.lexists(folder / name):
@@ -75,7 +75,7 @@ def _checked(folder: Path, key: str | Path | bytes | None) -> JsonObject:
         if sha256_file(folder / name) != digest:
             raise InputError(f"{folder / name} was changed after the export (its sha256 differs); export again")
     for name in (one for one in READ[1:] if one in info["files"] and one.endswith(".json")):
-        read_json_object(folder / name)
+        read_object(folder / name, InputError, "export again")
     for name in info["graphs"]:
         check_references(folder / name, folder, info["files"])
     return info
@@ -141,7 +141,7 @@ def pad_token(folder: Path) -> str:
     path = folder / "tokenizer_config.json"
     if not path.is_file():
         return "[PAD]"
-    token = read_json_object(path).get("pad_token") or "[PAD]"
+    token = read_object(path, InputError, "export again").get("pad_token") or "[PAD]"
     return str(token.get("content", "[PAD]") if isinstance(token, dict) else token)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.common.files import JsonObject
-from finegates_export.common.json_files import read_json_object
+from finegates_export.common.json_files import read_object
 from finegates_export.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ChatTemplate:
             InputError: `tokenizer_config.json` is damaged.
         """
         config, file = folder / TOKENIZER_CONFIG, folder / TEMPLATE_FILE
-        known: JsonObject = read_json_object(config) if config.is_file() else {}
+        known: JsonObject = read_object(config, InputError, "export again") if config.is_file() else {}
         source = file.read_text(encoding="utf-8") if file.is_file() else known.get("chat_template")
         if isinstance(source, list):
             named = [one for one in source if isinstance(one, dict)]

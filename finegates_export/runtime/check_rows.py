@@ -1,7 +1,7 @@
 """Rows that a bundle carries with the answers of its export: they tell a wrong kernel or a damaged build at first load.
 
-A graph is proven on the machine that exports it. Where it is served, another processor, another onnxruntime or a build of
-somebody's own computes it; the rows say whether it computes the same. What passed is noted in the user's cache folder.
+A graph is proven on the machine that exports it. Where it is served, another processor, another onnxruntime or a build
+of somebody's own computes it; the rows say whether it computes the same. What passed is noted in the user's cache.
 
 Shapes: B rows, S tokens.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finegates_export.common.json_files import read_json_object
+from finegates_export.common.json_files import read_object
 from finegates_export.common.tasks import LOGITS, PIXELS, SENTENCE, Task
 from finegates_export.common.tasks.arrays import Outputs
 from finegates_export.common.text_inputs import TextInputs
@@ -75,7 +75,7 @@ def check_length(folder: Path, how: TextInputs) -> None:
         InputError: they may, or that file is damaged.
     """
     file = folder / "config.json"
-    config = read_json_object(file) if file.is_file() else {}
+    config = read_object(file, InputError, "export again") if file.is_file() else {}
     counts = [config[name] for name in POSITIONS if is_whole(config.get(name)) and config[name] > 0]
     if counts and how.max_length > counts[0]:
         raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.files import JsonObject
-from finegates_export.common.json_files import read_json_object
+from finegates_export.common.json_files import read_object
 from finegates_export.errors import InputError
 from finegates_export.runtime.bundle_fields import is_whole
 
@@ -50,7 +50,7 @@ class Limits:
 
 
 def _read(file: Path) -> JsonObject:
-    return read_json_object(file) if file.is_file() else {}
+    return read_object(file, InputError, "export again") if file.is_file() else {}
 
 
 def _end_token(tokens: JsonObject, tokenizer: Tokenizer) -> int | None:

@@ -1,5 +1,4 @@
-"""What is loaded goes to other processes: by name, loaded again where it is unpickled, and with threads of its own after
-a fork.
+"""What is loaded goes to other processes: loaded again where it is unpickled, with new threads after a fork.
 
 An onnxruntime session can be neither pickled nor used after a fork: its threads exist only where it was opened.
 """

@@ -8,8 +8,8 @@ from finegates_export.common.files import JsonObject
 from finegates_export.errors import InputError
 
 OLDEST = (1, 23, 2)
-"""The oldest onnxruntime that the tests run with. Before 1.21 it misreads a mask that is broadcast over the heads when a
-call has several rows, so that answers depend on their company."""
+"""The oldest onnxruntime that the tests run with. Before 1.21 it misreads a mask that is broadcast over the heads when
+a call has several rows, so that answers depend on their company."""
 NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
