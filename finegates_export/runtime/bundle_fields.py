@@ -50,7 +50,7 @@ def check_fields(info: JsonObject, path: Path) -> None:
 
 def is_inside(name: str) -> bool:
     """Whether a name is a plain relative path: no step up, no root, nothing that a system could read another way."""
-    strange = "\\" in name or "\0" in name or ":" in name or not name
+    strange = "\\" in name or "\0" in name or ":" in name or name in ("", ".")
     return (
         not strange
         and not name.startswith("/")
