@@ -24,6 +24,7 @@ from finegates_export.errors import (
 from finegates_export.graphs.targets import TARGETS
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
+from finegates_export.runtime.signature import read_private_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,14 +106,18 @@ def check_place(options: ExportOptions) -> None:
     Raises:
         OutputError: see `check_destination`; an export never replaces its own inputs, nor a folder that is not an
         export.
+        InputError: the key to sign with cannot be read.
+        MissingExtraError: there is a key, and cryptography is not installed.
     """
     if options.out is None or options.plan_only:
         return
     from finegates_export.sources.run_folder import places_of_run
 
+    if options.sign is not None:
+        read_private_key(options.sign)
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
     runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
-    reads = (*runs, options.base, options.vocabulary_of, options.web_libraries)
+    reads = (*runs, options.sign, options.base, options.vocabulary_of, options.web_libraries)
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
 
 
@@ -165,7 +170,7 @@ def _page(options: ExportOptions, source: Source) -> Page | None:
     def put(folder: Path) -> None:
         site.write(folder)
         if options.baseline is not None:
-            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
+            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False, sign=None)
             unpruned = dataclasses.replace(alone, ckpt=options.baseline, out=folder / UNPRUNED_FOLDER)
             with contextlib.suppress(FormRefusedError):  # the page offers the forms that both models have
                 export(unpruned, source.base)
