@@ -99,7 +99,7 @@ class Delivery:
         if source.vocabulary:
             words = self.graphs.folder / "tokenizer"
             words.mkdir()
-            source.vocabulary.write_tokenizer(run.folder, words)
+            source.vocabulary.write_tokenizer(run.companions(), words)
             run = replace(run, folder=words)
         info = ShrunkInfo(source.run.info, pruned.plan, pruned.before.parameters, source.run.folder)
         return Content(

@@ -95,8 +95,11 @@ def check_place(options: ExportOptions) -> None:
     """
     if options.out is None or options.plan_only:
         return
+    from finegates_export.sources.run_folder import places_of_run
+
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
-    reads = (options.ckpt, options.base, options.baseline, options.vocabulary_of, options.web_libraries)
+    runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
+    reads = (*runs, options.base, options.vocabulary_of, options.web_libraries)
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
 
 

@@ -101,9 +101,9 @@ class TextReader:
         Raises:
             InputError: not what the task reads.
         """
-        given = list(texts)
-        parts = [
-            windows_of(one, self._how.max_length, number) if self._task.reads_windows else [one]
+        given, longest = list(texts), self._how.max_length
+        parts: list[Sequence[Tokens | Window | Encoding]] = [
+            [one] if isinstance(one, Tokens) or not self._task.reads_windows else windows_of(one, longest, number)
             for number, one in enumerate(self._encode(given, before), before)
         ]
         return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]

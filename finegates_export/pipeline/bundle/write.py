@@ -25,7 +25,7 @@ from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import graph_outputs, task_of
 from finegates_export.common.text_inputs import TextInputs
-from finegates_export.common.tokenizer_files import companions, copy_tokenizer_file
+from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.deploy.engines.source import TARGET as ENGINE_TARGET
 from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.pipeline.bundle.model_card import model_card
@@ -92,7 +92,7 @@ def write_files(folder: Path, content: Content, *, onnx_folder: bool) -> list[st
     for graph in content.graphs:
         for part in graph_files(graph):
             shutil.move(part, place / part.name)
-    for file in companions(content.run.folder):
+    for file in content.run.companions():
         copy_tokenizer_file(file, folder, content.text, pads_left=task_of(info.task).generates)
     write_json(folder / "config.json", _config(info, content.config))
     _write_client_files(folder, place, content)
