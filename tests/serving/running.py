@@ -79,7 +79,8 @@ def replicas_below(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for below in process.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            if "ServeReplica" in " ".join(below.cmdline()):
+            told = " ".join(below.cmdline())
+            if "ServeReplica" in told or "--multiprocessing-fork" in told:
                 found.append(below)
     return found
 

@@ -81,5 +81,6 @@ Schema = JsonObject
 """A JSON schema."""
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
+WHOLE: Schema = {"type": "integer"}
 SCORES: Schema = {"type": "object", "additionalProperties": NUMBER}
 """JSON schemas of an answer's fields."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from finegates_export.common.files import JsonObject
-from finegates_export.common.tasks.answers import Answer, AnswerTensor, Schema, Word
+from finegates_export.common.tasks.answers import NUMBER, STRING, WHOLE, Answer, AnswerTensor, Schema, Word
 from finegates_export.common.tasks.task import Task
 
 
@@ -14,12 +14,17 @@ class PlacesInText(Task):
     """Answers are words with places in the text."""
 
     one_answer = False
+    served = True
 
     def answer_tensors(self, labels: Sequence[str]) -> tuple[AnswerTensor, ...]:
         return ()
 
     def answer_schema(self) -> dict[str, Schema]:
-        return {}
+        place = {"text": STRING, "score": NUMBER, "start": WHOLE, "end": WHOLE}
+        if not self.labels_tokens:
+            return place
+        word = {**place, "label": STRING, "number": WHOLE}
+        return {"words": {"type": "array", "items": {"type": "object", "properties": word, "required": list(word)}}}
 
     def as_json(self, result: tuple[Word, ...] | Answer) -> JsonObject:
         if isinstance(result, tuple):
