@@ -115,7 +115,7 @@ def test_server_and_model_describe_themselves(server):
         (422, "/predict", {"texts": ["a"] * 9}, "texts: List should have at most 8 items"),
         (422, "/predict", {"text": "a" * 501}, "text: String should have at most 500 characters, got 501"),
         (422, "/predict", b'{"text": "ab\\ud800"}', "text: Input should be a valid string, unable to parse"),
-        (422, "/predict", b'{"text": "a", "\\ud800": 1}', "\ud800: Extra inputs are not permitted"),
+        (422, "/predict", b'{"text": "a", "\\ud800": 1}', "the body: Input should be a valid string, unable"),
         (413, "/predict", {"text": "a" * 4001}, "the body has 4013 bytes or more, above the limit of 4000"),
         (422, f"{MODEL}/infer", {}, "inputs: Field required"),
         (422, f"{MODEL}/infer", {"inputs": []}, "inputs: List should have at least 1 item"),

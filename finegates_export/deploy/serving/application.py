@@ -115,7 +115,7 @@ def _add_model(app: FastAPI, models: Models, name: str, options: ServeOptions) -
         return Json(metadata(models.served(name).model))
 
     async def ready() -> Response:
-        return _when(bool(models.served(name).batches.replicas), {"name": name, "ready": True})
+        return _when(models.served(name).replicas.count() > 0, {"name": name, "ready": True})
 
     async def predict(body: Any) -> Response:
         texts, alone = texts_of(body)

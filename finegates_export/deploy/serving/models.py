@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +51,9 @@ class Models:
         self._seen: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: set[str] = set()
-        metrics.watch("waiting_texts", "Texts waiting for a replica.", lambda: sum(b.waiting for b in self._batches()))
-        metrics.watch("replicas", "Replicas ready to answer.", lambda: sum(b.replicas for b in self._batches()))
+        every = self._served.values
+        metrics.watch("waiting_texts", "Texts waiting for a replica.", lambda: sum(e.batches.waiting for e in every()))
+        metrics.watch("replicas", "Replicas ready to answer.", lambda: sum(e.replicas.count() for e in every()))
 
     async def start(self, running: Replicas | None = None) -> None:
         """Load every bundle.
@@ -85,7 +85,7 @@ class Models:
 
     def ready(self) -> bool:
         """Whether every model has a replica."""
-        return all(batches.replicas for batches in self._batches())
+        return all(served.replicas.count() for served in self._served.values())
 
     def replace_all(self) -> None:
         """Load every bundle again, as SIGHUP asks."""
@@ -158,6 +158,3 @@ class Models:
         batches = Batches(replicas.ask, self._options, self._metrics)
         batches.replicas = replicas.count()
         return Served(replicas, batches)
-
-    def _batches(self) -> Iterable[Batches]:
-        return [served.batches for served in self._served.values()]

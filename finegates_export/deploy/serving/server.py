@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.deploy.serving.metrics import Metrics
@@ -89,12 +89,17 @@ class _Loop(asyncio.SelectorEventLoop):
         return await super().create_server(*args, **how)
 
 
-def _run(serving: Any) -> None:
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, which takes no loop before Python 3.12."""
     loop = _Loop()
+    asyncio.set_event_loop(loop)
     try:
-        asyncio.set_event_loop(loop)
         loop.run_until_complete(serving)
     finally:
+        late = asyncio.all_tasks(loop)
+        for task in late:  # requests past the drain: each is told so before it ends
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*late, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
 
