@@ -10,11 +10,11 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from finegates_export.common.tasks import task_of
 from finegates_export.deploy.serving.batches import AHEAD, Batches
+from finegates_export.deploy.serving.cluster.replicas import RayReplicas
 from finegates_export.deploy.serving.metrics import Metrics
 from finegates_export.deploy.serving.model import Replica, ServedModel
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import Refused
-from finegates_export.deploy.serving.cluster.replicas import RayReplicas
 
 MODEL = ServedModel("regression", task_of("regression"), (), "float", ("CPUExecutionProvider",))
 

@@ -201,6 +201,7 @@ def _connect(ray: ModuleType, options: ServeOptions) -> None:
 def _listen_on_node() -> None:
     """Open the replica's port at its node's address instead of everywhere."""
     import ray
+
     replica: Any = import_module("ray.serve._private.replica")
     opens, host = replica.add_port_to_grpc_server, ray.util.get_node_ip_address()
 
