@@ -42,6 +42,9 @@ from finegates_export.deploy.serving.responses import (
 )
 
 PREDICT, MODELS = "/predict", "/v2/models"
+SILENT: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+"""FastAPI's OpenTelemetry, which would hand texts to whatever exporter the environment names; versions without it
+ignore this."""
 
 
 def application(models: Models, options: ServeOptions, metrics: Metrics) -> FastAPI:
@@ -57,7 +60,7 @@ def application(models: Models, options: ServeOptions, metrics: Metrics) -> Fast
     keys = [HTTPBearer(auto_error=False)] if options.api_key_file else []
     app = FastAPI(
         title="finegates-serve", version=versions()["finegates-export"], description=info, docs_url=None,
-        redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
+        redoc_url=None, telemetry=SILENT, redirect_slashes=False, separate_input_output_schemas=False,
         exception_handlers={
             RequestValidationError: _invalid, HTTPException: _no_route(names), Refused: _refused, Exception: _refused,
         },

@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.deploy.serving.metrics import Metrics
@@ -112,16 +113,18 @@ async def _serve(
     ready: Ready,
     stopped_by: _StoppedBy,
 ) -> None:
-    import uvicorn
-
-    from finegates_export.deploy.serving.application import application
-    from finegates_export.deploy.serving.connections import BACKLOG, Room
-    from finegates_export.deploy.serving.door import Door
-
     models = Models(options, metrics)
+    starting = asyncio.ensure_future(models.start(running))
     try:
+        await asyncio.sleep(0)  # the models load while this imports
+        import uvicorn
+
+        from finegates_export.deploy.serving.application import application
+        from finegates_export.deploy.serving.connections import BACKLOG, Room
+        from finegates_export.deploy.serving.door import Door
+
         room = Room(options)
-        await models.start(running)
+        await starting
         config = uvicorn.Config(
             Door(application(models, options, metrics), options, metrics),
             http=room.protocol(), loop="none", lifespan="off", ws="none", access_log=False, log_level="error",
@@ -174,12 +177,9 @@ def _check_packages() -> None:
     Raises:
         MissingExtraError: a package of the server is not installed.
     """
-    try:
-        import fastapi
-        import uvicorn
-    except ImportError as error:
-        raise missing_extra(error.name or "fastapi", "serve") from error
-    _ = fastapi, uvicorn
+    for package in ("fastapi", "uvicorn", "h11"):
+        if find_spec(package) is None:
+            raise missing_extra(package, "serve")
 
 
 def _check_tls(options: ServeOptions) -> None:
