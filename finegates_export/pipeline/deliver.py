@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.files import staged_file, staged_folder
-from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
+from finegates_export.common.graph_forms import GRAPH_FILES, IR_FILE, Form, form_of, graph_bytes, graph_files
 from finegates_export.errors import OutputError
 from finegates_export.graphs.targets import PACKAGES, web
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from finegates_export.pipeline.bundle.genai_files import GenerationFiles
     from finegates_export.pipeline.float_graphs import FloatGraphs
     from finegates_export.pipeline.options import ExportOptions
-    from finegates_export.pipeline.prune import Pruned
     from finegates_export.pipeline.report import ExportReport
     from finegates_export.pipeline.source import Source
     from finegates_export.pruning.plan import ShrinkPlan
@@ -57,13 +56,13 @@ def deliver(
     if options.target in PACKAGES:
         bundle = graphs.folder / "bundle"
         bundle.mkdir()
-        _fill(bundle, options, source, graphs.pruned, files, model, report)
+        _fill(bundle, options, source, graphs, files, model, report)
         _write_repository(options, bundle, out, forms[-1])
         return
     with staged_folder(out, overwrite=options.overwrite, marks=EXPORT_MARKS) as folder:
         if page is not None:
             page(folder)
-        _fill(folder, options, source, graphs.pruned, files, model, report)
+        _fill(folder, options, source, graphs, files, model, report)
 
 
 def _deliver_file(graph: Path, out: Path, *, overwrite: bool) -> None:
@@ -84,7 +83,7 @@ def _fill(
     folder: Path,
     options: ExportOptions,
     source: Source,
-    pruned: Pruned,
+    graphs: FloatGraphs,
     files: list[Path],
     model: nn.Module | None,
     report: ExportReport,
@@ -92,7 +91,7 @@ def _fill(
     from finegates_export.pipeline.bundle.write import Content, write_bundle
     from finegates_export.pruning.shrunk_folder import ShrunkInfo
 
-    run = source.run
+    run, pruned = source.run, graphs.pruned
     if source.vocabulary:
         words = files[0].parent / "tokenizer"
         words.mkdir()
@@ -105,6 +104,7 @@ def _fill(
         report,
         tuple(files),
         pooled=options.pool_in_graph,
+        openvino=graphs.folder / IR_FILE if report.openvino else None,
         generation=_generation_files(source, pruned.plan),
         torch_model=None if model is None or not options.torch else (model, info),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import check_destination, scratch_folder
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
-from finegates_export.graphs.targets import TARGETS
+from finegates_export.graphs.targets import TARGETS, openvino
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from finegates_export.graphs.writer import GraphWriter
     from finegates_export.pipeline.float_graphs import FloatGraphs
+    from finegates_export.pipeline.openvino_form import OpenVinoForm
     from finegates_export.pipeline.options import ExportOptions
     from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.prune import Pruned
@@ -78,6 +79,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
         quantized = _quantized(options, source, model, slow, graphs, writer, proof)
+        report = dataclasses.replace(report, openvino=_openvino(options, graphs, proof))
         report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused), quantized=quantized)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
         deliver(options, source, graphs, model, report, page)
@@ -170,6 +172,14 @@ def _needs_model(options: ExportOptions, source: Source) -> bool:
     Decoders are large and ranking is rare, so they are made again for it.
     """
     return options.torch or (options.quantize != "none" and not source.task.generates)
+
+
+def _openvino(options: ExportOptions, graphs: FloatGraphs, proof: Proof) -> OpenVinoForm | None:
+    from finegates_export.pipeline.openvino_form import write_openvino
+
+    if options.target != openvino.NAME:
+        return None
+    return write_openvino(graphs, proof, half_weights=options.openvino_weights == "float16")
 
 
 def _quantized(

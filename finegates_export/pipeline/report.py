@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+from finegates_export.pipeline.openvino_form import OpenVinoForm
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.slow_linears import FloatLinear
@@ -43,6 +44,8 @@ class ExportReport:
     """Linears that stay in float because int8 would slow them down on this machine."""
     quantized: QuantizedForm | None = None
     """None if nothing was quantized."""
+    openvino: OpenVinoForm | None = None
+    """None for other targets than `openvino`."""
     links: tuple[Link, ...] = ()
     rows: int = 0
     """Rows that every link of the chain ran on."""
@@ -101,6 +104,8 @@ class ExportReport:
         yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
         if self.quantized is not None:
             yield from self.quantized.lines()
+        if self.openvino is not None:
+            yield from self.openvino.lines()
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
         yield chain_table(list(self.links))

@@ -15,7 +15,7 @@ from finegates_export.runtime.chat import ChatTemplate
 from finegates_export.runtime.draft import Draft
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
-from finegates_export.runtime.session import Session
+from finegates_export.runtime.session import OrtSession
 from finegates_export.runtime.texts import check_no_table, encodable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TextGenerator:
     task = "text-generation"
 
     def __init__(
-        self, session: Session, tokenizer: Tokenizer, template: ChatTemplate, limits: Limits, pad_id: int
+        self, session: OrtSession, tokenizer: Tokenizer, template: ChatTemplate, limits: Limits, pad_id: int
     ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
