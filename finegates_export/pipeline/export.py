@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import check_destination, scratch_folder
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
+from finegates_export.errors import InputError
 from finegates_export.graphs.targets import TARGETS, openvino
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
@@ -50,16 +51,18 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         OutputError: the result cannot be written.
         UnsupportedError: the target does not serve the run's task.
     """
+    usage = Usage()
+    check_place(options)
+    _check_inputs(options, base)  # before what takes seconds to import
+
     import torch
 
     from finegates_export.pipeline.bundle.metadata import graph_metadata
-    from finegates_export.pipeline.deliver import deliver
+    from finegates_export.pipeline.deliver import Delivery
     from finegates_export.pipeline.float_graphs import check_float, write_float
     from finegates_export.pipeline.judges import gather_judge
     from finegates_export.pipeline.prune import prune
 
-    usage = Usage()
-    check_place(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     source, page = _find(options, base)
@@ -82,8 +85,7 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         report = dataclasses.replace(report, openvino=_openvino(options, graphs, proof))
         report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused), quantized=quantized)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
-        deliver(options, source, graphs, model, report, page)
-    return report
+        return Delivery(options, source, graphs, model, proof).put(report, page)
 
 
 def check_place(options: ExportOptions) -> None:
@@ -95,9 +97,32 @@ def check_place(options: ExportOptions) -> None:
     """
     if options.out is None or options.plan_only:
         return
+    from finegates_export.sources.run_folder import places_of_run
+
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
-    reads = (options.ckpt, options.base, options.baseline, options.vocabulary_of, options.web_libraries)
+    runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
+    reads = (*runs, options.base, options.vocabulary_of, options.web_libraries)
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
+
+
+def _check_inputs(options: ExportOptions, base: BaseModel | None) -> None:
+    """Fail before any work if what the export reads is not there.
+
+    Raises:
+        InputError: the base is missing.
+        RunFolderError: the run folder, or the baseline's, is missing or damaged.
+    """
+    from finegates_export.pruning.shrunk_folder import is_shrunk
+    from finegates_export.sources.places import check_run_place
+    from finegates_export.sources.run_folder import read_info
+
+    if base is not None or is_shrunk(options.ckpt):
+        return
+    check_run_place(options.ckpt, options.base)
+    if options.baseline is not None:
+        read_info(options.baseline)
+    if options.vocabulary_of is not None and not options.vocabulary_of.is_file():
+        raise InputError(f"vocabulary-of: {options.vocabulary_of} does not exist; name a UTF-8 text or JSON lines")
 
 
 def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page | None]:

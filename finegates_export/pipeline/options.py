@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.graphs.targets import PACKAGES, TARGETS, openvino, web
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """The sizes that onnxruntime's kernels support."""

@@ -9,7 +9,8 @@ from finegates_export.pipeline.openvino_form import OpenVinoForm
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.slow_linears import FloatLinear
-from finegates_export.verification.chain import Chain, Link
+from finegates_export.verification.chain import Chain
+from finegates_export.verification.link import Link
 from finegates_export.verification.report import chain_table
 
 FLOAT32_BYTES = 4
@@ -47,6 +48,8 @@ class ExportReport:
     openvino: OpenVinoForm | None = None
     """None for other targets than `openvino`."""
     links: tuple[Link, ...] = ()
+    metric: str = ""
+    """The run's metric, which links and the quantized form are measured by."""
     rows: int = 0
     """Rows that every link of the chain ran on."""
     real_rows: int = 0
@@ -69,6 +72,7 @@ class ExportReport:
         return replace(
             self,
             links=tuple(chain.links),
+            metric=chain.metric,
             rows=chain.rows,
             real_rows=chain.real_rows,
             seconds=seconds,
@@ -108,7 +112,7 @@ class ExportReport:
             yield from self.openvino.lines()
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
-        yield chain_table(list(self.links))
+        yield chain_table(list(self.links), self.metric)
         if self.links and (greedy := self.links[-1].greedy) is not None:
             yield f"of the tokens that the gated model wrote, the last form chooses {greedy:.2%}"
         if self.genai:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import JsonObject, sha256_file
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,26 @@ def graph_in(folder: Path, info: JsonObject, form: Form) -> Path:
     if not graphs:
         raise InputError(f"{folder} has no {form} graph; export it with --quantize {form}")
     return folder / graphs[0]
+
+
+def text_inputs(folder: Path, info: JsonObject, tokenizer: Tokenizer) -> TextInputs:
+    """How the texts of a bundle's model are read.
+
+    Args:
+        folder: the bundle.
+        info: its `bundle.json`; one that was written before it told this is read as such bundles were.
+        tokenizer: the bundle's own.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    told = info.get("text")
+    try:
+        if told is not None:
+            return TextInputs.from_json(dict(told))
+        return TextInputs(info["max_length"], pad_token_id=pad_id(tokenizer, folder))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder / BUNDLE_JSON} is damaged (text: {error}); export again") from error
 
 
 def pad_token(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,17 @@ import numpy.typing as npt
 from finegates_export.common.files import JsonObject
 from finegates_export.common.graph_forms import GRAPH_FILES, Form
 from finegates_export.common.options import as_path, check
-from finegates_export.common.tasks import PIXELS, task_of
+from finegates_export.common.tasks import PIXELS, Task, task_of
 from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import Buckets
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, read_bundle, text_inputs
 from finegates_export.runtime.chat import ChatTemplate
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.generator import TextGenerator
 from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.predictor import Predictor, Reader
+from finegates_export.runtime.prompts import PromptReader
 from finegates_export.runtime.reading import ImageReader, TextReader
 from finegates_export.runtime.session import Session, SessionOptions, open_session
 
@@ -77,7 +78,7 @@ def load(
         return _generator(folder, info, session)
     pooling = Pooling(info["pooling"], info["normalize"]) if info.get("pooling") else None
     decoder = Decoder(task, tuple(info["labels"]), pooling)
-    reader = _reader(folder, info, session, decoder)
+    reader = make_reader(folder, info, {value.name: value.shape for value in session.get_inputs()}, decoder.task)
     chosen = None if isinstance(reader, ImageReader) else buckets
     return Predictor(session, reader, decoder, Buckets(_lengths(chosen), info["max_length"]))
 
@@ -93,24 +94,57 @@ def _lengths(buckets: Lengths) -> int | tuple[int, ...] | None:
 
 
 def _generator(folder: Path, info: JsonObject, session: Session) -> TextGenerator:
-    tokenizer = _tokenizer(folder, info)
+    tokenizer = read_tokenizer(folder, info)
     limits = Limits.of(folder, info, tokenizer)
-    return TextGenerator(session, tokenizer, ChatTemplate.of(folder), limits, pad_id(tokenizer, folder))
+    return TextGenerator(session, prompt_reader(folder, info, tokenizer), limits)
 
 
-def _reader(folder: Path, info: JsonObject, session: Session, decoder: Decoder) -> Reader:
-    inputs = {value.name: value.shape for value in session.get_inputs()}
+def prompt_reader(folder: Path, info: JsonObject, tokenizer: Tokenizer) -> PromptReader:
+    """Reads the prompts of a bundle for text generation.
+
+    Args:
+        folder: the bundle, or what will be one.
+        info: its `bundle.json`.
+        tokenizer: its tokenizer.
+    """
+    return PromptReader(tokenizer, ChatTemplate.of(folder), text_inputs(folder, info, tokenizer))
+
+
+def make_reader(folder: Path, info: JsonObject, inputs: Mapping[str, Sequence[Any]], task: Task) -> Reader:
+    """Reads the inputs of a bundle that does not generate.
+
+    Args:
+        folder: the bundle, or what will be one.
+        info: its `bundle.json`.
+        inputs: sizes of the graph's inputs, by name.
+        task: the graph's task.
+
+    Raises:
+        InputError: the tokenizer does not match the graph.
+    """
     if PIXELS in inputs:
         return ImageReader(tuple(inputs[PIXELS][1:]))
-    tokenizer = _tokenizer(folder, info)
-    filler = pad_id(tokenizer, folder)
-    return TextReader(tokenizer, list(inputs), decoder.task, info["max_length"], filler)
+    tokenizer = read_tokenizer(folder, info)
+    return TextReader(tokenizer, list(inputs), task, text_inputs(folder, info, tokenizer))
 
 
-def _tokenizer(folder: Path, info: JsonObject) -> Tokenizer:
+def read_tokenizer(folder: Path, info: JsonObject) -> Tokenizer:
+    """A bundle's tokenizer.
+
+    Args:
+        folder: the bundle, or what will be one.
+        info: its `bundle.json`.
+
+    Raises:
+        InputError: there is none, it is damaged, or it has ids without an embedding.
+    """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
+    file = folder / TOKENIZER_JSON
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise InputError(f"{file} cannot be read as a tokenizer ({error}); export again") from error
     _check_vocabulary(tokenizer, info.get("vocabulary"), folder)
     return tokenizer
 

@@ -75,9 +75,9 @@ class Predictor:
 
         Returns:
             A `Prediction` for classification, image classification, regression and reranking, a `LabelSet` for
-            multi-label, a tuple of `Word` for token classification (fewer than the given words if some have no token or
-            are truncated: each has its `number`), an `Answer` for question answering, a vector for an embedding, a
-            matrix with a row for every token for feature extraction.
+            multi-label, a `TaggedText` for token classification, with its entities and its words (fewer than the
+            given ones if some have no token or are truncated: each has its `number`), an `Answer` for question
+            answering, a vector for an embedding, a matrix with a row for every token for feature extraction.
 
         Raises:
             InputError: an input is not what the task reads.

@@ -15,15 +15,17 @@ import numpy.typing as npt
 from finegates_export.common.tasks import PIXELS, Task
 from finegates_export.common.tasks.arrays import Array
 from finegates_export.common.tasks.question_answering import CONTEXT
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError
+from finegates_export.runtime.long_texts import enough_of
 from finegates_export.runtime.texts import read_text, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
+IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
+FIELDS = {IDS: "ids", SEGMENTS: "type_ids"}
 """The attribute of an encoding that holds an input, if its name differs."""
-MASK = "attention_mask"
 WINDOW_SHARE = 4
 """Windows of a long text overlap by this share of their length."""
 
@@ -60,18 +62,17 @@ class TextReader:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
         names: the graph's inputs.
         task: the task the model was trained for.
-        max_length: maximum tokens per row.
-        pad_id: id of the padding token.
+        how: how training read texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, names: Sequence[str], task: Task, max_length: int, pad_id: int) -> None:
-        self._tokenizer, self._names, self._task, self._pad_id = tokenizer, names, task, pad_id
+    def __init__(self, tokenizer: Tokenizer, names: Sequence[str], task: Task, how: TextInputs) -> None:
+        self._tokenizer, self._names, self._task, self._how = tokenizer, names, task, how
         tokenizer.no_padding()
-        self._max_length = max_length
+        tokenizer.encode_special_tokens = how.splits_special_tokens
         if task.reads_windows:
             tokenizer.no_truncation()  # its own windows abort the process if a question leaves little room
         else:
-            tokenizer.enable_truncation(max_length)
+            tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)
 
     def rows(self, texts: Sequence[object], before: int = 0) -> list[Row]:
         """Tokenize.
@@ -85,7 +86,7 @@ class TextReader:
         """
         given = list(texts)
         parts = [
-            windows_of(one, self._max_length, number) if self._task.reads_windows else [one]
+            windows_of(one, self._how.max_length, number) if self._task.reads_windows else [one]
             for number, one in enumerate(self._encode(given, before), before)
         ]
         return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]
@@ -97,12 +98,14 @@ class TextReader:
             rows: the rows to read.
             length: tokens to pad every row to.
         """
-        fillers = {"input_ids": self._pad_id, MASK: 0, "token_type_ids": 0}
+        fillers = {IDS: self._how.pad_token_id, MASK: 0, SEGMENTS: 0}
         return {name: _padded([self._values(row, name) for row in rows], length, fillers[name]) for name in self._names}
 
     def _values(self, row: Row, name: str) -> list[int]:
         if name == MASK and not row.length and self._task.one_answer:
             return [1]  # with an empty mask all padding is attended, and its length depends on the batch
+        if name == SEGMENTS and not self._how.segments:
+            return [0] * row.length
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
@@ -111,9 +114,19 @@ class TextReader:
         words = self._task.reads_words and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
             raise InputError("texts and lists of words are mixed; use one form for all inputs")
-        if self._task.reads_words or self._task.reads_windows:
+        if self._task.reads_windows:
+            return list(self._tokenizer.encode_batch(texts))
+        side = self._how.truncation_side
+        if not (self._task.reads_words and side == "left"):  # answers name places in the whole text
+            texts = [enough_of(one, self._how.max_length, side, self._count) for one in texts]
+        if self._task.reads_words:
             return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
         return list(self._tokenizer.encode_batch_fast(texts))  # without token offsets, which are not used here
+
+    def _count(self, text: str) -> int:
+        """The number of a text's tokens, without special ones."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return len(encoding.ids) + sum(len(one.ids) for one in encoding.overflowing)
 
 
 class ImageReader:

@@ -165,7 +165,8 @@ def test_what_exists_is_replaced_only_where_asked(run, tmp_path):
 
 def test_verify_accepts_a_bundle_and_a_graph(run, bundle):
     for what in (bundle, bundle / "model.onnx"):
-        (link,) = verify(run, what, threads=1)
+        link, *texts = verify(run, what, threads=1)
+        assert [one.name for one in texts] == (["texts, as delivered"] if what == bundle else [])
         assert (link.name, link.exact, link.agreement) == ("model.onnx", True, 1.0)
         assert link.relative < TOLERANCE
 

@@ -68,7 +68,7 @@ async function answer() {
   const chosen = chosenForm();
   const models = await modelsOf(chosen);
   say("Reading…");
-  const inputs = library.readText(tokenizer, text.value, bundle.max_length);
+  const inputs = library.readText(tokenizer, text.value, bundle.text);
   const answers = {};
   for (const [kind, model] of Object.entries(models)) {
     answers[kind] = readAnswer(bundle.task, bundle.labels, await library.ask(model, inputs));
