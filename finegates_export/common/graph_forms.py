@@ -15,6 +15,8 @@ IR_FILE = "openvino_model.xml"
 """The float graph as OpenVINO's IR, by the name that optimum-intel looks for; its weights lie in a `.bin` beside it."""
 DATA_SUFFIX = ".data"
 """Suffix of the weights file next to a graph, after the graph's own name; only large graphs have one."""
+FULL_BITS = 8
+"""Bits of an int8 weight that fills its byte."""
 
 
 def graph_files(graph: Path) -> list[Path]:

@@ -47,6 +47,8 @@ class ExportReport:
     """None if nothing was quantized."""
     openvino: OpenVinoForm | None = None
     """None for other targets than `openvino`."""
+    refused: str = ""
+    """Why the quantized form that was asked for is not there; empty if it is, or none was."""
     links: tuple[Link, ...] = ()
     metric: str = ""
     """The run's metric, which links and the quantized form are measured by."""
@@ -110,6 +112,8 @@ class ExportReport:
             yield from self.quantized.lines()
         if self.openvino is not None:
             yield from self.openvino.lines()
+        if self.refused:
+            yield f"no quantized form: {self.refused}"
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
         yield chain_table(list(self.links), self.metric)
