@@ -68,8 +68,9 @@ class ExportOptions(Options):
     """Where the base model is now, if it has moved since training."""
     target: Literal["ort-cpu", "portable", "openvino", "ort-cuda", "tensorrt", "web", "triton"] = "ort-cpu"
     """What the graph is made for. `ort-cpu`: onnxruntime's CPU kernels. `portable`: standard operators only.
-    `openvino`: OpenVINO on the CPU, in float32 and bfloat16. `ort-cuda`: onnxruntime on NVIDIA GPUs, in float16. `tensorrt`: TensorRT, in float16. `web`: onnxruntime-web in a
-    browser, with a page. `triton`: a model repository for NVIDIA Triton, with the graph of `ort-cpu`."""
+    `openvino`: OpenVINO on the CPU, in float32 and bfloat16. `ort-cuda`: onnxruntime on NVIDIA GPUs, in float16.
+    `tensorrt`: TensorRT, in float16. `web`: onnxruntime-web in a browser, with a page. `triton`: a model repository for
+    NVIDIA Triton, with the graph of `ort-cpu`."""
     quantize: Literal["auto", "none", "int8", "int8-static", "int4"] = "auto"
     """Write a quantized graph: beside the float one in a bundle, instead of it in a file. `int8`: dynamic, per
     channel. `int8-static`: signed QDQ, with activation ranges from the run's rows. `int4`: weights only, in blocks.

@@ -40,7 +40,9 @@ class TextGenerator(Reloadable):
         self.limits = limits
         """Where texts end."""
         self.providers: list[str] = session.get_providers()
-        """The providers that onnxruntime really uses."""
+        """The providers that really run the graph."""
+        self.runtime = ""
+        """What runs the graph, in words; where that was measured, how fast it is here."""
 
     def generate(
         self, prompts: Iterable[Prompt], options: GenerationOptions = DEFAULTS, *, batch_size: int = 8

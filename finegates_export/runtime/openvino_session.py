@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import TYPE_CHECKING, Any, Literal
@@ -184,6 +185,18 @@ def open_openvino(ir: Path, options: OpenVinoOptions | None = None) -> OpenVinoS
         told = " ".join(str(error).split())
         raise InputError(f"OpenVINO {openvino.__version__} cannot read {ir}: {told}; export again") from error
     return OpenVinoSession(compiled, options.precision)
+
+
+def openvino_version() -> str:
+    """The version of the installed OpenVINO.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return version("openvino")
+    except PackageNotFoundError as error:
+        raise missing_extra("openvino", "openvino") from error
 
 
 def has_bfloat16() -> bool:

@@ -19,6 +19,7 @@ OPSET = 23
 CACHED_OPSET: int | None = None
 WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 FLOAT: FloatType = "float32"
+INT8_BITS = 7
 INTEGERS: tuple[Integers, ...] = ()
 
 
