@@ -13,6 +13,8 @@ from finegates_export.common.text_inputs import Side, TextInputs
 from finegates_export.errors import RunFolderError
 
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+IDS, SEGMENTS, MASK = "input_ids", "token_type_ids", "attention_mask"
+TEMPLATE = "TemplateProcessing"
 GENERIC_CLASS = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 """Class names that only transformers 5 knows, and names that both versions know."""
 EXTRA_TOKENS = ("extra_special_tokens", "additional_special_tokens")
@@ -60,7 +62,10 @@ def copy_tokenizer_file(source: Path, folder: Path, how: TextInputs | None, *, p
     values = read_object(source, RunFolderError, REMEDY)
     side: Side = "left" if pads_left else "right"
     try:
-        changed = _config(values, how, side) if source.name == TOKENIZER_CONFIG else _settings(values, how, side)
+        if source.name == TOKENIZER_CONFIG:
+            changed = _config(values, how, side, source.parent / TOKENIZER_JSON)
+        else:
+            changed = _settings(values, how, side)
     except (ValueError, TypeError, KeyError) as error:
         raise RunFolderError(f"{source} is damaged ({error}); {REMEDY}") from error
     if source.name == TOKENIZER_CONFIG:
@@ -69,7 +74,7 @@ def copy_tokenizer_file(source: Path, folder: Path, how: TextInputs | None, *, p
         (folder / source.name).write_text(json.dumps(changed, ensure_ascii=False), encoding="utf-8")
 
 
-def _config(values: JsonObject, how: TextInputs, pads: Side) -> JsonObject:
+def _config(values: JsonObject, how: TextInputs, pads: Side, tokenizer: Path) -> JsonObject:
     """`tokenizer_config.json`."""
     for name in OF_THE_LOAD:
         values.pop(name, None)
@@ -79,6 +84,10 @@ def _config(values: JsonObject, how: TextInputs, pads: Side) -> JsonObject:
     ours, theirs = EXTRA_TOKENS
     if isinstance(values.get(ours), list):
         values[theirs] = values.pop(ours)
+    # Versions differ in the names that they suppose where none are given.
+    values["model_input_names"] = [IDS, *([SEGMENTS] if how.segments else []), MASK]
+    if not values.get("pad_token") and tokenizer.is_file():
+        values["pad_token"] = _token(read_object(tokenizer, RunFolderError, REMEDY), how.pad_token_id)
     sides = {"truncation_side": how.truncation_side, "padding_side": pads}
     return {**values, "model_max_length": how.max_length, **sides}
 
@@ -102,4 +111,38 @@ def _settings(values: JsonObject, how: TextInputs, pads: Side) -> JsonObject:
             "pad_id": how.pad_token_id,
             **known,
         }
-    return values
+    return values if how.segments else {**values, "post_processor": _without_segments(values.get("post_processor"))}
+
+
+def _token(content: JsonObject, number: int) -> str | None:
+    """The token of an id, None if there is none; `content` is that of `tokenizer.json`."""
+    vocabulary = content["model"].get("vocab", {})
+    if isinstance(vocabulary, list):  # Unigram: tokens and their scores, in the order of their ids
+        vocabulary = {token: place for place, (token, _) in enumerate(vocabulary)}
+    known = {place: token for token, place in vocabulary.items()}
+    known.update({entry["id"]: entry["content"] for entry in content.get("added_tokens", ())})
+    return known.get(number)
+
+
+def _without_segments(processor: JsonObject | None) -> JsonObject | None:
+    """A post-processor that gives both texts of a pair the segment 0, as training did."""
+    if processor is None:
+        return None
+    if processor["type"] == "Sequence":
+        return {**processor, "processors": [_without_segments(part) for part in processor["processors"]]}
+    if processor["type"] == "BertProcessing":
+        (sep, sep_id), (cls, cls_id) = processor["sep"], processor["cls"]
+        marks = {mark: {"id": mark, "ids": [one], "tokens": [mark]} for mark, one in ((cls, cls_id), (sep, sep_id))}
+        before, behind = ({"SpecialToken": {"id": mark, "type_id": 0}} for mark in (cls, sep))
+        first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+        single = [before, first, behind]
+        return {
+            "type": TEMPLATE, "single": single, "pair": [*single, second, behind], "special_tokens": marks,
+        }  # fmt: skip
+    if processor["type"] != TEMPLATE:
+        return processor
+    flat = {
+        name: [{kind: {**part, "type_id": 0} for kind, part in piece.items()} for piece in processor[name]]
+        for name in ("single", "pair")
+    }
+    return {**processor, **flat}

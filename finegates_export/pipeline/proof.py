@@ -173,9 +173,11 @@ class Proof:
         Raises:
             ChainError: a text is read otherwise than in training, or its outputs differ by more than the tolerance.
         """
+        from finegates_export.verification.client_files import check_clients
         from finegates_export.verification.delivered_texts import delivered_texts
 
         if any(batch.texts for batch in self.chain.batches):
+            check_clients(folder, self.chain.batches, self.forms.source.task)
             read = delivered_texts(folder, record, graph, self.forms.source.task)
             self.chain.add_texts(TEXTS_LINK, read, self.forms.file(graph), exact=exact, behind=DELIVERED_LINK)
             return_freed_memory()
