@@ -22,6 +22,8 @@ from finegates_export.errors import OutputError
 JsonObject = dict[str, Any]
 """A JSON object that is read by the names of its fields."""
 CHUNK = 1 << 20
+READ_AND_WRITE = 0o666
+"""The rights of a file before the umask takes some; a new folder shows what it takes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -40,8 +42,25 @@ def sha256_tree(folder: Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, s
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write readable JSON: indented, UTF-8, with a final newline."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write readable JSON: indented, a list of plain values on one line, UTF-8, with a final newline."""
+    path.write_text(readable_json(content) + "\n", encoding="utf-8")
+
+
+def readable_json(content: object, indent: str = "") -> str:
+    """JSON with an entry of an object on each line, and lists on one line unless they hold objects."""
+    inside = f"{indent}  "
+    if isinstance(content, dict) and content:
+        entries = [
+            f"{json.dumps(str(name), ensure_ascii=False)}: {readable_json(one, inside)}"
+            for name, one in content.items()
+        ]
+    elif isinstance(content, (list, tuple)) and any(isinstance(one, (dict, list, tuple)) for one in content):
+        entries = [readable_json(one, inside) for one in content]
+    else:
+        return json.dumps(content, ensure_ascii=False)
+    opening, closing = "{}" if isinstance(content, dict) else "[]"
+    lines = f",\n{inside}".join(entries)
+    return f"{opening}\n{inside}{lines}\n{indent}{closing}"
 
 
 def check_destination(
@@ -91,6 +110,8 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
         stage.mkdir()
         yield stage
         for file in stage.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(stage.stat().st_mode & READ_AND_WRITE)  # safetensors writes for its user alone
             _fsync(file)
         _fsync(stage)
         _replace(real, stage)
@@ -107,7 +128,10 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     stage = _stage(real)
     with _as_output_error(path), claimed(stage, path, wait=True), _cleared(stage):
         _check(path, overwrite=overwrite)
+        stage.touch()
+        mode = stage.stat().st_mode
         yield stage
+        stage.chmod(mode & READ_AND_WRITE)
         _fsync(stage)
         stage.replace(real)
         _fsync(real.parent)

@@ -12,6 +12,7 @@ from finegates_export.families.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from finegates_export.common.tasks.pooling import Pooling
+    from finegates_export.common.text_inputs import TextInputs
     from finegates_export.families.family import Family
     from finegates_export.families.structure import Structure
     from finegates_export.pruning.vocabulary.cut import Settings, VocabularyCut
@@ -41,6 +42,14 @@ class Source:
     def pooling(self) -> Pooling | None:
         """How the last hidden state is pooled into an embedding; None for other tasks."""
         return self.run.info.pooled_by()
+
+    @cached_property
+    def text_inputs(self) -> TextInputs | None:
+        """How the delivered model's texts are read; None for images."""
+        from finegates_export.sources.tokenizer import run_text_inputs
+
+        how = run_text_inputs(self.run.info, self.run.folder)
+        return self.vocabulary.text_inputs(how) if how and self.vocabulary else how
 
     @cached_property
     def family(self) -> Family:
@@ -76,7 +85,8 @@ class Source:
 
         run = self.run
         if self.vocabulary:
-            run = replace(run, samples=self.vocabulary.samples(run.samples))
+            samples, texts = self.vocabulary.samples(run.samples), self.vocabulary.texts(run.texts)
+            run = replace(run, samples=samples, texts=texts)
         return inputs_for(run, self.family, self.delivered_config, seed)
 
 

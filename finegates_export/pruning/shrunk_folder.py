@@ -29,6 +29,7 @@ from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.sources.base_config import make_config
 from finegates_export.sources.listed_files import check_listed
 from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
+from finegates_export.sources.sample_texts import TEXTS_FILE, read_texts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,8 +93,8 @@ def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     config.save_pretrained(folder)
-    samples = [info.companions / SAMPLES_FILE] if SAMPLES_FILE in info.run.files else []
-    for file in (*companions(info.companions, info.run.files), *samples):
+    kept = [info.companions / name for name in (SAMPLES_FILE, TEXTS_FILE) if name in info.run.files]
+    for file in (*companions(info.companions, info.run.files), *kept):
         shutil.copyfile(file, folder / file.name)
     write_json(
         folder / SHRUNK_JSON,
@@ -194,7 +195,7 @@ def run_of(folder: Path) -> Run:
     info = read_shrunk(folder)
     listed = SAMPLES_FILE in info.run.files
     samples = load_tensors(folder / SAMPLES_FILE, RunFolderError, "save the model again") if listed else None
-    return Run(folder, info.run, {}, {}, samples)
+    return Run(folder, info.run, {}, {}, samples, read_texts(folder) if TEXTS_FILE in info.run.files else ())
 
 
 def _empty_model(config: ModelConfig, family: Family, run: RunInfo) -> nn.Module:

@@ -22,6 +22,7 @@ from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.sources.base_config import CONFIG_JSON, FOREIGN, make_config, one_line, stored_quantized
 from finegates_export.sources.heads import Loader, head_settings, loader_of
+from finegates_export.sources.tokenizer import check_readable
 from finegates_export.sources.weights import Loading, check_amount, check_fit, hash_tensors
 
 if TYPE_CHECKING:
@@ -182,14 +183,16 @@ class BaseModel:
 
         Raises:
             InputError: there is none.
+            MissingExtraError: its only file needs a package that is not installed.
         """
         from transformers import AutoTokenizer
 
+        check_readable(self.id, self.folder)
         try:
             if (self.folder / CONFIG_JSON).is_file():  # a run folder has none
                 settings["config"] = self.config()
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
-        except FOREIGN as error:
+        except Exception as error:  # transformers and tokenizers raise everything here, plain Exception among it
             raise InputError(f"{self.id}: no usable tokenizer ({one_line(error)})") from error
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -251,13 +254,9 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         InputError: neither a folder nor reachable on the hub.
         MissingExtraError: a hub id without the `export` extra installed.
     """
-    folder = Path(id_or_folder).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
-        return BaseModel(str(folder.absolute()), None, folder.absolute())
-    if folder.is_absolute() or id_or_folder.startswith("."):
-        raise InputError(f"base model folder {id_or_folder} does not exist")
+    local = local_base(id_or_folder)
+    if local is not None:
+        return local
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -270,6 +269,24 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
             f"{id_or_folder} is neither a folder nor a model that the hub returned ({one_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
+
+
+def local_base(id_or_folder: str) -> BaseModel | None:
+    """The base model in a folder; None for what is no folder and may be a hub id.
+
+    Raises:
+        InputError: the folder is not there, or has no config.json.
+    """
+    folder = Path(id_or_folder).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
+        return BaseModel(str(folder.absolute()), None, folder.absolute())
+    if folder.is_absolute() or id_or_folder.startswith("."):
+        raise InputError(
+            f"base model folder {id_or_folder} does not exist; give a saved transformers model or a hub id"
+        )
+    return None
 
 
 def _shards(index: Path) -> list[Path]:

@@ -5,6 +5,7 @@ gates.safetensors     `mu` of every gate vector (absent in the layout `none`)
 adapter/              LoRA in peft's own format, if it was trained
 head.safetensors      task head and trained biases
 samples.safetensors   tokenized evaluation rows with labels, for the chain of checks (optional)
+texts.json            a few of their texts with the tokens that training read, for the same (optional)
 tokenizer files
 base/NAME/            the whole model, if the base itself was trained (full fine-tuning)
 levels/0.40/ ...      every settled level of a walk, in the same format
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +27,13 @@ from finegates_export.common.stored_tensors import load_tensors
 from finegates_export.common.tasks import TASKS, task_of
 from finegates_export.common.tasks.pooling import POOLINGS, Pooling
 from finegates_export.common.tensor_files import save_tensors
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.common.tokenizer_files import companions
 from finegates_export.common.typed_fields import check_fields
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.gates.layout import LAYOUTS
 from finegates_export.sources.listed_files import check_inside, check_listed, check_nothing_else
+from finegates_export.sources.sample_texts import TEXTS_FILE, SampleText, read_texts, write_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +82,8 @@ class RunInfo(Options):
     """The base's licence, as its model card states it."""
     pooling: str | None = None
     """How embeddings pool the last hidden state, mean or cls; None for other tasks."""
+    text: dict[str, object] | None = None
+    """How training read texts, see `TextInputs`; None for images, and in runs from before this was kept."""
     normalize: bool = False
     """Whether embeddings are scaled to length 1."""
     own_base: bool = False
@@ -99,6 +105,8 @@ class RunInfo(Options):
         fits = 1 < self.max_length <= MOST_TOKENS
         check(fits, "max_length", f"must be greater than 1 and at most {MOST_TOKENS:,}, got {self.max_length}")
         check(0 <= self.removed <= 1, "removed", f"must lie in [0, 1], got {self.removed}")
+        if self.text is not None:
+            TextInputs.from_json(dict(self.text))
         nominal = self.removed if self.nominal is None else self.nominal
         check(0 <= nominal <= 1, "nominal", f"must lie in [0, 1], got {nominal}")
 
@@ -126,6 +134,7 @@ class Run:
     gates: dict[str, Tensor]
     head: dict[str, Tensor]
     samples: dict[str, Tensor] | None
+    texts: tuple[SampleText, ...] = ()
 
     @property
     def adapter(self) -> Path | None:
@@ -167,9 +176,8 @@ def read_run(folder: Path) -> Run:
         for name in (GATES_FILE, HEAD_FILE, SAMPLES_FILE)
         if name in info.files
     }
-    return Run(
-        folder, info, tensors.get(GATES_FILE, {}), tensors.get(HEAD_FILE, {}), tensors.get(SAMPLES_FILE, {}) or None
-    )
+    samples, texts = tensors.get(SAMPLES_FILE) or None, read_texts(folder) if TEXTS_FILE in info.files else ()
+    return Run(folder, info, tensors.get(GATES_FILE, {}), tensors.get(HEAD_FILE, {}), samples, texts)
 
 
 def _level(folder: Path) -> float:
@@ -186,6 +194,7 @@ def write_run(
     gates: dict[str, Tensor],
     head: dict[str, Tensor],
     samples: dict[str, Tensor] | None,
+    texts: Sequence[SampleText] = (),
 ) -> None:
     """Write a run's own files into a folder that already holds its adapter and tokenizer files, `run.json` last."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,6 +203,7 @@ def write_run(
     save_tensors(head, folder / HEAD_FILE)
     if samples:
         save_tensors(samples, folder / SAMPLES_FILE)
+    write_texts(texts, folder)
     hashes = {name: digest for name, digest in sha256_tree(folder).items() if not name.startswith(f"{LEVELS_FOLDER}/")}
     hashes.pop(RUN_JSON, None)
     write_json(folder / RUN_JSON, dataclasses.replace(info, files=hashes).to_json())

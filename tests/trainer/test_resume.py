@@ -83,7 +83,7 @@ def test_another_seed_gives_other_gates(base: Path, rows: Path, tmp_path: Path) 
 def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(options(base, rows, tmp_path / "run"), KillAt(8))
-    with pytest.raises(RunFolderError, match="different target_removed"):
+    with pytest.raises(RunFolderError, match=r"different target_removed.* --overwrite in place of --resume"):
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
 
 
@@ -174,6 +174,19 @@ def test_an_interrupted_run_is_not_thrown_away_unasked(base: Path, rows: Path, t
     assert sha256_tree(tmp_path / "run.training") == before
     train(options(base, rows, out, overwrite=True))
     assert not (tmp_path / "run.training").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_replaced_as_its_message_says(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "run.training" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"half a checkpoint")
+    with pytest.raises(RunFolderError, match=r"cannot be read .*; --overwrite in place of --resume starts again"):
+        train(options(base, rows, tmp_path / "run", resume=True))
+    assert checkpoint.read_bytes() == b"half a checkpoint"
+    train(options(base, rows, tmp_path / "run", overwrite=True))
+    assert not checkpoint.parent.exists()
 
 
 def test_what_a_killed_write_left_is_no_other_file(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from finegates_export.common.files import JsonObject
-from finegates_export.common.tasks.answers import Answer, AnswerTensor, Schema, Word
+from finegates_export.common.tasks.answers import Answer, AnswerTensor, Schema, TaggedText
 from finegates_export.common.tasks.task import Task
 
 
@@ -21,9 +21,7 @@ class PlacesInText(Task):
     def answer_schema(self) -> dict[str, Schema]:
         return {}
 
-    def as_json(self, result: tuple[Word, ...] | Answer) -> JsonObject:
-        if isinstance(result, tuple):
-            return {"words": [asdict(word) for word in result]}
+    def as_json(self, result: TaggedText | Answer) -> JsonObject:
         return asdict(result)
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:

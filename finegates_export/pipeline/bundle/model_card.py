@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from finegates_export.common.tasks import task_of
 from finegates_export.common.words import in_code, in_markdown, in_yaml, licence_name
 from finegates_export.pipeline.report import MIB, ExportReport
-from finegates_export.verification.report import chain_table
+from finegates_export.verification.report import chain_table, recall_rows
 
 if TYPE_CHECKING:
     from finegates_export.sources.run_folder import RunInfo
@@ -58,7 +58,7 @@ print(load("this/folder").{_example(info)})
 The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
 
 ```
-{chain_table(list(report.links))}
+{chain_table(list(report.links), report.metric)}
 ```
 
 ```
@@ -95,12 +95,19 @@ def _quantized(report: ExportReport) -> str:
     left = f"{len(form.left_in_float) or 'none'} left in float"
     rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
     if form.metric is not None and form.float_metric is not None:
-        rows.append(f"| metric on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
+        rows.append(f"| {report.metric} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
     if form.agreement is not None:
         rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
+    if form.agreed is not None:
+        rows.append(f"| equal predictions | | {form.agreed.equal:,} of {form.agreed.compared:,} |")
+        if form.agreed.rare:
+            told = f"{form.agreed.rare_equal:,} of {form.agreed.rare:,}"
+            rows.append(f"| of those other than the most frequent answer | | {told} |")
+        rows += [f"| {name} | {before} | {after} |" for name, before, after in recall_rows(form.agreed.recalls)]
     table = "\n".join(rows)
+    told = f"\nint8 weights have {form.weight_bits} bits; {form.holds}.\n" if form.weight_bits is not None else ""
     return f"""
 | {form.products} linears quantized, {left} | float | {form.quantization} |
 |---|---|---|
 {table}
-"""
+{told}"""

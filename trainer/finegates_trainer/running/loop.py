@@ -17,7 +17,7 @@ from finegates_export.errors import DivergedError, RunFolderError
 from finegates_trainer.data.batches import EpochBatches, evaluation_batches
 from finegates_trainer.data.examples import Examples, collate_groups
 from finegates_trainer.learning.losses import TaskLoss
-from finegates_trainer.learning.metrics import compute_metrics, default_metric, is_better
+from finegates_trainer.learning.metrics import chosen_metric, compute_metrics, is_better
 from finegates_trainer.learning.next_tokens import NextTokens
 from finegates_trainer.learning.predictions import predictions_of
 from finegates_trainer.learning.schedule import Phase, Schedule
@@ -31,12 +31,11 @@ from finegates_trainer.running.checkpoint import (
 )
 from finegates_trainer.running.make_objective import make_objective
 from finegates_trainer.running.reporter import Reporter, StepReport
+from finegates_trainer.running.run_places import CHECKPOINT_KEYS
 from finegates_trainer.running.setup import Training
 
 SETTLED_GATE_RATE = 0.1
 """Gates of a settled structure learn at this share of their rate, with the same decay as the rest."""
-CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
-"""Options that may differ between a run and the one that resumes it."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
@@ -65,7 +64,7 @@ class Loop:
         self.task = task_of(options.task)
         if training.teacher is not None and self.task.joins_pairs and training.data.train.pairs is not None:
             training.teacher.check_reads(training.family.input_names(training.base.config()))
-        self.metric = options.metric or default_metric(options.task)
+        self.metric = chosen_metric(options.task, options.metric, training.labels)
         self.processes = join_processes()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if _bfloat16(options.precision) else "no",
@@ -141,7 +140,7 @@ class Loop:
             differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
             raise RunFolderError(
                 f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
-                "give the same, or pass --overwrite instead of --resume to start again"
+                "give the same options, or --overwrite in place of --resume to start again"
             )
         self._restore(_below("state/", tensors))
         self.best_state = _below("best/", tensors)
@@ -165,7 +164,7 @@ class Loop:
                 answers = self._predictions(result, inputs, labels)
             for i, prediction in zip(indices, answers, strict=True):
                 predicted[i] = prediction
-        return compute_metrics(self.task.name, predicted, rows.labels, rows.groups)
+        return compute_metrics(self.task.name, predicted, rows.labels, rows.groups, self.training.labels)
 
     def _predictions(self, result: Any, inputs: dict[str, Tensor], labels: Tensor) -> list[Any]:
         if isinstance(result, NextTokens):
