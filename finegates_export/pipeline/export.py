@@ -90,8 +90,8 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
         quantized, refused = _quantized(options, source, model, slow, graphs, writer, proof)
-        facts = {"after": graphs.after, "fused": dict(graphs.fused), "quantized": quantized, "refused": refused}
-        report = dataclasses.replace(report, **facts)
+        report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused))
+        report = dataclasses.replace(report, quantized=quantized, refused=refused)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
         delivered = options.without_quantization() if refused else options
         report = Delivery(delivered, source, graphs, model, proof).put(report, page)

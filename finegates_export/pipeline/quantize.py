@@ -106,7 +106,7 @@ class Quantizer:
             self.proof.chain.metric,
             after.agreed,
             self.wanted.head,
-            bits=self.wanted.bits if self.wanted.integer else None,
+            weight_bits=self.wanted.bits if self.wanted.integer else None,
         )
 
     def _write_files(self, left: Sequence[FloatLinear], delivered: Path) -> int:
