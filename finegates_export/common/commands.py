@@ -20,6 +20,7 @@ from typing import Any
 from finegates_export.common.grouped_help import grouped_app
 from finegates_export.common.options import Options
 from finegates_export.common.recipe_options import Alternatives, flag_of, from_yaml, whole_numbers
+from finegates_export.common.words import one_line
 from finegates_export.errors import FineGatesError, FormRefusedError, missing_extra
 
 USAGE_STATUS = 2
@@ -145,7 +146,7 @@ class Output:
 
 
 def _print_error(name: str, message: str, status: int) -> int:
-    sys.stderr.write(f"{name}: {message}\n")
+    sys.stderr.write(f"{name}: {one_line(message)}\n")
     return status
 
 

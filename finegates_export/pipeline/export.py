@@ -24,6 +24,7 @@ from finegates_export.errors import (
 from finegates_export.graphs.targets import TARGETS
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
+from finegates_export.runtime.signature import read_private_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,8 +90,8 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
         quantized, refused = _quantized(options, source, model, slow, graphs, writer, proof)
-        facts = {"after": graphs.after, "fused": dict(graphs.fused), "quantized": quantized, "refused": refused}
-        report = dataclasses.replace(report, **facts)
+        report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused))
+        report = dataclasses.replace(report, quantized=quantized, refused=refused)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
         delivered = options.without_quantization() if refused else options
         report = Delivery(delivered, source, graphs, model, proof).put(report, page)
@@ -105,11 +106,18 @@ def check_place(options: ExportOptions) -> None:
     Raises:
         OutputError: see `check_destination`; an export never replaces its own inputs, nor a folder that is not an
         export.
+        InputError: the key to sign with cannot be read.
+        MissingExtraError: there is a key, and cryptography is not installed.
     """
     if options.out is None or options.plan_only:
         return
+    from finegates_export.sources.run_folder import places_of_run
+
+    if options.sign is not None:
+        read_private_key(options.sign)
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
-    reads = (options.ckpt, options.base, options.baseline, options.vocabulary_of, options.web_libraries)
+    runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
+    reads = (*runs, options.sign, options.base, options.vocabulary_of, options.web_libraries)
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
 
 
@@ -137,8 +145,11 @@ def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page 
     """What is exported, and the page beside it. Options that do not fit the run are refused here."""
     from finegates_export.pipeline.refusals import check_request
     from finegates_export.pipeline.source import cut_vocabulary, find_source
+    from finegates_export.sources.run_tokenizer import check_has_tokenizer
 
     source = find_source(options.ckpt, options.base, base)
+    if options.out is not None and options.out.suffix != ".onnx" and not options.plan_only:
+        check_has_tokenizer(source.run)
     page = _page(options, source)
     check_request(options, source)
     if options.vocabulary_of is not None:
@@ -159,7 +170,7 @@ def _page(options: ExportOptions, source: Source) -> Page | None:
     def put(folder: Path) -> None:
         site.write(folder)
         if options.baseline is not None:
-            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
+            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False, sign=None)
             unpruned = dataclasses.replace(alone, ckpt=options.baseline, out=folder / UNPRUNED_FOLDER)
             with contextlib.suppress(FormRefusedError):  # the page offers the forms that both models have
                 export(unpruned, source.base)

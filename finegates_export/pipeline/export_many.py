@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.options import check
+from finegates_export.common.places import followed
 from finegates_export.errors import FineGatesError, FormRefusedError
 from finegates_export.pipeline.export import check_place, export
 from finegates_export.pipeline.memory import collect, peak_bytes
@@ -118,7 +119,7 @@ def _check_places(options: Sequence[ExportOptions]) -> None:
     for one in options:
         if one.out is None:
             continue
-        place = one.out.absolute()
+        place = followed(one.out)
         other = taken.setdefault(place, one.ckpt)
         check(other is one.ckpt, "out", f"{other} and {one.ckpt} would both be written to {one.out}; name them apart")
     for one in options:

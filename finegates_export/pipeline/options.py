@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.graphs.targets import PACKAGES, TARGETS, web
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 
 INT8_BITS = (7, 8)
 """Bits that an int8 weight may have."""
@@ -48,6 +48,7 @@ class ExportOptions(Options):
         "Bundle": (
             "onnx_folder",
             "torch",
+            "sign",
             "page",
             "baseline",
             "web_libraries",
@@ -92,6 +93,8 @@ class ExportOptions(Options):
     """Put a bundle's graphs under onnx/, where some clients expect them."""
     torch: bool = False
     """Add the shrunk torch model to the bundle as the folder `torch/`, for fine-tuning and another export."""
+    sign: Path | None = None
+    """Sign the bundle with this Ed25519 private key, a PEM file; `load(..., key=...)` takes the public one."""
     page: bool = True
     """Target web: add a page that runs the model, if the task is to label or score a text."""
     baseline: Path | None = None
@@ -117,7 +120,7 @@ class ExportOptions(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ckpt", as_path(self.ckpt))
-        for name in ("out", "baseline", "web_libraries", "vocabulary_of"):
+        for name in ("out", "baseline", "web_libraries", "vocabulary_of", "sign"):
             given = getattr(self, name)
             object.__setattr__(self, name, as_path(given) if given else None)
         self._check_target()
@@ -166,7 +169,7 @@ class ExportOptions(Options):
         check(not scales or self.opset is None or self.opset >= 19, "opset", message)
 
     def _check_bundle(self) -> None:
-        for name in ("onnx_folder", "torch", "baseline", "web_libraries", "vocabulary_of"):
+        for name in ("onnx_folder", "torch", "sign", "baseline", "web_libraries", "vocabulary_of"):
             given, flag = bool(getattr(self, name)), name.replace("_", "-")
             check(not (given and self._is_file), flag, f"applies to a bundle, but --out {self.out} is a file")
             packed = given and self.target in PACKAGES

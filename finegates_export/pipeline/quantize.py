@@ -95,9 +95,19 @@ class Quantizer:
         self.proof.add_file(f"{form}, fused", self.graphs.folder / QUANTIZED_FUSED, exact=False)
         after = self.proof.add_file(f"{form}, as delivered", delivered, exact=False)
         size = graph_bytes(delivered)
-        told = (before.metric, after.metric, after.agreement)
-        bits = self.wanted.bits if self.wanted.integer else None
-        return QuantizedForm(self.wanted.name, products, left, size, *told, self.wanted.head, bits)
+        return QuantizedForm(
+            self.wanted.name,
+            products,
+            left,
+            size,
+            before.metric,
+            after.metric,
+            after.agreement,
+            self.proof.chain.metric,
+            after.agreed,
+            self.wanted.head,
+            weight_bits=self.wanted.bits if self.wanted.integer else None,
+        )
 
     def _write_files(self, left: Sequence[FloatLinear], delivered: Path) -> int:
         """Write the fused and the delivered graph, and return the number of quantized products."""

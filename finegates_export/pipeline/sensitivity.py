@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.families.modules import linear_at
-from finegates_export.verification.chain import Forward
+from finegates_export.verification.precise import Forward
 
 ACTIVATION_LEVELS = 255
 BLOCK_LEVELS = 15

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finegates_export.common.cache_layout import INPUTS, PAST
 from finegates_export.common.tasks import LOGITS
 from finegates_export.errors import InputError
-from finegates_export.verification.chain import Link, Tolerances
+from finegates_export.verification.link import Link, Tolerances
 
 if TYPE_CHECKING:
     from finegates_export.pipeline.source import Source

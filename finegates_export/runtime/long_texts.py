@@ -8,6 +8,7 @@ tokens near the cut are not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finegates_export.common.text_inputs import Side
@@ -15,14 +16,18 @@ from finegates_export.common.text_inputs import Side
 if TYPE_CHECKING:
     from finegates_export.runtime.texts import Text
 
-CHARACTERS = 8
-"""Characters read for each token that a row may keep, at first."""
 FEWEST = 1 << 11
-"""Shorter texts are tokenized whole. Two texts of a pair cost the product of their lengths when they are truncated."""
-UNUSED = 64
-"""Tokens at the cut that may differ from those of the whole text."""
-MORE = 8
+"""A single text of fewer characters is tokenized whole."""
+CHARACTERS = 8
+"""Characters of a single text that are read for each token that a row may keep, at first."""
+SPARING = 4
+"""The same for texts whose tokens beyond the row cost most: of a pair, for truncation records the product of both."""
+UNUSED = 128
+"""Tokens at the cut that may differ from those of the whole text: a word of a hundred letters may lie across it."""
+MORE = 2
 """How much longer the next part is where one gave too few tokens."""
+PIECE = 1 << 15
+"""Characters that are tokenized together to count a text's tokens."""
 NEARBY = 1 << 12
 """Characters that are searched for white space."""
 
@@ -30,37 +35,75 @@ Count = Callable[[str], int]
 """The number of a text's tokens, without special ones."""
 
 
-def enough_of(item: Text, max_length: int, side: Side, count: Count) -> Text:
-    """As much of a text as a row needs: truncated, it has the tokens of the whole text.
+@dataclass(frozen=True)
+class LongTexts:
+    """Takes as much of a text as a row needs: truncated, it has the tokens of the whole text.
 
     Args:
-        item: a text, a pair of texts, or a list of words, which is returned as it is.
         max_length: most tokens of a row.
         side: the end at which rows lose tokens.
         count: counts tokens.
     """
-    if isinstance(item, list):
-        return item
-    if isinstance(item, str):
-        return _part(item, max_length, side, count)
-    first, second = (_part(text, max_length, side, count) for text in item)
-    if len(first) < len(item[0]) and len(second) < len(item[1]):
-        longer = _tokens(item[0], side, count) > _tokens(item[1], side, count)
-        # Of an odd room the text with more tokens gets the last one. A part that is repeated has the same first tokens.
-        one, other = first, second
-        while (count(first) > count(second)) != longer:
-            first, second = (first + one, second) if longer else (first, second + other)
-    return first, second
 
+    max_length: int
+    side: Side
+    count: Count
 
-def _part(text: str, max_length: int, side: Side, count: Count) -> str:
-    length = max(FEWEST, CHARACTERS * max_length)
-    while length < len(text):
-        part = _cut(text, length, side)
-        if count(part) >= max_length + UNUSED:
-            return part
-        length *= MORE
-    return text
+    def enough_of(self, item: Text, *, sparing: bool = False) -> Text:
+        """A part of an input.
+
+        Args:
+            item: a text, a pair of texts, or a list of words.
+            sparing: whether tokens beyond the row are kept with it, so that fewer are to be read.
+        """
+        if isinstance(item, str):
+            usual = max(FEWEST, CHARACTERS * self.max_length)
+            return self._part(item, self.max_length, SPARING * self.max_length if sparing else usual)
+        return self._words(item) if isinstance(item, list) else self._pair(*item)
+
+    def _pair(self, one: str, other: str) -> tuple[str, str]:
+        """Parts of two texts. Of an odd room the text with more tokens gets the last one: that stays the same."""
+        first, second = self._sparing(one), self._sparing(other)
+        if len(first) == len(one) and len(second) == len(other):
+            return one, other
+        if len(first) == len(one):
+            return one, self._sparing(other, self.count(one))
+        if len(second) == len(other):
+            return self._sparing(one, self.count(other)), other
+        if self._longer(one, other):
+            return self._sparing(one, self.count(second)), second
+        return first, self._sparing(other, self.count(first))
+
+    def _longer(self, one: str, other: str) -> bool:
+        """Whether the first text has more tokens."""
+        if one == other:
+            return False
+        counts = [[self.count(piece) for piece in _pieces(text, self.side)] for text in (one, other)]
+        difference = sum(counts[0]) - sum(counts[1])
+        if abs(difference) > UNUSED * max(map(len, counts)):
+            return difference > 0
+        return self.count(one) > self.count(other)
+
+    def _sparing(self, text: str, tokens: int = 0) -> str:
+        return self._part(text, max(self.max_length, tokens), SPARING * self.max_length)
+
+    def _part(self, text: str, tokens: int, length: int) -> str:
+        """A part with so many tokens and some to spare; else the whole text."""
+        while length < len(text):
+            part = _cut(text, length, self.side)
+            if self.count(part) >= tokens + UNUSED:
+                return part
+            length *= MORE
+        return text
+
+    def _words(self, words: list[str]) -> list[str]:
+        """The first words; those of a row that loses the first ones are all there, for answers have their numbers."""
+        number = self.max_length
+        while self.side == "right" and number < len(words):
+            if sum(map(self.count, words[:number])) >= self.max_length:
+                return words[:number]
+            number *= MORE
+        return words
 
 
 def _cut(text: str, length: int, side: Side) -> str:
@@ -73,14 +116,9 @@ def _cut(text: str, length: int, side: Side) -> str:
     return text[next((place for place in places if text[place].isspace()), start) :]
 
 
-def _tokens(text: str, side: Side, count: Count) -> int:
-    """About how many tokens a text has, counted piece by piece."""
-    return sum(count(piece) for piece in _pieces(text, side))
-
-
 def _pieces(text: str, side: Side) -> Iterator[str]:
-    while len(text) > FEWEST:
-        piece = _cut(text, FEWEST, side)
+    while len(text) > PIECE:
+        piece = _cut(text, PIECE, side)
         yield piece
         text = text[len(piece) :] if side == "right" else text[: len(text) - len(piece)]
     yield text

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SEGMENTS = "token_type_ids"
 TOKENIZER_JSON = "tokenizer.json"
 SENTENCEPIECE = "sentencepiece"
+TIKTOKEN = "tiktoken.model"
+"""A vocabulary for another package, which transformers names."""
 
 
 def check_readable(name: str, folder: Path) -> None:
@@ -30,7 +32,7 @@ def check_readable(name: str, folder: Path) -> None:
     """
     if (folder / TOKENIZER_JSON).is_file() or find_spec(SENTENCEPIECE) is not None:
         return
-    model = next((file.name for file in sorted(folder.glob("*.model"))), None)
+    model = next((file.name for file in sorted(folder.glob("*.model")) if file.name != TIKTOKEN), None)
     if model is not None:
         raise MissingExtraError(
             f"{name}: its tokenizer is the {SENTENCEPIECE} model {model}, without a {TOKENIZER_JSON}, and "

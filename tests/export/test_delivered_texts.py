@@ -15,7 +15,7 @@ from finegates_export import load, verify
 from finegates_export.common.tasks import TASKS, task_of
 from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import ChainError, InputError, MissingExtraError
-from finegates_export.runtime.long_texts import enough_of
+from finegates_export.runtime.long_texts import LongTexts
 from finegates_export.runtime.reading import TextReader
 from finegates_export.sources.base import find_base
 from finegates_export.verification.inputs import Batch
@@ -151,10 +151,10 @@ def test_a_long_text_is_read_as_if_it_were_read_whole(byte_pairs, side, longest,
 
 def test_most_of_a_long_text_is_never_tokenized():
     seen = []
-    part = enough_of(LONG * 20, 32, "right", lambda text: seen.append(len(text)) or len(text.split()))
+    part = LongTexts(32, "right", lambda text: seen.append(len(text)) or len(text.split())).enough_of(LONG * 20)
     assert LONG.startswith(part) and max(seen) < 5000
     words = ["film"] * 10
-    assert enough_of(words, 4, "right", len) is words, "words are taken as they were given"
+    assert LongTexts(4, "right", lambda _word: 1).enough_of(words) == words[:4]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from finegates_export.graphs import saving
 from finegates_export.graphs.inspect import inspect_file
 from finegates_export.pipeline.bundle.genai_files import genai_refusal
 from finegates_export.verification.cached_forms import cached_onnx_form
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts
 from tests.export.conftest import bundle_info
 from tests.tiers import tiered

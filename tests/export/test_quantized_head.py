@@ -13,7 +13,7 @@ from finegates_export import ExportOptions, export, verify
 from finegates_export.common.graph_forms import GRAPH_FILES
 from finegates_export.errors import UnsupportedError
 from finegates_export.verification.cached_forms import cached_onnx_form
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 from finegates_export.verification.prompts import left_padded
 from tests.export.conftest import bundle_info
 from tests.tiers import tiered

@@ -142,6 +142,14 @@ def test_marks_and_encodings_change_no_text(tmp_path: Path, suffix: str) -> None
         ("rows.json", '{"text": ["a", "b"], "label": [1]}', r"several lengths \(text 2, label 1\)"),
         ("rows.json", '{"data": [], "version": "1"}', "'version' is '1', not a column"),
         ("rows.json", '[{"text": "a", "label": 1}, 7]', "row 2 is 7, not an object"),
+        (
+            "rows.jsonl",
+            '{"text": "a", "label": 1}\n\ufeff{"text": "b", "label": 0}\n',
+            "line 2 begins with a byte",
+        ),
+        ("rows.csv", "text,label\na,1\n\ufefftext,label\nb,0\n", "line 3 begins with a byte order mark"),
+        ("rows.jsonl", "", "holds no rows"),
+        ("rows.json", "[]", "holds no rows"),
         ("rows.json", "7", "neither rows nor columns"),
         ("rows.parquet", "no table", r"rows\.parquet cannot be read"),
     ],
@@ -185,6 +193,18 @@ def test_labels_have_one_order_in_every_process() -> None:
     }  # fmt: skip
     assert orders == {"-1,0.5,2,10,1e400,NaN,inf,nan,word"}
     assert label_names(Rows(["a"] * 2, None, ["a", "a"]), ("a", "a")) == ("a",), "a base that names two outputs alike"
+
+
+def test_labels_that_look_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match=r"look the same, .*'e.u0301' and '.xe9'"):
+        label_names(Rows(["a"] * 2, None, ["e\u0301", "\u00e9"]))
+
+
+def test_numbers_beyond_floats_are_names_but_no_scores(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"text": "a", "label": 10**400}, {"text": "b", "label": 3}], ".jsonl")
+    assert label_names(read(path)) == ("3", str(10**400))
+    with pytest.raises(InputError, match=r"rows\.jsonl line 1 has the score"):
+        read(path, "regression")
 
 
 def _labelled(task: str, count: int, labels: int) -> list[Any]:

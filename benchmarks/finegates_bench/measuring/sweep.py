@@ -63,7 +63,10 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
         RunFolderError: a run folder cannot be used.
         UnsupportedError: the provider is missing or does not start.
     """
-    reads = (options.ckpt, options.baseline, options.base, options.eval_data, *options.against)
+    from finegates_export.sources.run_folder import places_of_run
+
+    runs = [place for one in (options.ckpt, options.baseline, *options.against) if one for place in places_of_run(one)]
+    reads = (*runs, options.base, options.eval_data)
     check_destination(options.out, overwrite=options.overwrite, marks=(REPORT_JSON,), reads=reads)
     _check_inputs(options)  # before what takes seconds to import
     sweep = _Sweep(options, say or _silent)

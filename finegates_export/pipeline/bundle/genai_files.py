@@ -16,6 +16,7 @@ from pathlib import Path
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
 from finegates_export.common.tasks import LOGITS
+from finegates_export.errors import InputError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.cut import Settings
 
@@ -30,12 +31,23 @@ def generation_settings(folders: list[Path], config: ModelConfig) -> Settings:
     Args:
         folders: where to look for it: the run's, the base's.
         config: the base's transformers config, the fallback if there is none.
+
+    Raises:
+        InputError: transformers cannot read it.
     """
     from transformers import GenerationConfig
 
+    from finegates_export.sources.base_config import FOREIGN, one_line
+
     found = next((folder for folder in folders if (folder / GENERATION_CONFIG).is_file()), None)
-    settings = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
-    values: Settings = settings.to_diff_dict()
+    try:
+        made = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
+        values: Settings = made.to_diff_dict()
+    except FOREIGN as error:
+        place = "the base's config.json" if found is None else str(found / GENERATION_CONFIG)
+        raise InputError(
+            f"{place} has no usable generation settings ({one_line(error)}); restore the base's own"
+        ) from error
     return {name: value for name, value in values.items() if name != "_from_model_config"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ def odd_value(value: Any) -> str | None:
         return None if _is_unicode(value) else f"half a character (a lone surrogate) in {value!a:.{TOLD}}"
     if isinstance(value, (bool, np.bool_)):
         return f"the boolean {value}"
+    if isinstance(value, Integral):
+        return None
     if isinstance(value, (Real, Decimal)):
         return None if math.isfinite(value) else f"{value!r:.{TOLD}}, which is not finite,"
     return _told(value)
@@ -57,7 +59,7 @@ def number_of(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

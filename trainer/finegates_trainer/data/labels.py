@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import Any
 
 from finegates_export.common.tasks import task_of
 from finegates_export.common.tasks.labels import all_names, label_name
+from finegates_export.errors import InputError
 from finegates_trainer.data.rows import Rows
 
 __all__ = ["encode_labels", "label_name", "label_names"]
@@ -17,8 +19,12 @@ def label_names(train: Rows, base_labels: tuple[str, ...] = ()) -> tuple[str, ..
 
     A base that is already fine-tuned for exactly these labels keeps its order; otherwise numbers ascend and words are
     sorted.
+
+    Raises:
+        InputError: two labels look the same, but are written with other characters.
     """
     names = set(all_names(train.labels))
+    _check_alike(names)
     if len(names) == len(base_labels) and names == set(base_labels):
         return base_labels
     return tuple(sorted(names, key=_rank))
@@ -34,6 +40,17 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
         InputError: a label that is not in the training rows, or a score that is not a finite number.
     """
     return task_of(task).encode_labels(rows.labels, labels, what)
+
+
+def _check_alike(names: set[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise InputError(
+                f"the labels {other!r} and {name!r} look the same, but are written with other characters "
+                f"({other!a} and {name!a}); write them alike"
+            )
 
 
 def _rank(name: str) -> tuple[bool, float, str]:

@@ -93,6 +93,8 @@ def _find_file(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 def _read_table(path: Path, most: int | None = None) -> Any:
     table = _parse(path, most)
+    if not len(table.columns):
+        raise InputError(f"{path} holds no rows; give some")
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         raise InputError(f"{path} has two columns {twice[0]!r}; rename or remove one")

@@ -27,7 +27,8 @@ def read_text(path: Path, most: int | None = None) -> str:
         most: read this many bytes and keep whole lines; None reads all.
 
     Raises:
-        InputError: it is binary, or not in its encoding; the message names the first line that is wrong.
+        InputError: it is binary, not in its encoding, or two files in one; the message names the first wrong
+            line.
     """
     with path.open("rb") as file:
         content = file.read(most)
@@ -45,6 +46,13 @@ def read_text(path: Path, most: int | None = None) -> str:
         line = text.count("\n", 0, nothing) + 1
         raise InputError(
             f"{path} line {line} has a zero byte, so the file is binary or in another encoding; save it as UTF-8 text"
+        )
+    inside = text.find(f"\n{MARK}")
+    if inside >= 0:
+        line = text.count("\n", 0, inside) + 2
+        raise InputError(
+            f"{path} line {line} begins with a byte order mark, so that another file begins there; join files without "
+            "their marks and headers"
         )
     return text if most is None else text[: text.rfind("\n") + 1]
 

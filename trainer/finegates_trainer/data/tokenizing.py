@@ -108,7 +108,8 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
     spans = []
     for i, (text, start) in enumerate(labels):
         context = [number == CONTEXT for number in encoded.sequence_ids(i)]
-        spans.append(_span(encoded["offset_mapping"][i], context, start, start + len(text)))
+        span = _span(encoded["offset_mapping"][i], context, start, start + len(text))
+        spans.append(span if span and _begins(encoded["offset_mapping"][i][span[0]], text, start) else None)
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
         raise InputError(
@@ -116,6 +117,11 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
         )
     own = [inputs[i] for i in kept], [spans[i] for i in kept]
     return TextExamples(*own, reading.pad_id, reading.task, len(spans) - len(kept))
+
+
+def _begins(offset: tuple[int, int], answer: str, start: int) -> bool:
+    """Whether an answer's first token has its first letter: a text that loses its first tokens may lack it."""
+    return not answer[: max(0, offset[0] - start)].strip()
 
 
 def _check_places(reading: Reading) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from finegates_trainer.data.tokenizing import Reading, make_examples
 from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.learning.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.running.contents import contents_read
 from finegates_trainer.running.early import allowed_length, source_of
 from finegates_trainer.running.start import check_kept, with_lora
 
@@ -66,6 +68,16 @@ class Training:
     texts: list[SampleText]
     """Some of the evaluation texts, as they are read."""
     teacher: Teacher | None = None
+
+    @cached_property
+    def base_tensors(self) -> dict[str, str]:
+        """The base's `tensor_hashes`, computed once."""
+        return self.base.tensor_hashes()
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Hashes of what was read; see `contents_read`."""
+        return contents_read(self.base, self.base_tensors, self.options)
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Trained parameters by kind: gates, lora, head, biases, base."""
@@ -131,7 +143,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
-        _trainable(model, structure, base, labels, options),
+        _trainable(model, structure, base, labels, options, train_rows),
         structure,
         options.layout,
         width=options.width_gate,
@@ -219,13 +231,18 @@ def _check_images(base: BaseModel, config: ModelConfig, rows: Examples) -> None:
 
 
 def _trainable(
-    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+    model: Any,
+    structure: Structure,
+    base: BaseModel,
+    labels: tuple[str, ...],
+    options: TrainOptions,
+    rows: Examples,
 ) -> Any:
     """Freeze the base; unfreeze the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
     heads = _trained_heads(model, base.family(), options)
-    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options)
+    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options, rows)
     plain: nn.Module = plain_model(wrapped)
     for head in heads:
         plain.get_submodule(head).requires_grad_(True)

@@ -78,13 +78,12 @@ def _train(
     if options.threads:
         torch.set_num_threads(options.threads)
     training = prepare(options, base)
+    hashes = training.base_tensors
     loop = Loop(training, work, reporter)
     if processes.is_main and not options.resume and work.exists():
         shutil.rmtree(work)
     resumed = options.resume and loop.resume()
     reporter.started(_facts(training, loop, resumed))
-
-    hashes = training.base.tensor_hashes()
 
     def save_level(level: int, metrics: dict[str, float], steps: int) -> None:
         if processes.is_main:
@@ -184,6 +183,8 @@ def _samples(training: Training) -> dict[str, Tensor] | None:
         return None
     inputs, labels = rows.collate(range(count))
     samples = {name: tensor if tensor.is_floating_point() else tensor.int() for name, tensor in inputs.items()}
+    if rows.groups is not None:
+        samples["groups"] = torch.tensor(rows.groups[:count])
     return {**samples, "labels": labels.float()}
 
 
