@@ -35,7 +35,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-decoders docs clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -135,6 +135,9 @@ bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: 
 	$(BIN)/finegates-export --ckpt $(UNPRUNED) --base $(MINILM) --out $(SERVED)/unpruned --overwrite
 	$(BIN)/python benchmarks/serving.py --pruned $(SERVED)/pruned --unpruned $(SERVED)/unpruned --rows $(DATA) \
 		--out benchmarks/results/serving
+
+bench-serving-facts: $(READY) ## Start, memory, open ports of a server of MiniLM's shape, and 200 killed workers (8 minutes)
+	$(BIN)/python benchmarks/serving_facts.py --bundle $(SERVED)/shape/pruned --make --out benchmarks/results/serving-facts
 
 bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 25 minutes)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
@@ -252,7 +255,7 @@ $(SERVING)/.ready: tests/serving/requirements.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-test-serving: $(READY) $(SERVING)/.ready ## A served bundle: two Ray nodes, one of which stops, and 2,000 random requests
+test-serving: $(READY) $(SERVING)/.ready ## A served bundle: 2,000 random requests, and two Ray nodes, one of which stops
 	FINEGATES_SERVING_REQUIRED=1 $(BIN)/pytest tests/serving -v --timeout 900
 
 $(DOCS)/.ready: pyproject.toml constraints.txt

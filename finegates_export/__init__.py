@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finegates_export.common.public_names import public_names
+from finegates_export.common.telemetry import keep_quiet
 
 if TYPE_CHECKING:  # what type checkers read; tests/test_public_face.py holds it equal to the table
     from finegates_export import errors as errors
@@ -51,3 +52,5 @@ else:
             "verify": "finegates_export.pipeline.verify:verify",
         },
     )
+
+keep_quiet()

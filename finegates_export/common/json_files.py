@@ -28,10 +28,29 @@ def read_object(path: Path, error: type[FineGatesError], remedy: str, *, most_by
         size = path.stat().st_size
         if size > most_bytes:
             raise error(f"{path} is damaged: it has {size:,} bytes, at most {most_bytes:,} are read; {remedy}")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except OSError as cause:
+        raise error(f"{path} is damaged ({cause}); {remedy}") from cause
+    return parse_object(content, path, error, remedy)
+
+
+def parse_object(content: bytes, path: Path, error: type[FineGatesError], remedy: str) -> JsonObject:
+    """The JSON object that some bytes hold.
+
+    Args:
+        content: the bytes.
+        path: the file that they come from, for messages.
+        error: what to raise if they hold none.
+        remedy: what the user can do about it.
+
+    Raises:
+        FineGatesError: as `error`: not JSON, nested too deep, or no object.
+    """
+    try:
+        values = json.loads(content.decode("utf-8"))
     except RecursionError as cause:
         raise error(f"{path} is damaged: its brackets are nested too deep; {remedy}") from cause
-    except (OSError, ValueError) as cause:
+    except ValueError as cause:
         raise error(f"{path} is damaged ({cause}); {remedy}") from cause
     if not isinstance(values, dict):
         raise error(f"{path} is damaged: it holds a {type(values).__name__}, not an object; {remedy}")

@@ -39,12 +39,17 @@ def _wanted(hint: Any, value: Any) -> str | None:
         return None if value is None else "null"
     if hint in PLAIN:
         fits = type(value) is hint or (hint is float and type(value) is int)
-        return None if fits else PLAIN[hint]
+        return None if fits and not _has_halves(value) else PLAIN[hint]
     if origin is dict:
         return _of_all("an object", isinstance(value, dict), parts[1], value)
     if origin is tuple:
         return _of_all("a list", isinstance(value, list | tuple), parts[0], value)
     return None
+
+
+def _has_halves(value: Any) -> bool:
+    """Whether a text holds half of a character, which JSON can write and no file can."""
+    return isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _of_all(kind: str, fits: bool, hint: Any, value: Any) -> str | None:

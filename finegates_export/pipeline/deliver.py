@@ -13,6 +13,7 @@ from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, grap
 from finegates_export.errors import OutputError
 from finegates_export.graphs.targets import PACKAGES, TARGETS, web
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
+from finegates_export.runtime.signature import read_private_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +82,7 @@ class Delivery:
 
     def _fill(self, folder: Path, report: ExportReport) -> ExportReport:
         """Write a bundle, read texts with it, and seal it with the report that includes them."""
+        from finegates_export.pipeline.bundle.check_rows import write_check_rows
         from finegates_export.pipeline.bundle.write import record, seal, write_files
 
         options, content = self.options, self._content(report)
@@ -88,7 +90,9 @@ class Delivery:
         half = TARGETS[options.graph_target].FLOAT == "float16"
         self.proof.add_texts(folder, record(content, paths), folder / paths[0], exact=not half)
         report = replace(report, links=tuple(self.proof.chain.links))
-        seal(folder, replace(content, report=report), paths)
+        check = write_check_rows(folder, record(content, paths), paths, half=half, threads=options.threads)
+        key = None if options.sign is None else read_private_key(options.sign)
+        seal(folder, replace(content, report=report), paths, check, key)
         return report
 
     def _content(self, report: ExportReport) -> Content:

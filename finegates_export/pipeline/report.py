@@ -44,6 +44,8 @@ class ExportReport:
     """Linears that stay in float because int8 would slow them down on this machine."""
     quantized: QuantizedForm | None = None
     """None if nothing was quantized."""
+    refused: str = ""
+    """Why the quantized form that was asked for is not there; empty if it is, or none was."""
     links: tuple[Link, ...] = ()
     metric: str = ""
     """The run's metric, which links and the quantized form are measured by."""
@@ -105,6 +107,8 @@ class ExportReport:
         yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
         if self.quantized is not None:
             yield from self.quantized.lines()
+        if self.refused:
+            yield f"no quantized form: {self.refused}"
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
         yield chain_table(list(self.links), self.metric)

@@ -15,13 +15,14 @@ from finegates_export.runtime.draft import Draft
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.prompts import Prompt, PromptReader
+from finegates_export.runtime.reloading import Reloadable
 from finegates_export.runtime.session import Session
 from finegates_export.runtime.texts import check_no_table
 
 DEFAULTS = GenerationOptions()
 
 
-class TextGenerator:
+class TextGenerator(Reloadable):
     """A loaded bundle for text generation. Safe to call from several threads.
 
     Args:

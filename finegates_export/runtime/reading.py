@@ -194,6 +194,8 @@ class ImageReader:
             raise InputError(f"input {number}: an image must be an array of floats, got {found}; {takes}") from error
         if array.shape != self._shape:
             raise InputError(f"input {number}: the image has shape {array.shape}, but {takes}")
+        if not np.isfinite(array).all():
+            raise InputError(f"input {number}: the image has values that are no numbers (NaN or infinite); {takes}")
         return array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,10 @@ MISTAKES = {
     "no teacher": (f"{TRAIN} --teacher {{none}}", "none does not exist"),
     "no adapter": (f"{TRAIN} --adapter {{none}}", "adapter: {none} does not exist"),
     "a run in its place": (TRAIN.replace("{new}", "{run}"), "run already exists; pass --overwrite"),
+    "another run to resume": (
+        TRAIN.replace("{new}", "{other}") + " --resume",
+        "trained with seed 7 instead of 0",
+    ),
     "too long": (f"{TRAIN} --max-length 5000", "max-length: {base} has 64 positions, but 5000 tokens were requested"),
     "no run": (EXPORT.replace("{run}", "{none}"), "run folder {none} does not exist"),
     "no base of a run": (f"{EXPORT} --base {{none}}", "pass --base to say where it is"),
@@ -70,8 +75,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "hollow").mkdir()
     (folder / "hollow" / "config.json").write_bytes((base / "config.json").read_bytes())
     run = tiny_run(folder / "run", base, "coupled", samples=0)
+    shutil.copytree(run, folder / "other")
+    record = json.loads((run / "run.json").read_text())
+    write_json(folder / "other" / "run.json", {**record, "options": {"seed": 7}})
     names = {"rows": folder / "rows.csv", "odd": folder / "odd.jsonl", "none": folder / "none", "new": folder / "new"}
-    return {**names, "base": base, "run": run, "hollow": folder / "hollow"}
+    return {**names, "base": base, "run": run, "hollow": folder / "hollow", "other": folder / "other"}
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,6 @@ def _sparse(run: Path) -> None:
     _listed(run)
 
 
-def _remove(name: str) -> Change:
-    def act(run: Path) -> None:
-        (run / name).unlink()
-        _listed(run)
-
-    return act
-
-
 def _link(name: str) -> Change:
     """The file or folder lies elsewhere, unchanged, and a link leads to it."""
 
@@ -138,7 +130,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "tensors over each other": (
         _file("head.safetensors", _header(("a", [16], [0, 64]), ("b", [16], [0, 64]))), "lies over another",
     ),
-    "no tokenizer": (_remove("tokenizer.json"), r"has no tokenizer\.json among the files"),
     "an empty tokenizer": (_file("tokenizer.json", "{}"), "is no tokenizer"),
     "a tokenizer without end": (_file("tokenizer.json", DEEP), "nested too deep"),
     "a tokenizer that is deep": (
@@ -188,6 +179,16 @@ def test_nothing_of_the_reader_s_gets_into_a_bundle(sound: Path, tmp_path: Path)
     for file in (path for path in (tmp_path / "bundle").rglob("*") if path.is_file()):
         assert not file.is_symlink()
         assert b"hunter2" not in file.read_bytes()
+
+
+def test_a_bundle_without_a_tokenizer_is_refused_before_the_work(sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    (run / "tokenizer.json").unlink()
+    _listed(run)
+    with pytest.raises(RunFolderError, match=r"has no tokenizer\.json among the files"):
+        export(ExportOptions(ckpt=run, out=tmp_path / "bundle"))
+    assert export(ExportOptions(ckpt=run, plan_only=True)).plan.removed
 
 
 def test_a_level_that_is_no_number_is_named(sound: Path, tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_every_file_is_listed_with_its_hash(bundle):
     del files["bundle.json"]
     assert bundle_info(bundle)["files"] == {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     assert set(files) == {
-        "model.onnx", "model.onnx.data", "export.json", "config.json", "tokenizer.json", "tokenizer_config.json",
-        "README.md",
+        "model.onnx", "model.onnx.data", "check.safetensors", "export.json", "config.json", "tokenizer.json",
+        "tokenizer_config.json", "README.md",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import torch
 
 import finegates_export
 from finegates_export.common.tasks import task_of
-from finegates_export.deploy.serving.model import check_served
+from finegates_export.deploy.serving.model import Replica
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.triton.served import check_task
 from finegates_export.errors import InputError, MissingExtraError, UnsupportedError
@@ -274,7 +274,7 @@ def test_the_wrong_verb_is_told_the_right_one(generator, bundle):
 
 def test_servers_and_the_page_refuse_it(bundle):
     with pytest.raises(UnsupportedError, match="task text-generation cannot be served; supported are classification"):
-        check_served(ServeOptions(bundle=bundle))
+        Replica(bundle, ServeOptions(bundles=(bundle,)))
     with pytest.raises(UnsupportedError, match="text-generation: Triton repositories do not keep a cache"):
         check_task(task_of("text-generation"), ["logits"])
     assert not task_of("text-generation").has_page

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
@@ -68,9 +69,12 @@ class Server:
         """The processes of its replicas."""
         return replicas_below(psutil.Process(self.process.pid))
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Its exit status after a signal."""
-        self.process.send_signal(number)
+    def stop(self, number: int = signal.SIGTERM, *, group: bool = False) -> int:
+        """Its exit status after a signal, to it alone or to all of its group."""
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
         return self.process.wait(SECONDS)
 
 
@@ -79,7 +83,8 @@ def replicas_below(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for below in process.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            if "ServeReplica" in " ".join(below.cmdline()):
+            told = " ".join(below.cmdline())
+            if "ServeReplica" in told or "--multiprocessing-fork" in told:
                 found.append(below)
     return found
 
@@ -92,10 +97,28 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def serving(bundle: Path, *options: str, folder: Path | None = None) -> Iterator[Server]:
-    """A server on a free port, ready to answer; started in a folder of its own where one is given."""
-    command = [*COMMAND, str(bundle), "--port", "0", "--json", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
+def serving(
+    bundle: Path,
+    *options: str,
+    folder: Path | None = None,
+    errors: IO[str] | None = None,
+    before: Sequence[str] = (),
+    group: bool = False,
+) -> Iterator[Server]:
+    """A server on a free port, ready to answer.
+
+    Args:
+        bundle: the first bundle.
+        options: further words of the command.
+        folder: where it starts.
+        errors: where its stderr goes.
+        before: a command that starts it.
+        group: whether it leads a group of its own.
+    """
+    command = [*before, *COMMAND, str(bundle), *options, "--port", "0", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, start_new_session=group
+    )
     assert process.stdout is not None
     try:
         yield Server(process, json.loads(_first_object(process.stdout))["url"])

@@ -8,11 +8,13 @@ import json
 import pytest
 
 from finegates_export.common.tasks import task_of
-from finegates_export.deploy.serving.application import Application
-from finegates_export.deploy.serving.batches import Batches
+from finegates_export.deploy.serving.application import application
+from finegates_export.deploy.serving.door import Door
 from finegates_export.deploy.serving.metrics import Metrics
 from finegates_export.deploy.serving.model import ServedModel
+from finegates_export.deploy.serving.models import Models
 from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.deploy.serving.replicas import Replicas
 
 MODEL = ServedModel("regression", task_of("regression"), (), "float", ("CPUExecutionProvider",))
 ASKED = {
@@ -23,27 +25,44 @@ ASKED = {
 }
 
 
+class Fixed(Replicas):
+    """A model that gives one score."""
+
+    def __init__(self, score: float) -> None:
+        self.score, self.model = score, MODEL
+
+    async def ask(self, texts):
+        return [{"score": self.score} for _ in texts]
+
+    def count(self):
+        return 1
+
+    async def close(self):
+        pass
+
+
 def answered(path, score):
     """Status and body of a request to a model that gives this score."""
 
-    async def ask(texts):
-        return [{"score": score} for _ in texts]
-
     async def receive():
-        return {"type": "http.request", "body": json.dumps(ASKED[path]).encode()}
+        return {"type": "http.request", "body": body}
 
     async def send(message):
         sent.append(message)
 
     async def request():
         options, metrics = ServeOptions("bundle"), Metrics()
-        application = Application(MODEL, Batches(ask, options, metrics), options, metrics)
-        await application({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+        models = Models(options, metrics)
+        await models.start(Fixed(score))
+        door = Door(application(models, options, metrics), options, metrics)
+        headers = [(b"content-length", str(len(body)).encode())]
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        await door(scope, receive, send)
 
-    sent = []
+    sent, body = [], json.dumps(ASKED[path]).encode()
     asyncio.run(request())
-    start, body = sent
-    return start["status"], body["body"].decode()
+    start, said = sent
+    return start["status"], said["body"].decode()
 
 
 @pytest.mark.parametrize("path", ASKED)

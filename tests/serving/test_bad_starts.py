@@ -47,11 +47,20 @@ def test_a_form_or_a_provider_that_is_not_there(capsys, monkeypatch, bundle):
     assert "provider: this onnxruntime lacks CUDAExecutionProvider; it has" in told
 
 
-def test_a_task_that_has_no_label_for_a_text(capsys, monkeypatch, workshop):
-    bundle = workshop.bundle(workshop.run("coupled", task="token-classification", layers=1))
-    capsys.readouterr()
-    told = said(capsys, monkeypatch, bundle)
-    assert "task token-classification cannot be served; supported are classification, multi-label, regression" in told
+def test_two_bundles_of_one_name(capsys, monkeypatch, bundle):
+    told = said(capsys, monkeypatch, bundle, bundle, "--port", 0)
+    assert "name: two bundles would be called classification; give each a name with --name" in told
+
+
+def test_keys_and_certificates_that_cannot_be_used(capsys, monkeypatch, bundle, tmp_path):
+    empty = tmp_path / "empty"
+    empty.write_text("\n \n")
+    told = said(capsys, monkeypatch, bundle, "--port", 0, "--api-key-file", empty)
+    assert f"api-key-file: {empty} holds no key; write one a line" in told
+    told = said(capsys, monkeypatch, bundle, "--port", 0, "--api-key-file", tmp_path / "none")
+    assert "none cannot be read: No such file or directory" in told
+    told = said(capsys, monkeypatch, bundle, "--port", 0, "--tls-cert", empty, "--tls-key", empty)
+    assert "give a certificate and its own key as PEM" in told
 
 
 def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
@@ -71,6 +80,11 @@ def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
         ({"timeout": 0.0}, "timeout: must be positive, got 0.0"),
         ({"drain": float("inf")}, "drain: must be finite, got inf"),
         ({"batch_wait": -1.0}, "batch-wait: must not be negative, got -1.0"),
+        ({"header_timeout": 0.0}, "header-timeout: must be positive, got 0.0"),
+        ({"connections": 0}, "connections: must be positive, got 0"),
+        ({"name": ("a", "b")}, "name: 1 bundles need as many different names, got a, b"),
+        ({"tls_cert": "cert.pem"}, "tls-cert: a certificate and its key go together"),
+        ({"address": "auto", "watch": True}, "address: a cluster serves one bundle, without --watch"),
         ({"address": "nowhere"}, "address: 'nowhere' is not HOST:PORT or auto"),
         ({"form": "int2"}, "form: 'int2' is not one of float, int8, int4"),
         ({"provider": "tpu"}, "provider: 'tpu' is not one of cpu, cuda, tensorrt"),
@@ -84,7 +98,7 @@ def test_an_impossible_option_is_named(options, told):
 LIGHT = """
 import sys
 import finegates_export.deploy.serving.server, finegates_export.deploy.serving.cli
-print(sorted(set(sys.modules) & {"torch", "transformers", "onnxruntime", "ray", "fastapi"}))
+print(sorted(set(sys.modules) & {"torch", "transformers", "onnxruntime", "ray"}))
 """
 
 

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
+from finegates_export.common.tasks import task_of
 from finegates_export.deploy.serving.batches import AHEAD, Batches
+from finegates_export.deploy.serving.cluster.replicas import RayReplicas
 from finegates_export.deploy.serving.metrics import Metrics
-from finegates_export.deploy.serving.model import Replica
+from finegates_export.deploy.serving.model import Replica, ServedModel
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import Refused
-from finegates_export.deploy.serving.replicas import Replicas
+
+MODEL = ServedModel("regression", task_of("regression"), (), "float", ("CPUExecutionProvider",))
 
 
 class Model:
@@ -188,7 +191,7 @@ class Handle:
 
 def asked(*failures):
     metrics = Metrics()
-    replicas = Replicas(Handle(*failures), "app", metrics)
+    replicas = RayReplicas(Handle(*failures), "app", MODEL, metrics)
     return run(replicas.ask(["a", "b"])), metrics.page().decode()
 
 
@@ -209,7 +212,7 @@ def test_a_model_that_fails_is_not_asked_again_and_shows_no_stack():
 
 
 def test_a_replica_cuts_calls_rather_than_pad_much(bundle):
-    replica = Replica(ServeOptions(bundle))
+    replica = Replica(bundle, ServeOptions(bundle))
     run, calls = replica._predictor._session.run, []
     replica._predictor._session = SimpleNamespace(run=lambda *asked: calls.append(asked) or run(*asked))
     texts = ["so", "a film " * 20, "so", "a film " * 20]

@@ -38,6 +38,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head node, to which the test adds another one."""
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token-of-the-tests-that-is-long-enough")
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 2, "object_store_memory": 80 << 20, "include_dashboard": False}
@@ -90,7 +92,7 @@ def test_a_name_belongs_to_one_server_while_that_runs(bundle, cluster):
     with serving(bundle, "--address", cluster.address) as server:
         second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         assert (second.returncode, second.stderr.count("\n")) == (2, 1)
-        assert "has a server of finegates-classification already; give this one another --name" in second.stderr
+        assert "the cluster already serves finegates-classification; choose another --name" in second.stderr
         assert server.post("/predict", {"text": TEXTS[0]}).status == 200
         server.process.kill()
         server.process.wait(SECONDS)

@@ -14,7 +14,7 @@ import torch
 
 from finegates_export import ExportOptions, export, load
 from finegates_export.common.tasks import TASKS
-from finegates_export.deploy.serving.model import Replica, check_served
+from finegates_export.deploy.serving.model import Replica
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.protocol import Asked, outputs_of, write_answer
 from finegates_export.errors import InputError
@@ -154,15 +154,15 @@ def test_config_says_that_the_score_is_the_logit(bundle: Path) -> None:
 
 
 def test_a_server_scores_pairs_and_says_what_it_cannot_read(bundle: Path) -> None:
-    options = ServeOptions(bundle=bundle, threads=1)
-    served = check_served(options)
-    found = Replica(options).answers(PAIRS)
+    options = ServeOptions(bundles=(bundle,), threads=1)
+    replica = Replica(bundle, options)
+    served, found = replica.model, replica.answers(PAIRS)
     scores = [one.score for one in load(bundle, threads=1).predict(PAIRS)]
     assert [answer["score"] for answer in found] == pytest.approx(scores)
     assert outputs_of(served) == {"score": ("FP32", [-1])}
     (tensor,) = write_answer(Asked(list(PAIRS), (), None), found, served)["outputs"]
     assert tensor["shape"] == [3]
     assert tensor["data"] == pytest.approx(scores)
-    told = Replica(options).answers([PAIRS[0], "alone"])
+    told = replica.answers([PAIRS[0], "alone"])
     assert told[0]["score"] == pytest.approx(scores[0])
     assert "reranking takes pairs" in told[1]["error"]

@@ -123,5 +123,6 @@ Schema = JsonObject
 """A JSON schema."""
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
+WHOLE: Schema = {"type": "integer"}
 SCORES: Schema = {"type": "object", "additionalProperties": NUMBER}
 """JSON schemas of an answer's fields."""

@@ -363,7 +363,7 @@ class Task(ABC):
 
     @abstractmethod
     def answer_schema(self) -> dict[str, Schema]:
-        """The fields of a server's answer and their JSON schemas; empty where `answer_tensors` is."""
+        """The fields of a server's answer and their JSON schemas; empty where no server gives one."""
 
     @abstractmethod
     def as_json(self, result: Any) -> JsonObject:

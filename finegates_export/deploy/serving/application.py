@@ -1,140 +1,205 @@
-"""The server's answer to each request: an ASGI application, without a framework's cost per request."""
+"""The routes of a server: FastAPI checks what comes in and describes it in OpenAPI, the models answer."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from finegates_export.common.files import JsonObject
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
 from finegates_export.common.stamp import versions
-from finegates_export.deploy.serving.batches import Batches
+from finegates_export.deploy.serving.bodies import plain_type, protocol_type, texts_of, told
 from finegates_export.deploy.serving.metrics import CONTENT_TYPE, Metrics
-from finegates_export.deploy.serving.model import ServedModel
-from finegates_export.deploy.serving.openapi import document
+from finegates_export.deploy.serving.models import Models
 from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.protocol import metadata, read_request, write_answer
-from finegates_export.deploy.serving.refusals import FAILED, NOT_FOUND, TOO_LARGE, UNAVAILABLE, WRONG_METHOD, Refused
-from finegates_export.deploy.serving.texts import plain_answer, read_json, read_plain
+from finegates_export.deploy.serving.refusals import (
+    BAD_REQUEST,
+    FAILED,
+    NOT_FOUND,
+    UNAVAILABLE,
+    UNPROCESSABLE,
+    WRONG_METHOD,
+    Refused,
+    check_answers,
+)
+from finegates_export.deploy.serving.responses import (
+    FAILURES,
+    LIVE,
+    METADATA,
+    NOT_READY,
+    READY,
+    SERVER,
+    answered,
+    described,
+    predicted,
+)
 
-Message = dict[str, Any]
-"""As ASGI has it."""
-Scope = Message
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-JSON = "application/json"
-METRICS = "/metrics"
-DISCARDED = 8 << 20
-"""Bytes past the limit to read and discard: a client that is still sending does not read the answer."""
-UNKNOWN = "other"
-"""The route that counts all unknown paths; counting each by name would let anyone fill the memory."""
+PREDICT, MODELS = "/predict", "/v2/models"
+SILENT: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+"""FastAPI's OpenTelemetry, which would hand texts to whatever exporter the environment names; versions without it
+ignore this."""
 
 
-class Application:
+def application(models: Models, options: ServeOptions, metrics: Metrics) -> FastAPI:
     """The routes of one server.
 
     Args:
-        model: the served model.
-        batches: answers texts.
+        models: answer texts.
         options: the limits.
-        metrics: counts every request.
+        metrics: shown at `/metrics`.
     """
-
-    def __init__(self, model: ServedModel, batches: Batches, options: ServeOptions, metrics: Metrics) -> None:
-        self._model, self._batches, self._options, self._metrics = model, batches, options, metrics
-        home, described = f"/v2/models/{model.name}", document(model, options)
-        server = {"name": "finegates-serve", "version": versions()["finegates-export"], "extensions": []}
-        self._gets: dict[str, Callable[[], object]] = {
-            "/v2": lambda: server,
-            "/v2/health/live": lambda: {"live": True},
-            "/v2/health/ready": lambda: self._when_ready({"live": True}),
-            home: lambda: metadata(model),
-            f"{home}/ready": lambda: self._when_ready({"name": model.name, "ready": True}),
-            "/openapi.json": lambda: described,
-            METRICS: metrics.page,
-        }
-        self._posts: dict[str, Callable[[bytes], Awaitable[JsonObject]]] = {
-            f"{home}/infer": self._infer,
-            "/predict": self._predict,
-        }
-        metrics.watch("waiting_texts", "Texts waiting for a replica.", lambda: batches.waiting)
-        metrics.watch("replicas", "Replicas ready to answer.", lambda: batches.replicas)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            return
-        started, path = time.perf_counter(), scope["path"].rstrip("/")
-        headers = [(b"content-type", JSON.encode())]
-        try:
-            status, content = 200, _written(await self._answer(scope["method"], path, scope, receive))
-        except Refused as error:
-            status, content = error.status, _written({"error": error.message})
-            if status == WRONG_METHOD:
-                headers.append((b"allow", b"POST" if path in self._posts else b"GET, HEAD"))
-        except asyncio.CancelledError:  # the time limit of a stopping server is over
-            status, content = UNAVAILABLE, _written({"error": "the server is stopping"})
-        if path == METRICS and status == 200:
-            headers = [(b"content-type", CONTENT_TYPE.encode())]
-        headers.append((b"content-length", str(len(content)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-        route = path if path in self._gets or path in self._posts else UNKNOWN
-        self._metrics.request(route, status, time.perf_counter() - started)
-
-    async def _answer(self, method: str, path: str, scope: Scope, receive: Receive) -> object:
-        if path in self._posts and method == "POST":
-            return await self._posts[path](await self._body(scope, receive))
-        if path in self._gets and method in ("GET", "HEAD"):
-            return self._gets[path]()
-        if path in self._gets or path in self._posts:
-            raise Refused(WRONG_METHOD, f"{path} does not accept {method[:20]}")
-        raise Refused(NOT_FOUND, f"no such path: {path[:200] or '/'}; the model is called {self._model.name}")
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        limit = self._options.max_body
-        told = int(dict(scope["headers"]).get(b"content-length", b"0"))
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more and size <= limit + DISCARDED:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(UNAVAILABLE, "the client disconnected")
-            part, more = message.get("body", b""), message.get("more_body", False)
-            size += len(part)
-            if max(size, told) <= limit:
-                parts.append(part)
-            else:
-                parts.clear()
-        if max(size, told) > limit:
-            raise Refused(TOO_LARGE, f"the body has {max(size, told)} bytes or more, above the limit of {limit}")
-        return b"".join(parts)
-
-    async def _predict(self, body: bytes) -> JsonObject:
-        texts, alone = read_plain(read_json(body), self._options)
-        return plain_answer(await self._batches.answers(texts), alone)
-
-    async def _infer(self, body: bytes) -> JsonObject:
-        asked = read_request(read_json(body), self._model, self._options)
-        return write_answer(asked, await self._batches.answers(asked.texts), self._model)
-
-    def _when_ready(self, said: JsonObject) -> JsonObject:
-        if not self._batches.replicas:
-            raise Refused(UNAVAILABLE, "no replica is ready")
-        return said
+    names = models.names()
+    info = f"Serves {', '.join(names)}. A body may have at most {options.max_body} bytes."
+    keys = [HTTPBearer(auto_error=False)] if options.api_key_file else []
+    app = FastAPI(
+        title="finegates-serve", version=versions()["finegates-export"], description=info, docs_url=None,
+        redoc_url=None, telemetry=SILENT, redirect_slashes=False, separate_input_output_schemas=False,
+        exception_handlers={
+            RequestValidationError: _invalid, HTTPException: _no_route(names), Refused: _refused, Exception: _refused,
+        },
+    )  # fmt: skip
+    for scheme in keys:  # the door checks the key; this describes it
+        app.router.dependencies.append(_described(scheme))
+    _add_server(app, models, metrics)
+    for name in names:
+        _add_model(app, models, name, options)
+    return app
 
 
-def _written(body: object) -> bytes:
-    """A response's content: bytes unchanged, everything else as JSON.
+class Json(Response):
+    """An answer as JSON, all ASCII: what clients send may hold half a surrogate pair.
 
     Raises:
         Refused: a number that JSON cannot represent.
     """
-    if isinstance(body, bytes):
-        return body
-    try:
-        return json.dumps(body, allow_nan=False).encode()
-    except ValueError as error:
-        raise Refused(FAILED, "the model failed: its answer has a number that is not finite") from error
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes."""
+        try:
+            return json.dumps(content, allow_nan=False).encode()
+        except ValueError as error:
+            raise Refused(FAILED, "the model failed: its answer has a number that is not finite") from error
+
+
+def _add_server(app: FastAPI, models: Models, metrics: Metrics) -> None:
+    server = {"name": app.title, "version": app.version, "extensions": []}
+
+    async def about() -> Response:
+        return Json(server)
+
+    async def live() -> Response:
+        return Json({"live": True})
+
+    async def ready() -> Response:
+        return _when(models.ready(), {"live": True})
+
+    async def page() -> Response:
+        return Response(metrics.page(), media_type=CONTENT_TYPE)
+
+    _get(app, "/v2", about, "Describe this server.", described(SERVER))
+    _get(app, "/v2/health/live", live, "Whether the server is live.", described(LIVE))
+    _get(app, "/v2/health/ready", ready, "Whether every model has a replica.", described(LIVE) | NOT_READY)
+    _get(app, "/metrics", page, "Counters for Prometheus.", described({"type": "string"}, "text/plain"))
+
+
+def _add_model(app: FastAPI, models: Models, name: str, options: ServeOptions) -> None:
+    model, home = models.served(name).model, f"{MODELS}/{name}"
+
+    async def about() -> Response:
+        return Json(metadata(models.served(name).model))
+
+    async def ready() -> Response:
+        return _when(models.served(name).replicas.count() > 0, {"name": name, "ready": True})
+
+    async def predict(body: Any) -> Response:
+        texts, alone = texts_of(body)
+        found = await models.served(name).batches.answers(texts)
+        check_answers(found)
+        return Json(found[0] if alone else {"predictions": found})
+
+    async def infer(body: Any) -> Response:
+        asked, served = read_request(body), models.served(name)
+        model, found = served.model, await served.batches.answers(asked.texts)
+        return Json(write_answer(asked, found, model))
+
+    predict.__annotations__["body"] = plain_type(model, options)
+    said = described(predicted(model))
+    if len(models.names()) == 1:
+        _post(app, PREDICT, predict, "Predict.", said)
+    _post(app, f"{PREDICT}/{name}", predict, f"Predict with {name}.", said)
+    if model.task.answer_tensors(model.labels):
+        infer.__annotations__["body"] = protocol_type(model, options)
+        _get(app, home, about, "The model's tensors.", described(METADATA))
+        _get(app, f"{home}/ready", ready, "Whether the model has a replica.", described(READY) | NOT_READY)
+        _post(app, f"{home}/infer", infer, "Predict with the Open Inference Protocol.", described(answered(model)))
+
+
+def _get(app: FastAPI, path: str, endpoint: Callable[..., Any], summary: str, said: dict[int | str, Any]) -> None:
+    app.add_api_route(
+        path, endpoint, methods=["GET"], summary=summary, responses=said, response_class=Response,
+        response_model=None, operation_id=f"get {path}",
+    )  # fmt: skip
+
+
+def _post(app: FastAPI, path: str, endpoint: Callable[..., Any], summary: str, said: dict[int | str, Any]) -> None:
+    app.add_api_route(
+        path, endpoint, methods=["POST"], summary=summary, responses=said | FAILURES, response_class=Response,
+        response_model=None, operation_id=f"post {path}",
+    )  # fmt: skip
+
+
+def _described(scheme: HTTPBearer) -> Any:
+    from fastapi import Security
+
+    return Security(scheme)
+
+
+def _when(ready: bool, said: dict[str, Any]) -> Response:
+    if not ready:
+        raise Refused(UNAVAILABLE, "no replica is ready")
+    return Json(said)
+
+
+def _error(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    request.scope["error"] = message  # for the access log
+    return Json({"error": message}, status, headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refused):
+        return _error(request, error.status, error.message)
+    return _error(request, FAILED, "the server failed; see its log")
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """The first thing that is wrong with a body."""
+    first: dict[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    if first["type"] == "json_invalid":
+        said = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+        return _error(request, BAD_REQUEST, said)
+    return _error(request, UNPROCESSABLE, told(first))
+
+
+def _no_route(names: Sequence[str]) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
+    async def refused(request: Request, error: Exception) -> Response:
+        known, path = ", ".join(names), request.url.path[:200]
+        said = {
+            NOT_FOUND: f"no such path: {path}; the server has the model{'s' * (len(names) > 1)} {known}",
+            WRONG_METHOD: f"{path} does not accept {request.method[:20]}",
+            BAD_REQUEST: "the body is not JSON: it is no UTF-8, too deep, or has too long a number",
+        }
+        if not isinstance(error, HTTPException):
+            return await _refused(request, error)
+        message = said.get(error.status_code, f"refused with status {error.status_code}")
+        return _error(request, error.status_code, message, error.headers)
+
+    return refused

@@ -59,8 +59,8 @@ class Batches:
     def most_flights(self) -> int:
         """Maximum number of batches in flight.
 
-        The replicas' capacity, plus one replica's capacity if another may be added: Ray Serve adds it when it sees
-        batches wait.
+        The replicas' capacity, plus one replica's capacity if another may be added: one is added when batches are
+        seen to wait.
         """
         one_more = self._options.max_replicas > self.replicas
         return AHEAD * (max(1, self.replicas) + one_more)
@@ -88,6 +88,15 @@ class Batches:
             self._waiting = deque(one for one in self._waiting if one[0] is not request)
             raise Refused(TOO_LATE, f"no answer within the limit of {self._options.timeout:g} seconds") from error
         return [request.answers[number] for number in range(len(texts))]
+
+    async def finished(self, seconds: float) -> None:
+        """Wait until nothing is left to answer, at most so many seconds."""
+        end = time.monotonic() + seconds
+        while (self._waiting or self._flights) and time.monotonic() < end:
+            if self._flights:
+                await asyncio.wait(self._flights, timeout=end - time.monotonic())
+            else:  # they wait for the clock of --batch-wait
+                await asyncio.sleep(self._options.batch_wait / 1000)
 
     def _start(self) -> None:
         """Send as many batches as the limit allows."""

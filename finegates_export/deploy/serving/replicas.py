@@ -1,206 +1,285 @@
-"""The model's replicas on Ray Serve: started, asked, watched, stopped.
+"""A model's replicas on this machine: one in the server's process, or several in a process each.
 
-Ray Serve places the replicas, restarts those that die, adds and removes them with the load, and routes
-batches to them. Its HTTP proxy is not used: it costs a call to another process per request, while this server makes one
-per batch.
+Each process is a `concurrent.futures.ProcessPoolExecutor` of its own, so one that dies breaks no other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
 
+from finegates_export.deploy.serving import worker
 from finegates_export.deploy.serving.metrics import Metrics
-from finegates_export.deploy.serving.model import Answer, Replica, Text
-from finegates_export.deploy.serving.options import AUTO, ServeOptions
+from finegates_export.deploy.serving.model import Answer, Replica, ServedModel, Text
+from finegates_export.deploy.serving.options import ServeOptions
 from finegates_export.deploy.serving.refusals import FAILED, UNAVAILABLE, Refused
-from finegates_export.errors import InputError, missing_extra
-
-if TYPE_CHECKING:
-    from ray.serve import Deployment
-    from ray.serve.handle import DeploymentHandle
+from finegates_export.errors import InputError
 
 LOG = logging.getLogger("finegates.serving")
-DEPLOYMENT = "Replica"
-NAMESPACE = "finegates"
-"""Where a cluster keeps the names of its servers."""
-OBJECT_STORE = 80 << 20
-"""Bytes; Ray's minimum. Batches are small and go between processes without it."""
-WATCH_SECONDS = 1.0
-HEALTH_SECONDS = 2.0
-WAITING_A_REPLICA = 1.5
-"""Average batches per replica above which another replica starts: more than the one being computed."""
 TRIES = 2
-CONNECT_SECONDS = 5.0
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-}
-ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
-"""Makes a one-machine Ray listen only on the loopback address, as it does by default on macOS and Windows, and run its
-replicas at normal priority instead of Ray's lowest."""
+"""A batch whose replica died goes to another one; where that dies too, the batch may be what kills them."""
+START_AGAIN_SECONDS = 1.0
+"""Between tries to replace a worker that does not start."""
+DIED = f"{TRIES} replicas died on these texts"
+WAITING_A_REPLICA = 1.5
+"""Average batches per replica above which another one starts: more than the one being computed."""
+ADD_SECONDS, REMOVE_SECONDS = 3, 60
+HANGS = 0.9
+"""The share of `--timeout` without any answer after which a worker counts as hanging."""
+BROKEN = "the model failed; see the server's log"
 
 
-class Replicas:
-    """The running replicas.
+class Replicas(ABC):
+    """The running replicas of one model."""
 
-    Args:
-        handle: Ray Serve's handle of the deployment.
-        name: the application's name.
-        metrics: counts batches that are sent again.
-    """
+    model: ServedModel
+    """What clients are told of it."""
 
-    def __init__(self, handle: DeploymentHandle, name: str, metrics: Metrics) -> None:
-        self._handle, self._name, self._metrics = handle, name, metrics
-
+    @abstractmethod
     async def ask(self, texts: list[Text]) -> list[Answer]:
-        """A replica's answers. Prediction has no side effects, so a batch whose replica died goes to another one.
+        """A replica's answers.
 
         Raises:
             Refused: the model failed, or replicas died twice.
         """
-        from ray.exceptions import RayError, RayTaskError
-        from ray.serve.exceptions import RayServeException
 
-        for _ in range(TRIES):
-            try:
-                answers: list[Answer] = await self._handle.answers.remote(texts)
-            except RayTaskError as error:
-                LOG.error("a replica failed on %d texts: %s", len(texts), error)
-                raise Refused(FAILED, "the model failed; see the server's log") from error
-            except (RayError, RayServeException) as error:
-                LOG.warning("lost a replica: %s", error)
-                self._metrics.resent()
-            else:
-                return answers
-        raise Refused(UNAVAILABLE, f"{TRIES} replicas died on these texts")
+    @abstractmethod
+    def count(self) -> int:
+        """Number of replicas that can answer now."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End them."""
+
+    def scale(self) -> None:  # noqa: B027  # most have a fixed number
+        """Add or remove replicas as the load asks; called once a second."""
+
+
+class OwnReplica(Replicas):
+    """One replica in the server's process: onnxruntime works outside Python's lock.
+
+    Args:
+        pool: its one thread.
+        replica: the model, loaded.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, replica: Replica) -> None:
+        self._pool, self._replica, self.model = pool, replica, replica.model
+
+    @classmethod
+    async def started(cls, bundle: Path, options: ServeOptions, name: str) -> OwnReplica:
+        """One that is ready to answer.
+
+        Raises:
+            InputError: see `Replica`.
+            UnsupportedError: the same.
+        """
+        pool = ThreadPoolExecutor(1, "replica")
+        return cls(pool, await asyncio.get_running_loop().run_in_executor(pool, Replica, bundle, options, name))
+
+    async def ask(self, texts: list[Text]) -> list[Answer]:
+        """See `Replicas`."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._replica.answers, texts)
+        except Exception as error:
+            # onnxruntime's and the tokenizer's errors have no common root
+            LOG.exception("the model failed on %d texts", len(texts))
+            raise Refused(FAILED, BROKEN) from error
 
     def count(self) -> int:
-        """Number of replicas that can answer now; waits for Ray's controller."""
-        from ray import serve
+        """See `Replicas`."""
+        return 1
 
-        status = serve.status().applications.get(self._name)
-        deployment = status.deployments.get(DEPLOYMENT) if status else None
-        # Ray declares enumeration members but returns their names, which compare equal
-        states: dict[Any, int] = deployment.replica_states if deployment else {}
-        return states.get("RUNNING", 0)
+    async def close(self) -> None:
+        """See `Replicas`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-@contextmanager
-def running_replicas(options: ServeOptions, name: str, metrics: Metrics) -> Iterator[Replicas]:
-    """Replicas, ready to answer, until the block ends.
+class Worker:
+    """One worker process."""
 
-    Raises:
-        InputError: no such cluster, not enough CPUs in it, another server of that name, or the model does not load
-            there.
-        MissingExtraError: Ray is not installed.
-    """
-    for variable, value in (QUIET if options.address else QUIET | ON_THIS_MACHINE).items():
-        os.environ.setdefault(variable, value)
-    try:
-        import ray
-        from ray import serve
-    except ImportError as error:
-        raise missing_extra("ray", "serve") from error
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=worker.prepare)
+        self._pid, self._heard = 0, 0.0
+        self.flights = 0
+        """Batches it has."""
 
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    _connect(ray, options)
-    # Ray's own handler prints the stack of its C++ side
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    try:
-        serve.start(proxy_location="Disabled", logging_config=_logs())
-        _check_room(ray, options)
-        held = _hold(ray, name) if options.address else None
-        # a cluster's processes have other working directories
-        there = replace(options, bundle=options.bundle.absolute())
+    async def start(self, bundle: Path, options: ServeOptions, name: str) -> ServedModel:
+        """Load the model.
+
+        Raises:
+            InputError: see `Replica`, or the process died.
+            UnsupportedError: see `Replica`.
+        """
         try:
-            try:
-                handle = serve.run(_deployment(serve, options).bind(there), name=name, route_prefix=None)
-            except RuntimeError as error:
-                raise InputError(f"the replicas did not start: {error}; see Ray's logs") from error
-            yield Replicas(handle, name, metrics)
+            model, self._pid = await asyncio.wrap_future(self._pool.submit(worker.start, bundle, options, name))
+        except BrokenExecutor as error:
+            self.end()
+            raise InputError(f"a worker died while it loaded {bundle}; is there enough memory?") from error
+        except BaseException:
+            self.end()
+            raise
+        return model
+
+    async def answers(self, texts: list[Text]) -> list[Answer]:
+        """One answer per text."""
+        try:
+            answer = self._pool.submit(worker.answers, texts)
+        except RuntimeError as error:  # it ended between the choice and the call
+            raise BrokenExecutor(str(error)) from error
+        self.flights += 1
+        self._heard = max(self._heard, time.monotonic() if self.flights == 1 else 0.0)
+        try:
+            return await asyncio.wrap_future(answer)
         finally:
-            if held is not None:  # the cluster would keep the replicas, however this ends
-                serve.delete(name)
-    finally:
-        ray.shutdown()
+            self.flights -= 1
+            if answer.done() and not answer.cancelled():
+                self._heard = time.monotonic()
+
+    def silent(self) -> float:
+        """Seconds since it last answered, or was given its first batch."""
+        return time.monotonic() - self._heard
+
+    def end(self) -> None:
+        """End the process, whatever it does: nobody waits for it any more."""
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self._pid = 0
+        self._pool.shutdown(wait=False)  # what it had is told that it broke, and goes to another one
 
 
-def _connect(ray: ModuleType, options: ServeOptions) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not options.address:
-        most = max(os.cpu_count() or 1, options.most_replicas * options.threads)
-        # "local": without it Ray would join a cluster that RAY_ADDRESS or a file of its own names
-        ray.init("local", num_cpus=most, object_store_memory=OBJECT_STORE, include_dashboard=False, **quiet)
-        return
-    try:
-        if options.address != AUTO:
-            # Ray itself would retry for many minutes
-            host, _, port = options.address.rpartition(":")
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        ray.init(address=options.address, **quiet)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"address {options.address}: no Ray cluster to join: {error}; start one, or omit --address"
-        ) from error
+class Workers(Replicas):
+    """Replicas in worker processes, replaced when they die or do not answer in time.
 
-
-class _Name:
-    """A server's claim on a cluster, which Ray ends with the server's process."""
-
-
-def _hold(ray: ModuleType, name: str) -> object:
-    """Claim a name: a second server of the same name would replace the first one's model.
-
-    Raises:
-        InputError: a running server has it.
+    Args:
+        bundle: the folder.
+        options: the server's options.
+        name: the model's name.
+        metrics: counts batches that are sent again.
+        changed: called where the bundle is no longer the one that the other replicas loaded.
     """
-    try:
-        return ray.remote(num_cpus=0, max_restarts=-1)(_Name).options(name=name, namespace=NAMESPACE).remote()
-    except ValueError as error:
-        raise InputError(f"name: the cluster already serves {name}; choose another --name") from error
 
+    def __init__(
+        self, bundle: Path, options: ServeOptions, name: str, metrics: Metrics, changed: Callable[[str], object]
+    ) -> None:
+        self._bundle, self._options, self._name = bundle, options, name
+        self._metrics, self._changed = metrics, changed
+        self._workers: list[Worker] = []
+        self._starting: set[asyncio.Task[None]] = set()
+        self._alive = asyncio.Event()
+        self._closed = False
+        self._busy = self._idle = 0
 
-def _check_room(ray: ModuleType, options: ServeOptions) -> None:
-    wanted, there = options.replicas * options.threads, ray.cluster_resources().get("CPU", 0)
-    if wanted > there:
-        raise InputError(
-            f"{options.replicas} replicas of {options.threads} threads need {wanted} CPUs, but the cluster has "
-            f"{there:g}; start fewer, or more nodes"
-        )
+    async def start(self) -> None:
+        """Start the least number; the first one alone, as it says what the others would say too.
 
+        Raises:
+            InputError: see `Worker.start`.
+            UnsupportedError: see `Replica`.
+        """
+        first = Worker()
+        self.model = await first.start(self._bundle, self._options, self._name)
+        self._add(first)
+        more = [Worker() for _ in range(self._options.replicas - 1)]
+        await asyncio.gather(*(one.start(self._bundle, self._options, self._name) for one in more))
+        for one in more:
+            self._add(one)
 
-def _deployment(serve: ModuleType, options: ServeOptions) -> Deployment:
-    gpus = 0 if options.provider == "cpu" else 1
-    settings: dict[str, object] = {
-        "max_ongoing_requests": 2,
-        "health_check_period_s": HEALTH_SECONDS,
-        "graceful_shutdown_timeout_s": options.drain,
-        "ray_actor_options": {"num_cpus": options.threads, "num_gpus": gpus},
-        "logging_config": _logs(),
-    }
-    if options.most_replicas == options.replicas:
-        settings["num_replicas"] = options.replicas
-    else:
-        settings["autoscaling_config"] = {
-            "min_replicas": options.replicas,
-            "max_replicas": options.most_replicas,
-            "target_ongoing_requests": WAITING_A_REPLICA,
-            "upscale_delay_s": 3.0,
-            "downscale_delay_s": 60.0,
-        }
-    return serve.deployment(name=DEPLOYMENT, **settings)(Replica)
+    async def ask(self, texts: list[Text]) -> list[Answer]:
+        """See `Replicas`. Prediction has no side effects, so a batch whose worker died goes to another one."""
+        for _ in range(TRIES):
+            chosen = await self._free()
+            try:
+                return await chosen.answers(texts)
+            except asyncio.CancelledError:  # out of time
+                if chosen.silent() >= HANGS * self._options.timeout:
+                    LOG.warning("a replica does not answer")
+                    self._replace(chosen)
+                raise
+            except BrokenExecutor as error:
+                LOG.warning("lost a replica: %s", error)
+                self._metrics.resent()
+                self._replace(chosen)
+            except Exception as error:
+                LOG.exception("a replica failed on %d texts", len(texts))
+                raise Refused(FAILED, BROKEN) from error
+        raise Refused(UNAVAILABLE, DIED)
 
+    def count(self) -> int:
+        """See `Replicas`."""
+        return len(self._workers)
 
-def _logs() -> dict[str, object]:
-    return {"log_level": "ERROR", "enable_access_log": False}
+    async def close(self) -> None:
+        """See `Replicas`."""
+        self._closed = True
+        for task in self._starting:
+            task.cancel()
+        for one in self._workers:
+            one.end()
+        self._workers.clear()
+
+    def scale(self) -> None:
+        """See `Replicas`."""
+        count = len(self._workers)
+        flights = sum(one.flights for one in self._workers)
+        self._busy = self._busy + 1 if flights > WAITING_A_REPLICA * count else 0
+        self._idle = self._idle + 1 if flights < WAITING_A_REPLICA * (count - 1) else 0
+        if self._busy >= ADD_SECONDS and count + len(self._starting) < self._options.most_replicas:
+            self._busy = 0
+            self._start_one()
+        idle = [one for one in self._workers if not one.flights]
+        if self._idle >= REMOVE_SECONDS and count > self._options.replicas and idle:
+            self._idle = 0
+            self._workers.remove(idle[0])
+            idle[0].end()
+
+    async def _free(self) -> Worker:
+        """The worker with the fewest batches, as soon as there is one."""
+        while not self._workers:
+            await self._alive.wait()
+        return min(self._workers, key=lambda one: one.flights)
+
+    def _add(self, one: Worker) -> None:
+        self._workers.append(one)
+        self._alive.set()
+
+    def _replace(self, lost: Worker) -> None:
+        """Another process in place of this one."""
+        if lost not in self._workers:
+            return  # another of its batches was first
+        self._workers.remove(lost)
+        lost.end()
+        if not self._workers:
+            self._alive.clear()
+        if not self._closed:
+            self._start_one()
+
+    def _start_one(self) -> None:
+        task = asyncio.create_task(self._started_again())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _started_again(self) -> None:
+        while True:
+            one = Worker()
+            try:
+                model = await one.start(self._bundle, self._options, self._name)
+            except Exception as error:  # noqa: BLE001  # whatever it was may pass; the others answer meanwhile
+                LOG.error("a replica does not start: %s", error)
+                await asyncio.sleep(START_AGAIN_SECONDS)
+                continue
+            if model.digest == self.model.digest:
+                return self._add(one)
+            one.end()
+            self._changed(self._name)
+            await asyncio.sleep(START_AGAIN_SECONDS)

@@ -1,10 +1,11 @@
 """Writes what generation clients read beside a graph with a cache.
 
 generation_config.json   transformers' own: which tokens end a text, and how the base's makers sample
-genai_config.json        onnxruntime-genai's description of the graph, where it can say what the layers look like
+genai_config.json        onnxruntime-genai's description of the graph, where it runs it
 
-onnxruntime-genai supports one width for the keys and values of all layers. The number of heads may differ from layer to
-layer since its pull request 2214 (June 2026), which reads it off the graph.
+onnxruntime-genai reads heads and widths of each layer off the graph, and skips layers without a cache; tried with
+0.18.0. It gives keys and values of one layer the same shape, so it cannot run a layer whose values are narrower or
+wider than its keys.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ def generation_settings(folders: list[Path], config: ModelConfig) -> Settings:
 
 def genai_refusal(layout: CacheLayout) -> str | None:
     """Why onnxruntime-genai cannot run a graph with this cache; None if it can."""
-    without = layout.layer_count - len(layout.layers)
-    if without:
-        return f"{without} of {layout.layer_count} layers have no attention left, and it wants a cache for each"
-    widths = sorted({width for one in layout.layers for width in one.widths})
-    if len(widths) > 1:
-        return f"keys and values are {', '.join(map(str, widths))} wide, and it knows one width"
-    return None
+    if not layout.layers:
+        return "no layer has attention left, and it wants a cache"
+    uneven = next((one for one in layout.layers if one.key_width != one.value_width), None)
+    if uneven is None:
+        return None
+    return (
+        f"layer {uneven.layer} has keys of {uneven.key_width} and values of {uneven.value_width} dims, and it gives "
+        "both one shape"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ index.html and others    the page for the browser (target web; see deploy/web/si
 profiles.json            the inputs that an engine is to take (target tensorrt; see common/input_profile.py)
 torch/                   the shrunk torch model, by option (see pruning/shrunk_folder.py)
 README.md                a model card
+bundle.json.sig          the signature of bundle.json, by option
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.files import sha256_tree, write_json
+from finegates_export.common.files import JsonObject, sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
 from finegates_export.common.stamp import versions
@@ -30,16 +31,18 @@ from finegates_export.deploy.engines.source import TARGET as ENGINE_TARGET
 from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.pipeline.bundle.model_card import model_card
 from finegates_export.pipeline.report import ExportReport
+from finegates_export.runtime.bundle_fields import SCHEMA_VERSION
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
+from finegates_export.runtime.signature import SIGNATURE, sign
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from torch import nn
 
     from finegates_export.pipeline.bundle.genai_files import GenerationFiles
     from finegates_export.pruning.shrunk_folder import ShrunkInfo
     from finegates_export.sources.run_folder import Run, RunInfo
 
-SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 UNSTABLE = ("seconds", "peak_memory_bytes")
@@ -104,17 +107,28 @@ def write_files(folder: Path, content: Content, *, onnx_folder: bool) -> list[st
     return [(place / graph.name).relative_to(folder).as_posix() for graph in content.graphs]
 
 
-def seal(folder: Path, content: Content, paths: list[str]) -> None:
+def seal(
+    folder: Path,
+    content: Content,
+    paths: list[str],
+    check: JsonObject | None = None,
+    key: Ed25519PrivateKey | None = None,
+) -> None:
     """Write a bundle's card, and last its record with the hashes of all other files.
 
     Args:
         folder: of `write_files`.
         content: what was written, with the report as it is now.
         paths: of its graphs.
+        check: the rows that `load` checks a machine with; None for none.
+        key: signs the bundle; None leaves it unsigned.
     """
     (folder / "README.md").write_text(model_card(content.run.info, content.report, paths), encoding="utf-8")
     files = sha256_tree(folder, leave_out=(BUNDLE_JSON,))
-    write_json(folder / BUNDLE_JSON, {**record(content, paths), "versions": versions(), "files": files})
+    told = {**record(content, paths), "check": check, "versions": versions(), "files": files}
+    write_json(folder / BUNDLE_JSON, told)
+    if key is not None:
+        (folder / SIGNATURE).write_text(sign((folder / BUNDLE_JSON).read_bytes(), key), encoding="ascii")
 
 
 def _write_client_files(folder: Path, place: Path, content: Content) -> None:

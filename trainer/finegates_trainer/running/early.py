@@ -12,11 +12,11 @@ from finegates_export.errors import FineGatesError, InputError
 from finegates_export.families import family_of
 from finegates_export.sources.base import BaseModel
 from finegates_export.sources.places import check_base_place
-from finegates_export.sources.run_folder import RUN_JSON, read_info
+from finegates_export.sources.run_folder import read_info
 from finegates_trainer.data.heads import check_heads
 from finegates_trainer.data.rows import DataSource
 from finegates_trainer.options import TrainOptions
-from finegates_trainer.running.run_places import check_places, working_folder
+from finegates_trainer.running.run_places import check_places, is_finished, working_folder
 
 
 def check_early(options: TrainOptions) -> None:
@@ -25,12 +25,12 @@ def check_early(options: TrainOptions) -> None:
     Raises:
         InputError: base, data or adapter are missing, a column is, or a row that is read here cannot be used.
         OutputError: the run could not be written.
-        RunFolderError: the teacher is missing or damaged.
+        RunFolderError: the teacher is missing or damaged, or another run stands in the place of the one to resume.
     """
     out = Path(options.out)
     check_places(options, out, working_folder(out))
-    if options.resume and (out / RUN_JSON).is_file():
-        return  # finished, and returned as it is
+    if options.resume and is_finished(options, out, working_folder(out)):
+        return
     base = check_base_place(options.base)
     if base is not None:
         _check_length(options, base)

@@ -8,7 +8,7 @@ from typing import Any
 from finegates_export.common.files import check_destination
 from finegates_export.common.places import followed
 from finegates_export.errors import OutputError, RunFolderError
-from finegates_export.sources.run_folder import LEVELS_FOLDER, RUN_JSON, Run, places_of_run, read_run
+from finegates_export.sources.run_folder import LEVELS_FOLDER, RUN_JSON, Run, places_of_run, read_info, read_run
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.running.checkpoint import CHECKPOINT
 
@@ -54,12 +54,20 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
     """The finished run at `out`, if it has the requested options; None if there is still work to do.
 
     Raises:
+        RunFolderError: another run is there, and `overwrite` is off; or it is damaged.
+    """
+    return read_run(out) if is_finished(options, out, work) else None
+
+
+def is_finished(options: TrainOptions, out: Path, work: Path) -> bool:
+    """Whether the run at `out` says that it has the requested options; its files are not checked.
+
+    Raises:
         RunFolderError: another run is there, and `overwrite` is off.
     """
     if not (out / RUN_JSON).is_file() or (options.overwrite and (work / CHECKPOINT).is_file()):
-        return None
-    run = read_run(out)
-    asked, stands = options.to_json(), run.info.options
+        return False
+    asked, stands = options.to_json(), read_info(out).options
     other = sorted(
         name
         for name in (asked.keys() & stands.keys()) - set(CHECKPOINT_KEYS)
@@ -70,7 +78,7 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
             f"{out} already exists, trained with {other[0]} {stands[other[0]]!r} instead of {asked[other[0]]!r}; pass "
             "--overwrite to replace it, or choose another --out"
         )
-    return None if other else run
+    return not other
 
 
 def _same_file(one: Any, other: Any) -> bool:

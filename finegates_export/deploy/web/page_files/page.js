@@ -29,7 +29,9 @@ async function start() {
   library = await import("./models.js").catch((error) => {
     throw new Error(`${INSTALL} (${error.message})`);
   });
-  const forms = Object.keys(FORMS).filter((file) => bundle.graphs.includes(`onnx/${file}`));
+  const forms = Object.keys(FORMS).filter((file) =>
+    Object.values(folders).every((folder) => folder.bundle.graphs.includes(`onnx/${file}`)),
+  );
   showForms(forms.map((file) => FORMS[file].name));
   tokenizer = await library.loadTokenizer("./");
   await modelsOf(chosenForm());

@@ -1,0 +1,1 @@
+"""Replicas on a Ray cluster, for `--address`."""
