@@ -1,7 +1,7 @@
 """A served bundle beside the load: seconds to its first answer, memory, open ports, and workers that are killed.
 
-`--make` writes bundles of MiniLM's shape with random weights, which is all that this needs: one with every gate open, and
-one of which a share is removed.
+`--make` writes bundles of MiniLM's shape with random weights, which is all that this needs: one with every gate open,
+and one of which a share is removed.
 """
 
 from __future__ import annotations
