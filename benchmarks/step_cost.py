@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from bert_base import write_base
+from finegates_export.common.cache_folder import processor_name
 from finegates_export.common.files import write_json
 from finegates_export.common.stamp import versions
-from finegates_export.costs.cost_file import processor_name
 from finegates_export.costs.timing.statistics import median_interval, ratio_interval
 from finegates_export.errors import FineGatesError
 from finegates_export.pipeline.memory import peak_bytes

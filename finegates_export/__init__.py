@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finegates_export.common.public_names import public_names
+from finegates_export.common.telemetry import keep_quiet
 
 if TYPE_CHECKING:  # what type checkers read; tests/test_public_face.py holds it equal to the table
     from finegates_export import errors as errors
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # what type checkers read; tests/test_public_face.py holds it
     from finegates_export.runtime import TextGenerator as TextGenerator
     from finegates_export.runtime import load as load
     from finegates_export.sources.shared_base import SharedBase as SharedBase
-    from finegates_export.verification.chain import Tolerances as Tolerances
+    from finegates_export.verification.link import Tolerances as Tolerances
 
     Plan = ShrinkPlan
     __version__: str
@@ -41,7 +42,7 @@ else:
             "Predictor": "finegates_export.runtime:Predictor",
             "SharedBase": "finegates_export.sources.shared_base:SharedBase",
             "TextGenerator": "finegates_export.runtime:TextGenerator",
-            "Tolerances": "finegates_export.verification.chain:Tolerances",
+            "Tolerances": "finegates_export.verification.link:Tolerances",
             "errors": "finegates_export.errors",
             "export": "finegates_export.pipeline.export:export",
             "export_many": "finegates_export.pipeline.export_many:export_many",
@@ -51,3 +52,5 @@ else:
             "verify": "finegates_export.pipeline.verify:verify",
         },
     )
+
+keep_quiet()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal  # noqa: F401  # in the inherited fields' types, which the parser evaluates here
 
-from finegates_export.common.commands import Command, Output, run_command
+from finegates_export.common.commands import REFUSED_FORM_STATUS, USAGE_STATUS, Command, Output, run_command
 from finegates_export.common.options import as_path, check
 from finegates_export.deploy.triton.options import TritonOptions
 from finegates_export.pipeline.options import ExportOptions
@@ -75,7 +75,7 @@ def _export_many(each: tuple[ExportOptions, ...], output: Output) -> None:
 
     done = export_many(each, output.say)
     output.result(str(done), done.to_json())
-    output.fail(done.failures)
+    output.fail(done.failures, REFUSED_FORM_STATUS if done.wrote_all_floats else USAGE_STATUS)
 
 
 def _write_repository(options: TritonOptions, output: Output) -> None:

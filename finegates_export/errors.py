@@ -5,6 +5,9 @@ A message says what is wrong, with the values, and what to do about it. Commands
 
 from __future__ import annotations
 
+NOTHING_WRITTEN = "nothing was written"
+"""What a message says of an export that was refused as a whole."""
+
 
 class FineGatesError(Exception):
     """The root: catch this to catch everything the library raises on purpose."""
@@ -24,6 +27,10 @@ class UnsupportedError(FineGatesError):
 
 class ChainError(FineGatesError):
     """A link of the chain of equivalence checks did not hold; nothing was written."""
+
+
+class FormRefusedError(FineGatesError):
+    """A quantized form was refused; the bundle with the float form alone, which holds, lies in place."""
 
 
 class FusionError(FineGatesError):

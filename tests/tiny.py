@@ -12,6 +12,7 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from finegates_export.common.tasks import NO_LABEL, Task, task_of
 from finegates_export.common.tasks.pooling import Pooling
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.families.residual import ResidualMap, residual_map
 from finegates_export.families.structure import Structure, UnitGroup
 from finegates_export.gates.adapter import LoraSettings, add_lora, save_adapter
@@ -28,6 +30,11 @@ from finegates_export.gates.gated_model import plain_model
 from finegates_export.gates.layout import WIDTH_GATE, build_layout
 from finegates_export.sources.base import find_base
 from finegates_export.sources.run_folder import ADAPTER_FOLDER, RunInfo, write_run
+from finegates_export.sources.sample_texts import SampleText
+from finegates_export.sources.tokenizer import text_inputs_of
+from finegates_trainer.data.rows import Rows
+from finegates_trainer.data.sample_texts import sample_texts
+from finegates_trainer.data.tokenizing import Reading
 from tests.tiny_models import IMAGE, IMAGE_VARIANTS, MAX_LENGTH, redraw, stored_model
 
 LORA = LoraSettings(rank=3, alpha=6.0)
@@ -220,8 +227,24 @@ def tiny_run(
         pooling=pooled.mode if pooled else None,
         normalize=pooled is not None and pooled.normalize,
     )
-    write_run(folder, info, gates=vectors, head=head, samples=tiny_samples(kind, samples) if samples else None)
+    how, texts = (None, []) if kind.images else tiny_texts(kind, folder, family.input_names(config))
+    info = replace(info, text=None if how is None else how.to_json())
+    kept = tiny_samples(kind, samples) if samples else None
+    write_run(folder, info, gates=vectors, head=head, samples=kept, texts=texts if samples else ())
     return folder
+
+
+def tiny_texts(task: Task, folder: Path, names: tuple[str, ...]) -> tuple[TextInputs, list[SampleText]]:
+    """How a run of the task reads texts with the tokenizer in a folder, and some of them; pairs where it may."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [text for text, _ in labelled_texts(12)]
+    whole = [text.split() for text in texts] if task.reads_words else texts
+    pairs = None if task.reads_words or task.generates else texts[::-1]
+    rows = Rows(whole, pairs, [None] * len(texts))
+    reading = Reading(task, tokenizer, MAX_LENGTH, names)
+    return text_inputs_of(tokenizer, MAX_LENGTH), sample_texts(reading, rows)
 
 
 def tiny_lora(model: Any, linears: tuple[str, ...], settings: LoraSettings, seed: int) -> Any:

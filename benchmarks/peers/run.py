@@ -128,7 +128,7 @@ def scored(model: dict[str, Any], peer: Peer, job: Job, evaluation: Any) -> dict
     info, folder = job.run.info, job.work / peer.name
     if model["logits"]:
         predicted = predictions_of(info.task, {LOGITS: np.load(folder / model["logits"])}, None)
-        metric = compute_metrics(info.task, predicted, evaluation.labels)[info.metric]
+        metric = compute_metrics(info.task, predicted, evaluation.labels, labels=info.labels)[info.metric]
     else:
         metric = graph_metric(folder / model["file"], evaluation, job.run, job.threads)
     size = (folder / model["file"]).stat().st_size if model["file"] else None

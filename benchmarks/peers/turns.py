@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from finegates_export.common.shapes import Shape
+from finegates_export.common.telemetry import SWITCHES
 from finegates_export.costs.timing.timer import Budget
 from finegates_export.errors import MeasurementError
 
@@ -140,7 +141,7 @@ def time_in_turns(
 def clean_environment(*, own: bool) -> dict[str, str]:
     """What a peer's process inherits: in an environment of its own nothing of this one's module paths."""
     kept = {name: value for name, value in os.environ.items() if own or name not in ("PYTHONPATH", "PYTHONHOME")}
-    return {**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**SWITCHES, **kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _turn(process: Process, model: str) -> Callable[[], int]:

@@ -1,7 +1,8 @@
 """What all commands share: how options are read, how errors are reported, where results go.
 
 Every command reads one frozen dataclass of options from flags and, with `--config`, from YAML; flags override it. A
-bad value or a known error is one line on stderr and exit status 2, never a traceback; Ctrl-C is exit status 130.
+bad value or a known error is one line on stderr and exit status 2, never a traceback; 3 where all was written but a
+quantized form that was refused; Ctrl-C is exit status 130.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any
 from finegates_export.common.grouped_help import grouped_app
 from finegates_export.common.options import Options
 from finegates_export.common.recipe_options import Alternatives, flag_of, from_yaml, whole_numbers
-from finegates_export.errors import FineGatesError, missing_extra
+from finegates_export.common.words import one_line
+from finegates_export.errors import FineGatesError, FormRefusedError, missing_extra
 
 USAGE_STATUS = 2
+REFUSED_FORM_STATUS = 3
 INTERRUPTED_STATUS = 130
 
 
@@ -91,6 +94,8 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
         app(arguments, exit_on_error=False, print_error=False, console=Console(stderr=False))
     except cyclopts.CycloptsError as error:
         sys.exit(_print_error(name, f"{_flat(error)} (see {name} --help)", USAGE_STATUS))
+    except FormRefusedError as error:
+        sys.exit(_print_error(name, _flat(error), REFUSED_FORM_STATUS))
     except (FineGatesError, ValueError) as error:
         sys.exit(_print_error(name, _flat(error), USAGE_STATUS))
     except KeyboardInterrupt:
@@ -141,7 +146,7 @@ class Output:
 
 
 def _print_error(name: str, message: str, status: int) -> int:
-    sys.stderr.write(f"{name}: {message}\n")
+    sys.stderr.write(f"{name}: {one_line(message)}\n")
     return status
 
 

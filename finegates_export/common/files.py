@@ -1,6 +1,7 @@
 """How files reach their final place: written next to it, hashed, fsynced, and renamed last.
 
-A process killed at any moment leaves either nothing or a complete result at the destination.
+A process killed at any moment leaves the old result or the new one at the destination, or nothing where nothing was.
+A destination that is a link is followed: what it points to is written, and the link stays.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.exchange import exchange
+from finegates_export.common.places import check_reads, followed
 from finegates_export.errors import OutputError
 
 JsonObject = dict[str, Any]
 """A JSON object that is read by the names of its fields."""
 CHUNK = 1 << 20
+READ_AND_WRITE = 0o666
+"""The rights of a file before the umask takes some; a new folder shows what it takes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -37,14 +42,38 @@ def sha256_tree(folder: Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, s
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write readable JSON: indented, UTF-8, with a final newline."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write readable JSON: indented, a list of plain values on one line, UTF-8, with a final newline."""
+    path.write_text(readable_json(content) + "\n", encoding="utf-8")
+
+
+def readable_json(content: object, indent: str = "") -> str:
+    """JSON with an entry of an object on each line, and lists on one line unless they hold objects."""
+    inside = f"{indent}  "
+    if isinstance(content, dict) and content:
+        entries = [
+            f"{json.dumps(str(name), ensure_ascii=False)}: {readable_json(one, inside)}"
+            for name, one in content.items()
+        ]
+    elif isinstance(content, (list, tuple)) and any(isinstance(one, (dict, list, tuple)) for one in content):
+        entries = [readable_json(one, inside) for one in content]
+    else:
+        return json.dumps(content, ensure_ascii=False)
+    opening, closing = "{}" if isinstance(content, dict) else "[]"
+    lines = f",\n{inside}".join(entries)
+    return f"{opening}\n{inside}{lines}\n{indent}{closing}"
 
 
 def check_destination(
-    path: Path, *, overwrite: bool, marks: tuple[str, ...] = (), reads: Iterable[str | Path | None] = ()
+    path: Path,
+    *,
+    overwrite: bool,
+    marks: tuple[str, ...] = (),
+    reads: Iterable[str | Path | None] = (),
+    removes: Iterable[Path] = (),
 ) -> None:
     """Fail before any work starts if the result could not be written to `path`.
+
+    An earlier result that a killed process had moved aside is put back first.
 
     Args:
         path: the file or folder to write.
@@ -52,21 +81,18 @@ def check_destination(
         marks: for a folder, file patterns that identify an earlier result of the same command. An empty folder is
             replaced; a folder with anything else never is.
         reads: inputs of the work; None and values that are not paths are ignored.
+        removes: more folders that the work removes.
 
     Raises:
         OutputError: it exists and may not be replaced, or its folder cannot be made or written.
     """
+    real = followed(path)
     with _as_output_error(path):
-        if path.exists():
-            _check_replaceable(path, overwrite=overwrite, marks=marks)
-        for source in (Path(one) for one in reads if one):
-            if source.exists() and source.resolve().is_relative_to(path.resolve()):
-                raise OutputError(f"{path} is or contains {source}, which is an input; choose another --out")
-        parent = path.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        probe = parent / f".{path.name}.probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        if _aside(real).exists() and not real.exists():
+            with claimed(_stage(real), path):
+                _put_back(real)
+        _check(path, overwrite=overwrite, marks=marks)
+        check_reads(path, reads, [real, _stage(real), _aside(real), _scratch(real), *removes])
 
 
 @contextlib.contextmanager
@@ -76,21 +102,20 @@ def staged_folder(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -
     Raises:
         OutputError: see `check_destination`.
     """
-    stage = _stage(path)
+    real = followed(path)
+    stage = _stage(real)
     with _as_output_error(path), claimed(stage, path), _cleared(stage):
-        check_destination(path, overwrite=overwrite, marks=marks)
+        _put_back(real)
+        _check(path, overwrite=overwrite, marks=marks)
         stage.mkdir()
         yield stage
         for file in stage.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(stage.stat().st_mode & READ_AND_WRITE)  # safetensors writes for its user alone
             _fsync(file)
         _fsync(stage)
-        old = path.absolute().parent / f".{path.name}.old"
-        _remove(old)
-        if path.exists():
-            path.rename(old)
-        stage.rename(path)
-        _remove(old)
-        _fsync(path.absolute().parent)
+        _replace(real, stage)
+        _fsync(real.parent)
 
 
 @contextlib.contextmanager
@@ -99,19 +124,23 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Processes that write the same file take turns.
     """
-    stage = _stage(path)
+    real = followed(path)
+    stage = _stage(real)
     with _as_output_error(path), claimed(stage, path, wait=True), _cleared(stage):
-        check_destination(path, overwrite=overwrite)
+        _check(path, overwrite=overwrite)
+        stage.touch()
+        mode = stage.stat().st_mode
         yield stage
+        stage.chmod(mode & READ_AND_WRITE)
         _fsync(stage)
-        stage.replace(path)
-        _fsync(path.absolute().parent)
+        stage.replace(real)
+        _fsync(real.parent)
 
 
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """A folder next to `path` for intermediate files, on the same disk; always removed when the block ends."""
-    scratch = path.absolute().parent / f".{path.name}.scratch"
+    scratch = _scratch(followed(path))
     with _as_output_error(path), claimed(scratch, path), _cleared(scratch):
         scratch.mkdir()
         yield scratch
@@ -150,6 +179,41 @@ def claimed(work: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def _check(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
+    """Whether something may be written to a path, whatever it is that is read; see `check_destination`."""
+    if path.exists():
+        _check_replaceable(path, overwrite=overwrite, marks=marks)
+    real = followed(path)
+    real.parent.mkdir(parents=True, exist_ok=True)
+    probe = real.parent / f".{real.name}.probe-{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
+def _replace(path: Path, stage: Path) -> None:
+    """Put a finished folder into place; what was there is there until the new one is."""
+    if path.exists() and exchange(stage, path):
+        return  # what was there is now at `stage`, which is cleared
+    aside = _aside(path)
+    _remove(aside)
+    if path.exists():
+        path.rename(aside)
+    try:
+        stage.rename(path)
+    except BaseException:
+        _put_back(path)
+        raise
+    _remove(aside)
+
+
+def _put_back(path: Path) -> None:
+    """Give a name back to the result that a killed process had moved aside and not replaced; else remove the rest."""
+    aside = _aside(path)
+    if aside.exists() and not path.exists():
+        aside.rename(path)
+    _remove(aside)
+
+
 def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -> None:
     """See `check_destination`; for a path that exists."""
     empty = bool(marks) and path.is_dir() and not any(path.iterdir())
@@ -170,6 +234,14 @@ def _check_replaceable(path: Path, *, overwrite: bool, marks: tuple[str, ...]) -
 
 def _stage(path: Path) -> Path:
     return path.absolute().parent / f".{path.name}.partial"
+
+
+def _aside(path: Path) -> Path:
+    return path.absolute().parent / f".{path.name}.old"
+
+
+def _scratch(path: Path) -> Path:
+    return path.absolute().parent / f".{path.name}.scratch"
 
 
 @contextlib.contextmanager

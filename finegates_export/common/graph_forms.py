@@ -13,6 +13,8 @@ Form = Literal["float", "int8", "int4"]
 GRAPH_FILES: dict[Form, str] = {"float": "model.onnx", "int8": "model_quantized.onnx", "int4": "model_q4.onnx"}
 DATA_SUFFIX = ".data"
 """Suffix of the weights file next to a graph, after the graph's own name; only large graphs have one."""
+FULL_BITS = 8
+"""Bits of an int8 weight that fills its byte."""
 
 
 def graph_files(graph: Path) -> list[Path]:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from finegates_export.common.cache_folder import cache_folder, processor_name
 from finegates_export.common.files import staged_file, write_json
 from finegates_export.errors import InputError, missing_extra
 
 SCHEMA = 4
-CACHE_VARIABLE = "FINEGATES_CACHE"
-"""Environment variable: a folder to use instead of the user's cache folder."""
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 MACHINE_FIELDS = ("processor", "cores", "onnxruntime")
 """Fields of a stamp that describe the machine; the others describe the measurement."""
@@ -94,7 +92,7 @@ def check_file(path: Path, stamp: Stamp) -> None:
 def cost_path(stamp: Stamp) -> Path:
     """The file of a stamp; another stamp has another file."""
     digest = hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
-    return _cache_folder() / "costs" / f"{stamp['target']}-{stamp['threads']}-threads-{digest[:12]}.json"
+    return cache_folder() / "costs" / f"{stamp['target']}-{stamp['threads']}-threads-{digest[:12]}.json"
 
 
 def read_entries(path: Path, stamp: Stamp) -> Entries:
@@ -116,25 +114,6 @@ def write_entries(path: Path, stamp: Stamp, entries: Entries) -> None:
     """
     with staged_file(path, overwrite=True) as stage:
         write_json(stage, {"stamp": stamp, "entries": entries})
-
-
-def processor_name() -> str:
-    """The CPU's name: from a file on Linux, elsewhere from Python."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    return platform.processor() or platform.machine()
-
-
-def _cache_folder() -> Path:
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification says to ignore a relative XDG_CACHE_HOME.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "finegates-export"
 
 
 def _runtime_version() -> str:

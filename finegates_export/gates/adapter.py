@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finegates_export.common.options import Options, check
-from finegates_export.errors import InputError, UnsupportedError, missing_extra
+from finegates_export.errors import InputError, missing_extra
+from finegates_export.gates.stored_adapter import StoredAdapter
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
     from torch import Tensor, nn
 
-BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
-"""Initialisations that rewrite the base weights; folding them onto the original base would be wrong."""
-WEIGHTS_FILE = "adapter_model.safetensors"
-PEFT_PREFIX = "base_model.model."
+
+SAME_RELATIVE, SAME_ABSOLUTE = 1e-4, 1e-5
+"""How much answers of one model may differ: both are computed in float32 by the same operators."""
 
 
 @dataclass(frozen=True)
@@ -63,81 +63,105 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class StoredAdapter:
-    """A checked adapter folder."""
-
-    config: LoraConfig
-    lora: dict[str, Tensor]
-    """The LoRA tensors, by peft's saved names."""
-    other: dict[str, Tensor]
-    """Tensors of `modules_to_save`, by the plain model's names: a head that came with the adapter."""
-
-
-def read_adapter(folder: Path) -> StoredAdapter:
-    """Read an adapter folder in peft's format.
-
-    Raises:
-        InputError: files are missing or cannot be read.
-        UnsupportedError: not LoRA, trained base biases, or an initialisation that changed the base.
-    """
-    peft = _peft()
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder} holds no adapter_config.json; give a peft adapter folder")
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise InputError(f"{folder} holds no {WEIGHTS_FILE}; save the adapter with safe_serialization=True")
-    try:
-        config = peft.PeftConfig.from_pretrained(str(folder))
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise InputError(f"{folder}: the adapter cannot be read ({error})") from error
-    if not isinstance(config, peft.LoraConfig):
-        raise UnsupportedError(f"{folder} is a {config.peft_type} adapter; only LoRA can be folded")
-    init = str(config.init_lora_weights).lower()
-    if init.startswith(BASE_CHANGING_INITS):
-        raise UnsupportedError(
-            f"{folder} was initialised with {init}, which changes the base; convert it to plain LoRA"
-        )
-    if config.bias != "none":
-        raise UnsupportedError(f"{folder} trained base biases (bias={config.bias!r}); only bias='none' is supported")
-    broken = sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
-    if broken:
-        raise InputError(
-            f"{folder}: adapter tensor {broken[0]} holds NaN or infinite values; restore it or train again"
-        )
-    lora = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
-    other = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items() if "lora_" not in name}
-    return StoredAdapter(config, lora, other)
-
-
 def load_adapter(model: nn.Module, stored: StoredAdapter, *, trainable: bool = False) -> PeftModel:
     """Load a stored adapter into a model, and make sure that every tensor was used.
 
     Raises:
-        InputError: a tensor does not fit the model, or one of the model's keeps its initial value.
+        InputError: a tensor does not fit the model, one that the adapter should have is missing, or one of the model's
+            would keep its initial value.
     """
     peft = _peft()
-    config = stored.config
-    config.modules_to_save, config.task_type = None, None
-    config.inference_mode = not trainable
+    _check_whole(model, stored)
+    config = peft.LoraConfig(**stored.settings, bias="none", inference_mode=not trainable)
     config.base_model_name_or_path = model.name_or_path  # the base may have moved; its hashes were checked
     try:
         wrapped = _wrap(model, config)
         result = peft.set_peft_model_state_dict(wrapped, dict(stored.lora))
     except (ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"the adapter does not fit the base model ({error})") from error
+        raise InputError(f"the adapter does not fit the base model ({_one_line(error)})") from error
     missing = [name for name in result.missing_keys if "lora_" in name]
     stray = list(result.unexpected_keys)
-    if missing or stray or not stored.lora:
-        name = (missing or stray or ["any LoRA tensor"])[0]
-        raise InputError(
-            f"the adapter would load as zeros: {len(missing)} of the model's LoRA tensors are not in the file and "
-            f"{len(stray)} of the file's do not fit (first: {name}). It was saved for other module names"
-        )
+    if missing or stray:
+        raise _other_names(len(missing), len(stray), (missing or stray)[0])
     return wrapped
+
+
+def check_as_peft(
+    plain: nn.Module, wrapped: PeftModel, folder: Path, stored: StoredAdapter, inputs: dict[str, Tensor]
+) -> None:
+    """Refuse an adapter with which peft's own model answers otherwise than the loaded one.
+
+    Args:
+        plain: the model before its head and adapter were loaded; it may be changed.
+        wrapped: the model with both.
+        folder: the adapter in peft's format.
+        stored: what was read from it.
+        inputs: a batch.
+
+    Raises:
+        InputError: the answers differ, or peft does not load the adapter.
+    """
+    import torch
+
+    peft = _peft()
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        # The same modules by their names: a pattern may take for ever.
+        config.target_modules, config.task_type = list(stored.modules), None
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = peft.PeftModel.from_pretrained(plain, str(folder), config=config)
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise InputError(f"{folder}: peft does not load the adapter ({_one_line(error)}); save it again") from error
+    with torch.no_grad():
+        answers = [_answers(one.eval().get_base_model(), inputs) for one in (theirs, wrapped)]
+    for one, other in zip(*answers, strict=True):
+        if not torch.allclose(one, other, rtol=SAME_RELATIVE, atol=SAME_ABSOLUTE):
+            raise InputError(
+                f"{folder}: with this adapter peft's own model answers otherwise than the one loaded here (by up to "
+                f"{float((one - other).abs().max()):.3g}); merge it into its base with peft, and start from that model"
+            )
+
+
+def _answers(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    outputs: Any = model(**inputs)
+    values = outputs.values() if hasattr(outputs, "values") else vars(outputs).values()
+    return [value for value in values if hasattr(value, "is_floating_point") and value.is_floating_point()]
+
+
+def _check_whole(model: nn.Module, stored: StoredAdapter) -> None:
+    """Refuse an adapter that names modules which the model lacks, or lacks tensors for modules that it names."""
+    from torch import nn
+
+    modules = dict(model.named_modules())
+    if not stored.lora:
+        raise _other_names(0, 0, "no LoRA tensor at all")
+    stray = [name for name in stored.modules if not isinstance(modules.get(name), nn.Linear)]
+    if stray:
+        raise _other_names(0, len(stray), stray[0])
+    for name, _ in model.named_parameters():
+        if _within(name, stored.saved) and name not in stored.other:
+            raise InputError(
+                f"the adapter is not whole: its modules_to_save say that {name} was trained, but it holds no such "
+                "tensor; save it again with peft"
+            )
+    for path, module in modules.items():
+        asked = isinstance(module, nn.Linear) and any(f".{path}".endswith(f".{end}") for end in stored.asked)
+        if asked and path not in stored.modules and not _within(path, stored.saved):
+            raise _other_names(1, 0, path)
+
+
+def _within(path: str, names: tuple[str, ...]) -> bool:
+    """Whether a path has one of the names among its parts, as peft finds `modules_to_save`."""
+    return any(f".{name}." in f".{path}." for name in names)
+
+
+def _other_names(missing: int, stray: int, first: str) -> InputError:
+    return InputError(
+        f"the adapter would load as zeros: {missing} of the model's LoRA tensors are not in the file and {stray} of "
+        f"the file's do not fit (first: {first}). It was saved for other module names"
+    )
 
 
 class LoraWeights(NamedTuple):
@@ -171,6 +195,10 @@ def _wrap(model: nn.Module, config: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers, nothing a user can act on
         return _peft().get_peft_model(model, config)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
 
 
 def _peft() -> ModuleType:

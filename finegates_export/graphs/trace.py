@@ -7,18 +7,20 @@ import io
 import logging
 import warnings
 from collections.abc import Collection, Iterator
+from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from finegates_export.common.tasks import HIDDEN, LOGITS, PIXELS
-from finegates_export.errors import missing_extra
+from finegates_export.errors import UnsupportedError, missing_extra
 from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.graphs.activations import as_operators
 from finegates_export.graphs.padding_mask import spread_padding
 from finegates_export.graphs.products import mark_linears
 from finegates_export.graphs.saving import strip
+from finegates_export.graphs.values import VERSIONS
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -121,7 +123,7 @@ def trace(
         import onnxscript  # noqa: F401  # torch's exporter needs it, but its own error is many lines long
     except ImportError as error:
         raise missing_extra("onnxscript", "export") from error
-    with _quiet(), torch.no_grad(), as_operators(model), spread_padding():
+    with _quiet(), torch.no_grad(), as_operators(model), spread_padding(), _one_line():
         program = torch.onnx.export(
             model.eval(),
             example,
@@ -141,6 +143,26 @@ def trace(
 
 def _pixels(model: nn.Module) -> Tensor:
     return torch.zeros(EXAMPLE_SHAPE[0], *image_shape(cast("ModelConfig", model.config)))
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Tell what stopped the tracer, which itself reports pages of frames.
+
+    Raises:
+        UnsupportedError: the tracer failed.
+    """
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        told = next(filter(None, map(str.strip, str(first).splitlines())), "no reason given")
+        made_of = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "onnxscript"))
+        raise UnsupportedError(
+            f"the model cannot be traced with {made_of} ({type(first).__name__}: {told:.200}); {VERSIONS}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ only the chain of checks grows along the way.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,17 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.files import check_destination, scratch_folder
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
+from finegates_export.errors import (
+    NOTHING_WRITTEN,
+    ChainError,
+    FormRefusedError,
+    FusionError,
+    InputError,
+)
 from finegates_export.graphs.targets import TARGETS
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
+from finegates_export.runtime.signature import read_private_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,20 +54,23 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
     Raises:
         RunFolderError: the run folder is missing, damaged, or belongs to another base.
         ChainError: a step changed what the model computes; nothing was written.
+        FormRefusedError: the float bundle holds and was written; its quantized form was refused.
         FusionError: the target's fusions found less than the family promises.
         OutputError: the result cannot be written.
         UnsupportedError: the target does not serve the run's task.
     """
+    usage = Usage()
+    check_place(options)
+    _check_inputs(options, base)  # before what takes seconds to import
+
     import torch
 
     from finegates_export.pipeline.bundle.metadata import graph_metadata
-    from finegates_export.pipeline.deliver import deliver
+    from finegates_export.pipeline.deliver import Delivery
     from finegates_export.pipeline.float_graphs import check_float, write_float
     from finegates_export.pipeline.judges import gather_judge
     from finegates_export.pipeline.prune import prune
 
-    usage = Usage()
-    check_place(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     source, page = _find(options, base)
@@ -77,10 +89,14 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
             model = None  # the graph holds the weights now
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
-        quantized = _quantized(options, source, model, slow, graphs, writer, proof)
-        report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused), quantized=quantized)
+        quantized, refused = _quantized(options, source, model, slow, graphs, writer, proof)
+        report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused))
+        report = dataclasses.replace(report, quantized=quantized, refused=refused)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
-        deliver(options, source, graphs, model, report, page)
+        delivered = options.without_quantization() if refused else options
+        report = Delivery(delivered, source, graphs, model, proof).put(report, page)
+    if refused:
+        raise FormRefusedError(f"{options.out}: {refused}")
     return report
 
 
@@ -90,20 +106,50 @@ def check_place(options: ExportOptions) -> None:
     Raises:
         OutputError: see `check_destination`; an export never replaces its own inputs, nor a folder that is not an
         export.
+        InputError: the key to sign with cannot be read.
+        MissingExtraError: there is a key, and cryptography is not installed.
     """
     if options.out is None or options.plan_only:
         return
+    from finegates_export.sources.run_folder import places_of_run
+
+    if options.sign is not None:
+        read_private_key(options.sign)
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
-    reads = (options.ckpt, options.base, options.baseline, options.vocabulary_of, options.web_libraries)
+    runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
+    reads = (*runs, options.sign, options.base, options.vocabulary_of, options.web_libraries)
     check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
+
+
+def _check_inputs(options: ExportOptions, base: BaseModel | None) -> None:
+    """Fail before any work if what the export reads is not there.
+
+    Raises:
+        InputError: the base is missing.
+        RunFolderError: the run folder, or the baseline's, is missing or damaged.
+    """
+    from finegates_export.pruning.shrunk_folder import is_shrunk
+    from finegates_export.sources.places import check_run_place
+    from finegates_export.sources.run_folder import read_info
+
+    if base is not None or is_shrunk(options.ckpt):
+        return
+    check_run_place(options.ckpt, options.base)
+    if options.baseline is not None:
+        read_info(options.baseline)
+    if options.vocabulary_of is not None and not options.vocabulary_of.is_file():
+        raise InputError(f"vocabulary-of: {options.vocabulary_of} does not exist; name a UTF-8 text or JSON lines")
 
 
 def _find(options: ExportOptions, base: BaseModel | None) -> tuple[Source, Page | None]:
     """What is exported, and the page beside it. Options that do not fit the run are refused here."""
     from finegates_export.pipeline.refusals import check_request
     from finegates_export.pipeline.source import cut_vocabulary, find_source
+    from finegates_export.sources.run_tokenizer import check_has_tokenizer
 
     source = find_source(options.ckpt, options.base, base)
+    if options.out is not None and options.out.suffix != ".onnx" and not options.plan_only:
+        check_has_tokenizer(source.run)
     page = _page(options, source)
     check_request(options, source)
     if options.vocabulary_of is not None:
@@ -124,9 +170,10 @@ def _page(options: ExportOptions, source: Source) -> Page | None:
     def put(folder: Path) -> None:
         site.write(folder)
         if options.baseline is not None:
-            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False)
+            alone = dataclasses.replace(options, page=False, baseline=None, web_libraries=None, torch=False, sign=None)
             unpruned = dataclasses.replace(alone, ckpt=options.baseline, out=folder / UNPRUNED_FOLDER)
-            export(unpruned, source.base)
+            with contextlib.suppress(FormRefusedError):  # the page offers the forms that both models have
+                export(unpruned, source.base)
 
     return put
 
@@ -180,15 +227,22 @@ def _quantized(
     graphs: FloatGraphs,
     writer: GraphWriter,
     proof: Proof,
-) -> QuantizedForm | None:
+) -> tuple[QuantizedForm | None, str]:
+    """The quantized form, and why there is none though it was asked for."""
     from finegates_export.pipeline.prune import shrunk_again
     from finegates_export.pipeline.quantize import Quantization, Quantizer
 
     if options.quantize == "none":
-        return None
+        return None, ""
 
     def shrunk_model() -> nn.Module:
         return shrunk_again(source, graphs.pruned.plan) if model is None else model
 
-    wanted = Quantization(options.quantize, options.block_size, options.quantize_head)
-    return Quantizer(wanted, graphs, writer, proof).write(slow, shrunk_model)
+    wanted = Quantization(options.quantize, options.block_size, options.quantize_head, options.weight_bits)
+    try:
+        return Quantizer(wanted, graphs, writer, proof).write(slow, shrunk_model), ""
+    except (ChainError, FusionError) as error:
+        if not options.keeps_float:
+            raise
+        proof.chain.drop(wanted.form)
+        return None, str(error).replace(NOTHING_WRITTEN, "the float graph was written alone")

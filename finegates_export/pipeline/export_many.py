@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.options import check
-from finegates_export.errors import FineGatesError
+from finegates_export.common.places import followed
+from finegates_export.errors import FineGatesError, FormRefusedError
 from finegates_export.pipeline.export import check_place, export
 from finegates_export.pipeline.memory import collect, peak_bytes
 from finegates_export.pipeline.options import ExportOptions
@@ -34,6 +35,8 @@ class RunExport:
     options: ExportOptions
     report: ExportReport | None
     error: str | None
+    form_refused: bool = False
+    """Whether only the quantized form failed; the float bundle was written."""
 
     def to_json(self) -> dict[str, object]:
         """Run, destination, and report or error, as JSON types."""
@@ -43,7 +46,7 @@ class RunExport:
     def __str__(self) -> str:
         name, report = str(self.options.ckpt), self.report
         if report is None:
-            return f"{name}: failed"
+            return f"{name}: {'its quantized form was refused' if self.form_refused else 'failed'}"
         if report.after is None:
             return f"{name}:\n{report}"
         worst = max(max(link.relative, link.hidden_relative or 0.0) for link in report.links if link.exact)
@@ -70,6 +73,11 @@ class ManyExports:
     def failures(self) -> tuple[str, ...]:
         """A line for every run that failed."""
         return tuple(f"{run.options.ckpt}: {run.error}" for run in self.runs if run.error is not None)
+
+    @property
+    def wrote_all_floats(self) -> bool:
+        """Whether nothing failed but quantized forms."""
+        return all(run.form_refused for run in self.runs if run.error is not None)
 
     def to_json(self) -> list[dict[str, object]]:
         """The runs, as JSON types."""
@@ -111,7 +119,7 @@ def _check_places(options: Sequence[ExportOptions]) -> None:
     for one in options:
         if one.out is None:
             continue
-        place = one.out.absolute()
+        place = followed(one.out)
         other = taken.setdefault(place, one.ckpt)
         check(other is one.ckpt, "out", f"{other} and {one.ckpt} would both be written to {one.out}; name them apart")
     for one in options:
@@ -178,7 +186,8 @@ class _Many:
 
     def _fail(self, number: int, error: Exception) -> None:
         told = "" if isinstance(error, (FineGatesError, ValueError)) else f"{type(error).__name__}: "
-        self._results[number] = RunExport(self.options[number], None, told + " ".join(str(error).split()))
+        line, refused = told + " ".join(str(error).split()), isinstance(error, FormRefusedError)
+        self._results[number] = RunExport(self.options[number], None, line, refused)
 
 
 def _info(options: ExportOptions) -> RunInfo | None:

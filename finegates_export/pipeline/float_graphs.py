@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from finegates_export.common.graph_forms import GRAPH_FILES, graph_bytes
 from finegates_export.pipeline.memory import Handed, collect_after, return_freed_memory
+from finegates_export.pipeline.proof import DELIVERED_LINK
 from finegates_export.pipeline.report import ModelSize
 
 if TYPE_CHECKING:
@@ -103,4 +104,4 @@ def check_float(graphs: FloatGraphs, proof: Proof, target: str, *, half: bool) -
     proof.add_file(f"ONNX, {target}", graphs.folder / FUSED)
     if half:
         proof.add_file("float16", graphs.folder / HALF, exact=False)
-    proof.add_file("ONNX, as delivered", graphs.delivered, exact=not half)
+    proof.add_file(DELIVERED_LINK, graphs.delivered, exact=not half)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from finegates_export.common.options import Groups, Options, as_path, check
 from finegates_export.graphs.targets import PACKAGES, TARGETS, web
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 
+INT8_BITS = (7, 8)
+"""Bits that an int8 weight may have."""
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """The sizes that onnxruntime's kernels support."""
 
@@ -30,6 +32,7 @@ class ExportOptions(Options):
         ),
         "Quantization": (
             "int8_linears",
+            "int8_bits",
             "quantize_head",
             "block_size",
             "min_agreement",
@@ -45,6 +48,7 @@ class ExportOptions(Options):
         "Bundle": (
             "onnx_folder",
             "torch",
+            "sign",
             "page",
             "baseline",
             "web_libraries",
@@ -72,6 +76,9 @@ class ExportOptions(Options):
     int8_linears: Literal["auto", "all"] = "auto"
     """Dynamic int8: `auto` keeps linears in float where the cost table of this machine says that int8 is slower; `all`
     quantizes every linear and measures nothing."""
+    int8_bits: Literal[7, 8] | None = None
+    """Bits of an int8 weight. 7 computes the same on every processor; 8 rounds less, and saturates on x86 processors
+    without VNNI. Default: 7, and 8 for `tensorrt`."""
     quantize_head: bool = False
     """Text generation, with --quantize int8 or int4: put the LM head in int8 too, with embeddings tied to it."""
     block_size: int = 32
@@ -86,6 +93,8 @@ class ExportOptions(Options):
     """Put a bundle's graphs under onnx/, where some clients expect them."""
     torch: bool = False
     """Add the shrunk torch model to the bundle as the folder `torch/`, for fine-tuning and another export."""
+    sign: Path | None = None
+    """Sign the bundle with this Ed25519 private key, a PEM file; `load(..., key=...)` takes the public one."""
     page: bool = True
     """Target web: add a page that runs the model, if the task is to label or score a text."""
     baseline: Path | None = None
@@ -111,7 +120,7 @@ class ExportOptions(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ckpt", as_path(self.ckpt))
-        for name in ("out", "baseline", "web_libraries", "vocabulary_of"):
+        for name in ("out", "baseline", "web_libraries", "vocabulary_of", "sign"):
             given = getattr(self, name)
             object.__setattr__(self, name, as_path(given) if given else None)
         self._check_target()
@@ -145,6 +154,11 @@ class ExportOptions(Options):
         linears = ("auto", "all")
         message = f"{self.int8_linears!r} is not one of {', '.join(linears)}"
         check(self.int8_linears in linears, "int8-linears", message)
+        bits = ", ".join(map(str, INT8_BITS))
+        known = self.int8_bits is None or self.int8_bits in INT8_BITS
+        check(known, "int8-bits", f"must be one of {bits}, got {self.int8_bits}")
+        integer = self.quantize in ("int8", "int8-static") or self.quantize_head
+        check(integer or self.int8_bits is None, "int8-bits", "applies to int8 weights; give --quantize int8")
         sizes = ", ".join(map(str, BLOCK_SIZES))
         check(self.block_size in BLOCK_SIZES, "block-size", f"must be one of {sizes}, got {self.block_size}")
 
@@ -155,7 +169,7 @@ class ExportOptions(Options):
         check(not scales or self.opset is None or self.opset >= 19, "opset", message)
 
     def _check_bundle(self) -> None:
-        for name in ("onnx_folder", "torch", "baseline", "web_libraries", "vocabulary_of"):
+        for name in ("onnx_folder", "torch", "sign", "baseline", "web_libraries", "vocabulary_of"):
             given, flag = bool(getattr(self, name)), name.replace("_", "-")
             check(not (given and self._is_file), flag, f"applies to a bundle, but --out {self.out} is a file")
             packed = given and self.target in PACKAGES
@@ -185,6 +199,20 @@ class ExportOptions(Options):
     def graph_target(self) -> str:
         """The target of the graph itself."""
         return PACKAGES.get(self.target, self.target)
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of an int8 weight."""
+        return self.int8_bits or TARGETS[self.graph_target].INT8_BITS
+
+    @property
+    def keeps_float(self) -> bool:
+        """Whether what is written has the float graph beside a quantized one."""
+        return self.out is not None and not self._is_file and self.target not in PACKAGES
+
+    def without_quantization(self) -> ExportOptions:
+        """The same export, of the float form alone."""
+        return replace(self, quantize="none", quantize_head=False, int8_bits=None)
 
     @property
     def wants_page(self) -> bool:

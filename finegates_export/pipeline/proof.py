@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,15 +10,22 @@ from typing import TYPE_CHECKING
 from finegates_export.common.tasks import graph_outputs
 from finegates_export.pipeline.memory import return_freed_memory
 from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
-from finegates_export.verification.chain import Chain, Forward, Link, Tolerances
+from finegates_export.verification.chain import Chain
+from finegates_export.verification.link import Link, Tolerances
+from finegates_export.verification.precise import Forward
 
 if TYPE_CHECKING:
     from torch import nn
 
     from finegates_export.common.cache_layout import CacheLayout
+    from finegates_export.common.files import JsonObject
     from finegates_export.gates.gated_model import GatedModel
     from finegates_export.pipeline.source import Source
     from finegates_export.pruning.plan import ShrinkPlan
+
+
+DELIVERED_LINK = "ONNX, as delivered"
+TEXTS_LINK = "texts, as delivered"
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,17 @@ class Proof:
             seed: seed of the random rows.
             threads: CPU threads of onnxruntime.
         """
-        chain = Chain(source.task.name, source.batches(seed), tolerances, outputs, source.pooling)
+        info = source.run.info
+        batches = source.batches(seed)
+        chain = Chain(info.task, batches, tolerances, outputs, source.pooling, metric=info.metric, labels=info.labels)
         return cls(chain, Forms(source, threads))
 
-    def set_reference(self, form: Forward) -> None:
+    def set_reference(self, form: Forward, precise: Callable[[], Forward] | None = None) -> None:
         """Run the gated model; a decoder also writes the texts that every form is compared on.
+
+        Args:
+            form: the gated model.
+            precise: makes it in float64; see `Chain.set_reference`.
 
         Raises:
             ChainError: an output is missing, or values are not finite.
@@ -129,7 +143,7 @@ class Proof:
         if isinstance(form, CachedForm):
             source = self.forms.source
             self.chain.batches += written_by(form, self.chain.batches, source.family.max_length(source.config))
-        self.chain.set_reference(form)
+        self.chain.set_reference(form, precise)
 
     def add_file(self, name: str, path: Path, *, optimize: bool = True, exact: bool = True) -> Link:
         """Add a graph file to the chain.
@@ -146,3 +160,24 @@ class Proof:
         link = self.chain.add(name, self.forms.file(path, optimize=optimize), exact=exact)
         return_freed_memory()
         return link
+
+    def add_texts(self, folder: Path, record: JsonObject, graph: Path, *, exact: bool) -> None:
+        """Add the run's texts, read as users of a bundle read theirs.
+
+        Args:
+            folder: the bundle, or what will be one.
+            record: the content of its `bundle.json`.
+            graph: its float graph.
+            exact: see `add_file`.
+
+        Raises:
+            ChainError: a text is read otherwise than in training, or its outputs differ by more than the tolerance.
+        """
+        from finegates_export.verification.client_files import check_clients
+        from finegates_export.verification.delivered_texts import delivered_texts
+
+        if any(batch.texts for batch in self.chain.batches):
+            check_clients(folder, self.chain.batches, self.forms.source.task)
+            read = delivered_texts(folder, record, graph, self.forms.source.task)
+            self.chain.add_texts(TEXTS_LINK, read, self.forms.file(graph), exact=exact, behind=DELIVERED_LINK)
+            return_freed_memory()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finegates_export.pruning.residual_sides import Judge
     from finegates_export.pruning.widths import Widths
     from finegates_export.sources.base import BaseModel
+    from finegates_export.verification.precise import Forward
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def _gated(source: Source, base: BaseModel, proof: Proof | None) -> GatedModel:
 
     gated = assemble(source.run, base).gated
     if proof:
-        proof.set_reference(proof.forms.gated(gated))
+        forms = proof.forms
+        proof.set_reference(forms.gated(gated), lambda: forms.gated(assemble(source.run, base).gated.double()))
     return gated
 
 
@@ -123,7 +125,12 @@ def _saved(source: Source, proof: Proof | None) -> tuple[nn.Module, Pruned]:
     model = load_torch(source.run.folder).requires_grad_(False)
     info = getattr(model, ATTRIBUTE)
     if proof:
-        proof.set_reference(proof.forms.shrunk(model, info.plan, whole_vocabulary=True))
+        forms = proof.forms
+
+        def precise() -> Forward:
+            return forms.shrunk(load_torch(source.run.folder).double(), info.plan, whole_vocabulary=True)
+
+        proof.set_reference(forms.shrunk(model, info.plan, whole_vocabulary=True), precise)
     if source.vocabulary:
         source.vocabulary.shorten(model)
     return model, Pruned(info.plan, ModelSize.of_parameters(info.unpruned_parameters))

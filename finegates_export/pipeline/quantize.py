@@ -39,11 +39,18 @@ class Quantization:
     """Of 4-bit weights: the number of inputs that share a scale."""
     head: bool
     """Whether the LM head is quantized too."""
+    bits: int
+    """Of an integer weight: 7 or 8."""
 
     @property
     def form(self) -> Form:
         """The form that they give."""
         return form_of(self.name)
+
+    @property
+    def integer(self) -> bool:
+        """Whether any weight is one of `bits`."""
+        return self.form == "int8" or self.head
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,19 @@ class Quantizer:
         self.proof.add_file(f"{form}, fused", self.graphs.folder / QUANTIZED_FUSED, exact=False)
         after = self.proof.add_file(f"{form}, as delivered", delivered, exact=False)
         size = graph_bytes(delivered)
-        told = (before.metric, after.metric, after.agreement)
-        return QuantizedForm(self.wanted.name, products, left, size, *told, self.wanted.head)
+        return QuantizedForm(
+            self.wanted.name,
+            products,
+            left,
+            size,
+            before.metric,
+            after.metric,
+            after.agreement,
+            self.proof.chain.metric,
+            after.agreed,
+            self.wanted.head,
+            weight_bits=self.wanted.bits if self.wanted.integer else None,
+        )
 
     def _write_files(self, left: Sequence[FloatLinear], delivered: Path) -> int:
         """Write the fused and the delivered graph, and return the number of quantized products."""
@@ -102,7 +120,7 @@ class Quantizer:
         self._quantize_plain(source, [self.graphs.products[one.linear] for one in left])
         graph = load_graph(source)
         if self.wanted.head:
-            quantize_head(graph)
+            quantize_head(graph, self.wanted.bits)
         graph = self.writer.finish(graph, self.graphs.pruned.plan)
         found = self._count(graph, len(self.graphs.products) - len(left))
         if self.writer.target.FLOAT == "float16":
@@ -137,9 +155,9 @@ class Quantizer:
             quantize_int4(source, target, products, left, block_size=self.wanted.block_size, accuracy_level=level)
         elif self.wanted.name == "int8-static":
             rows = [batch.inputs for batch in self.proof.chain.batches if batch.real]
-            quantize_static_int8(source, target, products, rows, left)
+            quantize_static_int8(source, target, products, rows, left, self.wanted.bits)
         else:
-            quantize_dynamic_int8(source, target, products, left)
+            quantize_dynamic_int8(source, target, products, left, self.wanted.bits)
 
     def _by_sensitivity(self, model: nn.Module, slow: Sequence[FloatLinear]) -> list[str]:
         """The linears that are not yet in float, the most sensitive first."""
@@ -154,6 +172,7 @@ class Quantizer:
         return rank_by_sensitivity(model, linears, form, inputs, chain.outputs, self._simulation())
 
     def _simulation(self) -> Simulation:
-        from finegates_export.pipeline.sensitivity import INT8, blockwise_int4
+        from finegates_export.pipeline.sensitivity import blockwise_int4, integers
 
-        return blockwise_int4(self.wanted.block_size) if self.wanted.form == "int4" else INT8
+        wanted = self.wanted
+        return blockwise_int4(wanted.block_size) if wanted.form == "int4" else integers(wanted.bits)

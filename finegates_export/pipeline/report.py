@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.slow_linears import FloatLinear
-from finegates_export.verification.chain import Chain, Link
+from finegates_export.verification.chain import Chain
+from finegates_export.verification.link import Link
 from finegates_export.verification.report import chain_table
 
 FLOAT32_BYTES = 4
@@ -43,7 +44,11 @@ class ExportReport:
     """Linears that stay in float because int8 would slow them down on this machine."""
     quantized: QuantizedForm | None = None
     """None if nothing was quantized."""
+    refused: str = ""
+    """Why the quantized form that was asked for is not there; empty if it is, or none was."""
     links: tuple[Link, ...] = ()
+    metric: str = ""
+    """The run's metric, which links and the quantized form are measured by."""
     rows: int = 0
     """Rows that every link of the chain ran on."""
     real_rows: int = 0
@@ -66,6 +71,7 @@ class ExportReport:
         return replace(
             self,
             links=tuple(chain.links),
+            metric=chain.metric,
             rows=chain.rows,
             real_rows=chain.real_rows,
             seconds=seconds,
@@ -101,9 +107,11 @@ class ExportReport:
         yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
         if self.quantized is not None:
             yield from self.quantized.lines()
+        if self.refused:
+            yield f"no quantized form: {self.refused}"
         yield ""
         yield f"chain on {self.rows} rows, {self.real_rows} of them real:"
-        yield chain_table(list(self.links))
+        yield chain_table(list(self.links), self.metric)
         if self.links and (greedy := self.links[-1].greedy) is not None:
             yield f"of the tokens that the gated model wrote, the last form chooses {greedy:.2%}"
         if self.genai:

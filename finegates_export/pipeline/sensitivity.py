@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.families.modules import linear_at
-from finegates_export.verification.chain import Forward
+from finegates_export.verification.precise import Forward
 
-WEIGHT_LEVELS = 127
 ACTIVATION_LEVELS = 255
 BLOCK_LEVELS = 15
 
@@ -73,11 +72,6 @@ def _rounding(simulation: Simulation) -> Callable[..., tuple[Tensor, ...]]:
     return hook
 
 
-def _int8_weight(weight_OI: Tensor) -> Tensor:
-    scale_O1 = weight_OI.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(weight_OI.dtype).tiny) / WEIGHT_LEVELS
-    return (weight_OI / scale_O1).round() * scale_O1
-
-
 def _int8_inputs(x_BSD: Tensor) -> Tensor:
     return _asymmetric(x_BSD, x_BSD.amin(), x_BSD.amax(), ACTIVATION_LEVELS)
 
@@ -91,8 +85,19 @@ def _asymmetric(values: Tensor, low: Tensor, high: Tensor, levels: int) -> Tenso
     return (quantized - zero_point) * scale
 
 
-INT8 = Simulation(_int8_weight, _int8_inputs)
-"""onnxruntime's dynamic int8: weights signed and per output channel, inputs unsigned and per tensor."""
+def integers(bits: int) -> Simulation:
+    """Dynamic int8 of onnxruntime: weights signed and per output channel, inputs unsigned and per tensor.
+
+    Args:
+        bits: of a weight.
+    """
+    most = 2 ** (bits - 1) - 1
+
+    def rounded(weight_OI: Tensor) -> Tensor:
+        scale_O1 = weight_OI.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(weight_OI.dtype).tiny) / most
+        return (weight_OI / scale_O1).round() * scale_O1
+
+    return Simulation(rounded, _int8_inputs)
 
 
 def blockwise_int4(block_size: int) -> Simulation:

@@ -12,6 +12,7 @@ from finegates_export.families.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from finegates_export.common.tasks.pooling import Pooling
+    from finegates_export.common.text_inputs import TextInputs
     from finegates_export.families.family import Family
     from finegates_export.families.structure import Structure
     from finegates_export.pruning.vocabulary.cut import Settings, VocabularyCut
@@ -43,6 +44,14 @@ class Source:
         return self.run.info.pooled_by()
 
     @cached_property
+    def text_inputs(self) -> TextInputs | None:
+        """How the delivered model's texts are read; None for images."""
+        from finegates_export.sources.tokenizer import run_text_inputs
+
+        how = run_text_inputs(self.run.info, self.run.folder)
+        return self.vocabulary.text_inputs(how) if how and self.vocabulary else how
+
+    @cached_property
     def family(self) -> Family:
         """The architecture."""
         from finegates_export.families import family_of
@@ -61,9 +70,10 @@ class Source:
 
     def generation_settings(self) -> Settings:
         """A decoder's `generation_config.json`, with the ids of the whole vocabulary."""
-        from finegates_export.pipeline.bundle.genai_files import generation_settings
+        from finegates_export.pipeline.bundle.genai_files import GENERATION_CONFIG, generation_settings
 
-        return generation_settings([self.run.folder, *([self.base.folder] if self.base else [])], self.config)
+        own = [self.run.folder] if GENERATION_CONFIG in self.run.info.files else []
+        return generation_settings([*own, *([self.base.folder] if self.base else [])], self.config)
 
     def batches(self, seed: int = 0) -> list[Batch]:
         """The batches on which every form of the model is verified.
@@ -75,7 +85,8 @@ class Source:
 
         run = self.run
         if self.vocabulary:
-            run = replace(run, samples=self.vocabulary.samples(run.samples))
+            samples, texts = self.vocabulary.samples(run.samples), self.vocabulary.texts(run.texts)
+            run = replace(run, samples=samples, texts=texts)
         return inputs_for(run, self.family, self.delivered_config, seed)
 
 
@@ -94,10 +105,14 @@ def find_source(ckpt: Path, base_place: str | None = None, base: BaseModel | Non
     from finegates_export.pruning.shrunk_folder import is_shrunk, read_config, run_of
     from finegates_export.sources.assemble import base_of, check_base
     from finegates_export.sources.run_folder import read_run
+    from finegates_export.sources.run_tokenizer import check_tokenizer
 
     if is_shrunk(ckpt):
-        return Source(run_of(ckpt), None, read_config(ckpt))
+        run = run_of(ckpt)
+        check_tokenizer(run)
+        return Source(run, None, read_config(ckpt))
     run = read_run(ckpt)
+    check_tokenizer(run)
     if base is None:
         base = base_of(run, base_place)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finegates_export.common.cache_layout import INPUTS, PAST
 from finegates_export.common.tasks import LOGITS
 from finegates_export.errors import InputError
-from finegates_export.verification.chain import Link, Tolerances
+from finegates_export.verification.link import Link, Tolerances
 
 if TYPE_CHECKING:
     from finegates_export.pipeline.source import Source
@@ -44,6 +44,7 @@ def verify(
     from finegates_export.pipeline.prune import run_reference
     from finegates_export.pipeline.source import find_source
     from finegates_export.pruning.vocabulary.cut import cut_again
+    from finegates_export.runtime.bundle_files import read_bundle
 
     place = Path(exported)
     graphs, vocabulary = _graphs(place)
@@ -57,6 +58,8 @@ def verify(
     run_reference(source, proof)
     for graph in graphs:
         proof.add_file(graph.name, graph, exact=inspect_file(graph).exact)
+    if place.is_dir():
+        proof.add_texts(place, read_bundle(place), graphs[0], exact=inspect_file(graphs[0]).exact)
     return tuple(proof.chain.links)
 
 

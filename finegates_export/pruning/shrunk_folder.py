@@ -9,22 +9,27 @@ tokenizer files
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from finegates_export.common.files import sha256_file, sha256_tree, staged_folder, write_json
+from finegates_export.common.files import sha256_tree, staged_folder, write_json
+from finegates_export.common.json_files import read_object
 from finegates_export.common.stamp import versions
+from finegates_export.common.stored_tensors import load_tensors
 from finegates_export.common.tasks import task_of
 from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.common.tensor_files import save_tensors
 from finegates_export.common.tokenizer_files import companions
+from finegates_export.common.typed_fields import check_fields
 from finegates_export.errors import InputError, RunFolderError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.plan import ShrinkPlan
+from finegates_export.sources.base_config import make_config
+from finegates_export.sources.listed_files import check_listed
 from finegates_export.sources.run_folder import SAMPLES_FILE, Run, RunInfo
+from finegates_export.sources.sample_texts import TEXTS_FILE, read_texts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +54,14 @@ class ShrunkInfo:
     """Parameters of the model before shrinking."""
     companions: Path
     """The folder whose tokenizer and samples are saved with the model."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Fields of `shrunk.json` whose types are checked."""
+
+    unpruned_parameters: int
+    files: dict[str, str]
 
 
 def save_torch(model: nn.Module, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -80,8 +93,8 @@ def write_shrunk(model: nn.Module, info: ShrunkInfo, folder: Path) -> None:
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     save_tensors(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     config.save_pretrained(folder)
-    samples = info.companions / SAMPLES_FILE
-    for file in (*companions(info.companions), *([samples] if samples.is_file() else [])):
+    kept = [info.companions / name for name in (SAMPLES_FILE, TEXTS_FILE) if name in info.run.files]
+    for file in (*companions(info.companions, info.run.files), *kept):
         shutil.copyfile(file, folder / file.name)
     write_json(
         folder / SHRUNK_JSON,
@@ -142,9 +155,7 @@ def is_shrunk(folder: Path) -> bool:
 
 def read_config(folder: Path) -> ModelConfig:
     """The base's transformers config, as it lies beside a shrunk model."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return make_config(str(folder), folder, {})[0]
 
 
 def read_shrunk(folder: Path) -> ShrunkInfo:
@@ -156,25 +167,22 @@ def read_shrunk(folder: Path) -> ShrunkInfo:
     path = folder / SHRUNK_JSON
     if not path.is_file():
         raise RunFolderError(f"{folder} holds no {SHRUNK_JSON}; finegates-export --torch writes such a folder")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["schema_version"] != SCHEMA_VERSION:
-            raise RunFolderError(
-                f"{path} has schema version {values['schema_version']}, but this version reads {SCHEMA_VERSION}; "
-                "update finegates-export"
-            )
-        info = ShrunkInfo(
-            RunInfo.from_json(values["run"]),
-            ShrinkPlan.from_json(values["plan"]),
-            values["unpruned_parameters"],
-            folder,
+    remedy = "export or save the model again"
+    values = read_object(path, RunFolderError, remedy)
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {values.get('schema_version')!r:.80}, but this version reads {SCHEMA_VERSION}; "
+            "update finegates-export"
         )
-        files = values["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}); export or save the model again") from error
-    for name, digest in files.items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
-            raise RunFolderError(f"{folder / name} is missing or was changed after it was saved (its sha256 differs)")
+    try:
+        check_fields(RunInfo, values["run"])
+        check_fields(_Record, values)
+        # What it lists now is what its own folder holds.
+        run = replace(RunInfo.from_json(values["run"]), files=values["files"])
+        info = ShrunkInfo(run, ShrinkPlan.from_json(values["plan"]), values["unpruned_parameters"], folder)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); {remedy}") from error
+    check_listed(folder, path, values["files"])
     return info
 
 
@@ -184,11 +192,10 @@ def run_of(folder: Path) -> Run:
     Raises:
         RunFolderError: see `read_shrunk`.
     """
-    from safetensors.torch import load_file
-
     info = read_shrunk(folder)
-    samples = load_file(folder / SAMPLES_FILE) if (folder / SAMPLES_FILE).is_file() else None
-    return Run(folder, info.run, {}, {}, samples)
+    listed = SAMPLES_FILE in info.run.files
+    samples = load_tensors(folder / SAMPLES_FILE, RunFolderError, "save the model again") if listed else None
+    return Run(folder, info.run, {}, {}, samples, read_texts(folder) if TEXTS_FILE in info.run.files else ())
 
 
 def _empty_model(config: ModelConfig, family: Family, run: RunInfo) -> nn.Module:

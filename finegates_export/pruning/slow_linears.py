@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from finegates_export.families.modules import kept_linear
 from finegates_export.families.structure import LayerMap, Structure
 from finegates_export.pruning.plan import ResidualPlan, Side
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)

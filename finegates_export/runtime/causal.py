@@ -14,7 +14,8 @@ import numpy as np
 from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayout
 from finegates_export.common.tasks import LOGITS
 from finegates_export.common.tasks.arrays import Array
-from finegates_export.runtime.session import Session
+from finegates_export.errors import InputError
+from finegates_export.runtime.session import QUOTED, Session
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -82,6 +83,9 @@ class Cache:
 
         Returns:
             logits of the next token, shape (B, V).
+
+        Raises:
+            InputError: onnxruntime fails, or the logits are no numbers.
         """
         graph, length = self._graph, ids_BS.shape[1]
         self._mask_BT = np.concatenate([self._mask_BT, mask_BS], 1)
@@ -95,9 +99,19 @@ class Cache:
         binding.bind_output(LOGITS, "cpu")
         for name in graph.layout.present_names:
             binding.bind_output(name, graph.device)
-        graph.session.run_with_iobinding(binding)
+        try:
+            graph.session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime's errors have no narrower common root
+            told = " ".join(str(error).split())[:QUOTED]
+            shown = f"{ids_BS.shape[0]} x {length} tokens"
+            raise InputError(f"onnxruntime fails on {shown}: {told}; pass fewer prompts, or export again") from error
         logits, *self._past = binding.get_outputs()
-        return np.array(logits.numpy()[:, -1])  # a copy, so that the other logits can be freed
+        last_BV = np.array(logits.numpy()[:, -1])  # a copy, so that the other logits can be freed
+        if np.isnan(last_BV).any():
+            raise InputError(
+                "the model answers with logits that are no numbers (NaN); its weights are damaged: export again"
+            )
+        return last_BV
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep only these rows, and drop padding that no row needs any more.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finegates_export.common.files import JsonObject
+from finegates_export.common.json_files import read_object
 from finegates_export.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
@@ -35,14 +36,21 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, folder: Path) -> ChatTemplate:
-        """The template of a bundle's tokenizer."""
+        """The template of a bundle's tokenizer.
+
+        Raises:
+            InputError: `tokenizer_config.json` is damaged.
+        """
         config, file = folder / TOKENIZER_CONFIG, folder / TEMPLATE_FILE
-        known: JsonObject = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        known: JsonObject = read_object(config, InputError, "export again") if config.is_file() else {}
         source = file.read_text(encoding="utf-8") if file.is_file() else known.get("chat_template")
         if isinstance(source, list):
-            source = {one["name"]: one["template"] for one in source}.get(DEFAULT)
-        named = {name: value for name, value in known.items() if name.endswith("_token")}
-        tokens = {name: value["content"] if isinstance(value, dict) else value for name, value in named.items()}
+            named = [one for one in source if isinstance(one, dict)]
+            source = {one.get("name"): one.get("template") for one in named}.get(DEFAULT)
+        if not isinstance(source, (str, type(None))):
+            raise InputError(f"{config} is damaged (chat_template: must be a text); export again")
+        given = {name: value for name, value in known.items() if name.endswith("_token")}
+        tokens = {name: value.get("content") if isinstance(value, dict) else value for name, value in given.items()}
         return cls(source, {name: value for name, value in tokens.items() if isinstance(value, str)})
 
     def render(self, messages: Sequence[object], number: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NoReturn
 
 import numpy as np
 
@@ -11,41 +11,30 @@ from finegates_export.common.options import check
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import by_length
 from finegates_export.runtime.causal import CausalGraph
-from finegates_export.runtime.chat import ChatTemplate
 from finegates_export.runtime.draft import Draft
 from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.prompts import Prompt, PromptReader
+from finegates_export.runtime.reloading import Reloadable
 from finegates_export.runtime.session import Session
-from finegates_export.runtime.texts import check_no_table, encodable
+from finegates_export.runtime.texts import check_no_table
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-Prompt = str | Sequence[Mapping[str, str]]
-"""A text, or a chat: messages of a role and a content."""
 DEFAULTS = GenerationOptions()
 
 
-class TextGenerator:
+class TextGenerator(Reloadable):
     """A loaded bundle for text generation. Safe to call from several threads.
 
     Args:
         session: an onnxruntime session.
-        tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
-        template: its chat template.
+        reader: makes token ids of prompts.
         limits: the model's limits.
-        pad_id: the token that pads shorter prompts.
     """
 
     task = "text-generation"
 
-    def __init__(
-        self, session: Session, tokenizer: Tokenizer, template: ChatTemplate, limits: Limits, pad_id: int
-    ) -> None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self._tokenizer, self._template = tokenizer, template
-        self._pad_id = pad_id
+    def __init__(self, session: Session, reader: PromptReader, limits: Limits) -> None:
+        self._reader = reader
         self.graph = CausalGraph(session)
         """The graph that reads and continues token ids."""
         self.limits = limits
@@ -97,7 +86,7 @@ class TextGenerator:
             InputError: an input that is not a prompt.
             MissingExtraError: a chat, and jinja2 is not installed.
         """
-        return self._encode(prompt, 0)
+        return self._reader.ids(prompt, 0)
 
     def predict(self, inputs: object, **how: object) -> NoReturn:
         """Not available for text generation.
@@ -109,27 +98,18 @@ class TextGenerator:
         raise InputError(f"a bundle for {self.task} writes texts: call generate or stream, not predict")
 
     def _draft(self, prompt: object, number: int, options: GenerationOptions) -> Draft:
-        tokens = self._encode(prompt, number)
+        tokens = self._reader.ids(prompt, number)
         if not tokens:
             raise InputError(f"prompt {number} has no tokens, but generation needs at least one; give some text")
         if len(tokens) > self.limits.positions:
             raise InputError(
                 f"prompt {number} has {len(tokens)} tokens, but the model reads {self.limits.positions}; shorten it"
             )
-        return Draft(number, tokens, self._tokenizer, self.limits, options)
-
-    def _encode(self, prompt: object, number: int) -> list[int]:
-        if isinstance(prompt, str):
-            return list(self._tokenizer.encode(encodable(prompt, number)).ids)
-        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
-            raise InputError(f"prompt {number} must be a text or a list of messages, got {type(prompt).__name__}")
-        text = encodable(self._template.render(prompt, number), number)
-        # The template writes all special tokens, including the first.
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return Draft(number, tokens, self._reader.tokenizer, self.limits, options)
 
     def _write(self, drafts: list[Draft]) -> Iterator[None]:
         """Finish all drafts, one token each at a time; finished drafts leave the batch."""
-        cache, logits_BV = self.graph.read([draft.prompt for draft in drafts], self._pad_id)
+        cache, logits_BV = self.graph.read([draft.prompt for draft in drafts], self._reader.pad_id)
         while True:
             tokens = [draft.take(row_V) for draft, row_V in zip(drafts, logits_BV, strict=True)]
             yield

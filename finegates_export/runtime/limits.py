@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.files import JsonObject
+from finegates_export.common.json_files import read_object
 from finegates_export.errors import InputError
+from finegates_export.runtime.bundle_fields import is_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,26 +38,31 @@ class Limits:
             tokenizer: a `tokenizers.Tokenizer`.
 
         Raises:
-            InputError: no file says how many positions the model has.
+            InputError: no file says how many positions the model has, or a file is damaged.
         """
         config, generation, tokens = (_read(folder / name) for name in (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG))
         counts = [info.get("positions"), *(config.get(name) for name in POSITIONS)]
-        known = next((count for count in counts if isinstance(count, int) and count > 0), None)
+        known = next((count for count in counts if isinstance(count, int) and is_whole(count) and count > 0), None)
         if known is None:
             raise InputError(f"{folder / CONFIG} lacks {' and '.join(POSITIONS)}, so no length is safe; export again")
         said = [generation.get("eos_token_id"), config.get("eos_token_id"), _end_token(tokens, tokenizer)]
-        return cls(known, next((_ids(end) for end in said if end is not None), ()))
+        return cls(known, next((_ids(end, folder) for end in said if end is not None), ()))
 
 
 def _read(file: Path) -> JsonObject:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    return read_object(file, InputError, "export again") if file.is_file() else {}
 
 
 def _end_token(tokens: JsonObject, tokenizer: Tokenizer) -> int | None:
     token = tokens.get("eos_token")
-    content = token["content"] if isinstance(token, dict) else token
-    return None if content is None else tokenizer.token_to_id(content)
+    content = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(content) if isinstance(content, str) else None
 
 
-def _ids(end: int | list[int]) -> tuple[int, ...]:
-    return tuple(end) if isinstance(end, list) else (end,)
+def _ids(end: object, folder: Path) -> tuple[int, ...]:
+    ends = tuple(end) if isinstance(end, list) else (end,)
+    if not all(is_whole(one) for one in ends):
+        raise InputError(
+            f"{folder / CONFIG} is damaged (eos_token_id: must be token ids, got {end!r:.80}); export again"
+        )
+    return ends

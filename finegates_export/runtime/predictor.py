@@ -18,14 +18,16 @@ from finegates_export.common.tasks.arrays import Outputs
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import BATCHES_TOGETHER, Buckets, by_length, in_order
 from finegates_export.runtime.decoding import Decoder
+from finegates_export.runtime.fitting import check_answers
 from finegates_export.runtime.reading import ImageReader, Row, TextReader
-from finegates_export.runtime.session import Session
+from finegates_export.runtime.reloading import Reloadable
+from finegates_export.runtime.session import Session, run_session
 from finegates_export.runtime.texts import check_no_table
 
 Reader = TextReader | ImageReader
 
 
-class Predictor:
+class Predictor(Reloadable):
     """A loaded bundle. Safe to call from several threads.
 
     Args:
@@ -75,12 +77,12 @@ class Predictor:
 
         Returns:
             A `Prediction` for classification, image classification, regression and reranking, a `LabelSet` for
-            multi-label, a tuple of `Word` for token classification (fewer than the given words if some have no token or
-            are truncated: each has its `number`), an `Answer` for question answering, a vector for an embedding, a
-            matrix with a row for every token for feature extraction.
+            multi-label, a `TaggedText` for token classification, with its entities and its words (fewer than the
+            given ones if some have no token or are truncated: each has its `number`), an `Answer` for question
+            answering, a vector for an embedding, a matrix with a row for every token for feature extraction.
 
         Raises:
-            InputError: an input is not what the task reads.
+            InputError: an input is not what the task reads, or the model's answer is no number.
         """
         given = _listed(inputs)
         check(batch_size > 0, "batch_size", f"must be positive, got {batch_size}")
@@ -114,7 +116,9 @@ class Predictor:
     def _run(self, rows: Sequence[Row]) -> Outputs:
         longest = max(1, *(row.length for row in rows))  # a text may have no token, but a graph needs at least one
         feed = self._reader.feed(rows, self._buckets.padded(longest))
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        outputs = dict(zip(self._outputs, run_session(self._session, self._outputs, feed), strict=True))
+        check_answers(outputs, rows, self._decoder.task, self.labels)
+        return outputs
 
 
 def _listed(inputs: object) -> list[object]:

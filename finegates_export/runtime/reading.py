@@ -5,7 +5,7 @@ Shapes: B rows, S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,35 @@ import numpy.typing as npt
 from finegates_export.common.tasks import PIXELS, Task
 from finegates_export.common.tasks.arrays import Array
 from finegates_export.common.tasks.question_answering import CONTEXT
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError
-from finegates_export.runtime.texts import read_text, shortened
+from finegates_export.runtime.long_texts import LongTexts
+from finegates_export.runtime.texts import Text, read_text, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids"}
+IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
+FIELDS = {IDS: "ids", SEGMENTS: "type_ids"}
 """The attribute of an encoding that holds an input, if its name differs."""
-MASK = "attention_mask"
+TOGETHER = 1 << 17
+"""Characters that are tokenized together: a tokenizer takes some hundred bytes for each."""
 WINDOW_SHARE = 4
 """Windows of a long text overlap by this share of their length."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a row, and nothing of the tokens that it lost."""
+
+    ids: list[int]
+    type_ids: list[int]
+    attention_mask: list[int]
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> Tokens:
+        """Those of a tokenizer's encoding."""
+        return cls(encoding.ids, encoding.type_ids, encoding.attention_mask)
 
 
 @dataclass(frozen=True)
@@ -60,18 +78,18 @@ class TextReader:
         tokenizer: a `tokenizers.Tokenizer` of the bundle's own.
         names: the graph's inputs.
         task: the task the model was trained for.
-        max_length: maximum tokens per row.
-        pad_id: id of the padding token.
+        how: how training read texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, names: Sequence[str], task: Task, max_length: int, pad_id: int) -> None:
-        self._tokenizer, self._names, self._task, self._pad_id = tokenizer, names, task, pad_id
+    def __init__(self, tokenizer: Tokenizer, names: Sequence[str], task: Task, how: TextInputs) -> None:
+        self._tokenizer, self._names, self._task, self._how = tokenizer, names, task, how
+        self._long = LongTexts(how.max_length, how.truncation_side, self._count)
         tokenizer.no_padding()
-        self._max_length = max_length
+        tokenizer.encode_special_tokens = how.splits_special_tokens
         if task.reads_windows:
             tokenizer.no_truncation()  # its own windows abort the process if a question leaves little room
         else:
-            tokenizer.enable_truncation(max_length)
+            tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)
 
     def rows(self, texts: Sequence[object], before: int = 0) -> list[Row]:
         """Tokenize.
@@ -83,9 +101,9 @@ class TextReader:
         Raises:
             InputError: not what the task reads.
         """
-        given = list(texts)
-        parts = [
-            windows_of(one, self._max_length, number) if self._task.reads_windows else [one]
+        given, longest = list(texts), self._how.max_length
+        parts: list[Sequence[Tokens | Window | Encoding]] = [
+            [one] if isinstance(one, Tokens) or not self._task.reads_windows else windows_of(one, longest, number)
             for number, one in enumerate(self._encode(given, before), before)
         ]
         return [Row(owner, given[owner], one, len(one.ids)) for owner, windows in enumerate(parts) for one in windows]
@@ -97,23 +115,46 @@ class TextReader:
             rows: the rows to read.
             length: tokens to pad every row to.
         """
-        fillers = {"input_ids": self._pad_id, MASK: 0, "token_type_ids": 0}
+        fillers = {IDS: self._how.pad_token_id, MASK: 0, SEGMENTS: 0}
         return {name: _padded([self._values(row, name) for row in rows], length, fillers[name]) for name in self._names}
 
     def _values(self, row: Row, name: str) -> list[int]:
         if name == MASK and not row.length and self._task.one_answer:
             return [1]  # with an empty mask all padding is attended, and its length depends on the batch
+        if name == SEGMENTS and not self._how.segments:
+            return [0] * row.length
         values: list[int] = getattr(row.tokens, FIELDS.get(name, name))
         return values
 
-    def _encode(self, given: list[object], before: int) -> list[Encoding]:
+    def _encode(self, given: list[object], before: int) -> list[Tokens | Encoding]:
         texts = [read_text(item, number, self._task) for number, item in enumerate(given, before)]
         words = self._task.reads_words and any(not isinstance(item, str) for item in texts)
         if words and any(isinstance(item, str) for item in texts):
             raise InputError("texts and lists of words are mixed; use one form for all inputs")
-        if self._task.reads_words or self._task.reads_windows:
-            return list(self._tokenizer.encode_batch(texts, is_pretokenized=words))
-        return list(self._tokenizer.encode_batch_fast(texts))  # without token offsets, which are not used here
+        found: list[Tokens | Encoding] = []
+        for part in _parts([self._enough_of(text) for text in texts]):
+            if self._task.reads_words or self._task.reads_windows:
+                found += self._tokenizer.encode_batch(part, is_pretokenized=words)
+            else:  # without what was truncated
+                found += map(Tokens.of, self._encode_rows(part))
+        return found
+
+    def _encode_rows(self, texts: list[Text]) -> list[Encoding]:
+        """Without token offsets, which are not used here; without a post-processor that loses segments, too."""
+        if SEGMENTS in self._names and any(isinstance(text, tuple) for text in texts):
+            return list(self._tokenizer.encode_batch(texts))
+        return list(self._tokenizer.encode_batch_fast(texts))
+
+    def _enough_of(self, text: Text) -> Text:
+        """As much of a text as its row needs; all of it where windows or places in the whole text are told."""
+        if self._task.reads_windows or (self._task.reads_words and self._how.truncation_side == "left"):
+            return text
+        return self._long.enough_of(text, sparing=self._task.reads_words)
+
+    def _count(self, text: str) -> int:
+        """The number of a text's tokens, without special ones."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return len(encoding.ids) + sum(len(one.ids) for one in encoding.overflowing)
 
 
 class ImageReader:
@@ -153,7 +194,24 @@ class ImageReader:
             raise InputError(f"input {number}: an image must be an array of floats, got {found}; {takes}") from error
         if array.shape != self._shape:
             raise InputError(f"input {number}: the image has shape {array.shape}, but {takes}")
+        if not np.isfinite(array).all():
+            raise InputError(f"input {number}: the image has values that are no numbers (NaN or infinite); {takes}")
         return array
+
+
+def _parts(texts: list[Text]) -> Iterator[list[Text]]:
+    """Texts in their order, some at a time."""
+    part: list[Text] = []
+    characters = 0
+    for text in texts:
+        size = len(text) if isinstance(text, str) else sum(map(len, text))
+        if part and characters + size > TOGETHER:
+            yield part
+            part, characters = [], 0
+        part.append(text)
+        characters += size
+    if part:
+        yield part
 
 
 def windows_of(encoding: Encoding, max_length: int, number: int = 0) -> list[Window]:

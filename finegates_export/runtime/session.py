@@ -20,6 +20,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 CPU = PROVIDERS["cpu"]
 BEHIND = {PROVIDERS["tensorrt"]: (PROVIDERS["cuda"], CPU), CPU: ()}
 """Providers that run the operators which a provider lacks; for all others, the CPU."""
+QUOTED = 300
+"""Most characters of onnxruntime's message."""
 UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op")
 
 
@@ -97,10 +99,8 @@ def open_session(
         MissingExtraError: onnxruntime is not installed.
         UnsupportedError: the provider is missing or does not start.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing_extra("onnxruntime", "cpu") from error
+    onnxruntime_version()
+    import onnxruntime
 
     options = options or SessionOptions()
     providers = chosen_providers(options.provider)
@@ -119,6 +119,42 @@ def open_session(
         raise _not_read(graph, error, onnxruntime.__version__) from error
     _check_started(session, providers[0])
     return session
+
+
+def onnxruntime_version() -> str:
+    """The version of the onnxruntime that is installed.
+
+    Raises:
+        MissingExtraError: none is.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
+
+    version: str = onnxruntime.__version__
+    return version
+
+
+def run_session(session: Session, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+    """One call of a graph.
+
+    Args:
+        session: of the graph.
+        names: the outputs to return.
+        feed: its inputs, by name.
+
+    Raises:
+        InputError: onnxruntime fails on them.
+    """
+    try:
+        return session.run(names, feed)
+    except Exception as error:  # onnxruntime's errors have no narrower common root
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
+        told = " ".join(str(error).split())[:QUOTED]
+        raise InputError(
+            f"onnxruntime fails on a call of {shapes}: {told}; pass fewer or shorter inputs, or export again"
+        ) from error
 
 
 def chosen_providers(provider: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.errors import InputError, RunFolderError
@@ -10,9 +11,10 @@ from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.families.modules import linear_at
 from finegates_export.families.structure import Structure
-from finegates_export.gates.adapter import load_adapter, read_adapter
+from finegates_export.gates.adapter import load_adapter
 from finegates_export.gates.gated_model import GatedModel
 from finegates_export.gates.layout import WIDTH_GATE
+from finegates_export.gates.stored_adapter import CONFIG_FILE, StoredAdapter, read_adapter
 from finegates_export.sources.base import BaseModel, find_base
 from finegates_export.sources.run_folder import Run, RunInfo
 
@@ -97,10 +99,21 @@ def assemble(run: Run, base: BaseModel) -> Assembled:
     for name in structure.linears():
         if not bool(torch.isfinite(linear_at(model, name).weight).all()):
             raise InputError(f"base weight {name} holds NaN or infinite values; the model cannot be exported")
-    wrapped = load_adapter(model, read_adapter(run.adapter)) if run.adapter else model
+    wrapped = load_adapter(model, _adapter_of_run(run.adapter)) if run.adapter else model
     gated = GatedModel(wrapped, structure, run.info.layout, width=WIDTH_GATE in run.gates)
     gated.gates.load_vectors(run.gates)
     return Assembled(gated.eval(), family, structure, config)
+
+
+def _adapter_of_run(folder: Path) -> StoredAdapter:
+    """A run's adapter; training writes the names of its modules."""
+    stored = read_adapter(folder)
+    if stored.pattern:
+        raise InputError(
+            f"{folder / CONFIG_FILE}: target_modules is a pattern, but a run's adapter names its modules in a list; "
+            "restore the run folder or train again"
+        )
+    return stored
 
 
 def load_head(model: nn.Module, head: dict[str, Tensor]) -> None:

@@ -20,8 +20,10 @@ from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
+from finegates_export.sources.base_config import CONFIG_JSON, FOREIGN, make_config, one_line, stored_quantized
 from finegates_export.sources.heads import Loader, head_settings, loader_of
-from finegates_export.sources.weights import Loading, check_fit, hash_tensors, read_header
+from finegates_export.sources.tokenizer import check_readable
+from finegates_export.sources.weights import Loading, check_amount, check_fit, hash_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +33,6 @@ HUB_FILES = [
     "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "*.codes", "LICENSE*",
     "README.md",
 ]  # fmt: skip
-FLOATS_WHEN_LOADED = "fp8"
-"""The quantization that transformers converts back to floats when it loads a model on the CPU."""
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONVERT = "Convert it once if you trust it: AutoModel.from_pretrained(X).save_pretrained(Y) writes safetensors"
 
@@ -52,16 +52,9 @@ class BaseModel:
 
         Raises:
             InputError: there is none, or transformers cannot read it.
+            UnsupportedError: it describes a model that is not served.
         """
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig
-
-        try:
-            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.id}: no usable config.json ({_first_line(error)})") from error
-        except StrictDataclassError as error:  # the first line alone names a field but not what is wrong with it
-            raise InputError(f"{self.id}: no usable config.json ({' '.join(str(error).split())})") from error
+        return make_config(self.id, self.folder, {})[0]
 
     def family(self) -> Family:
         """The family of this base; see `family_of`.
@@ -71,7 +64,9 @@ class BaseModel:
         """
         config = self.config()
         family = family_of(config.model_type)
-        refusal = _quantized(config) or family.refusal(config)
+        refusal = stored_quantized(config) or family.refusal(config)
+        if refusal is None and getattr(config, "is_decoder", False) and not family.causal:
+            refusal = "its config.json has is_decoder true: each token sees those before it only; use an encoder"
         if refusal:
             raise UnsupportedError(f"{self.id}: {refusal}")
         return family
@@ -129,10 +124,10 @@ class BaseModel:
         try:
             with _quiet_transformers():
                 model, loading = self.build(loader, {**head_settings(kind, labels, loader), **causal})
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.id}: weights cannot be loaded ({_first_line(error)})") from error
         except KeyError as error:  # of an activation, a kind of layer or of position
             raise InputError(f"{self.id}: config.json names {error}, which transformers does not support") from error
+        except FOREIGN as error:
+            raise InputError(f"{self.id}: weights cannot be loaded ({one_line(error)})") from error
         head = family.head_modules(model) if kind.has_head else ()
         check_fit(self.id, loading, model, head, config.num_hidden_layers)
         family.make_linears(model)
@@ -151,20 +146,21 @@ class BaseModel:
 
         Raises:
             InputError: a weight file is truncated or not safetensors.
-            OSError, ValueError, RuntimeError: transformers cannot load the weights.
+            Exception: transformers cannot load the weights; of those that `FOREIGN` lists, or KeyError.
         """
         import torch
 
-        for file in self.weight_files():
-            read_header(file)
+        config, rest = make_config(self.id, self.folder, settings)
+        check_amount(self.id, loader, config, self.weight_files())
         model, loading = loader.from_pretrained(
             self.folder,
+            config=config,
             dtype=torch.float32,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             output_loading_info=True,
-            **settings,
+            **rest,
         )
         # Loaded tensors are views of the mapped file: keeping one would keep all of it resident.
         for tensor in (*model.parameters(), *model.buffers()):
@@ -187,13 +183,17 @@ class BaseModel:
 
         Raises:
             InputError: there is none.
+            MissingExtraError: its only file needs a package that is not installed.
         """
         from transformers import AutoTokenizer
 
+        check_readable(self.id, self.folder)
         try:
+            if (self.folder / CONFIG_JSON).is_file():  # a run folder has none
+                settings["config"] = self.config()
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.id}: no usable tokenizer ({_first_line(error)})") from error
+        except Exception as error:  # transformers and tokenizers raise everything here, plain Exception among it
+            raise InputError(f"{self.id}: no usable tokenizer ({one_line(error)})") from error
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -243,8 +243,8 @@ class BaseModel:
         try:
             with _quiet_transformers():
                 return AutoImageProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.id}: no usable image processor ({_first_line(error)})") from error
+        except FOREIGN as error:
+            raise InputError(f"{self.id}: no usable image processor ({one_line(error)})") from error
 
 
 def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
@@ -254,13 +254,9 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         InputError: neither a folder nor reachable on the hub.
         MissingExtraError: a hub id without the `export` extra installed.
     """
-    folder = Path(id_or_folder).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
-        return BaseModel(str(folder.absolute()), None, folder.absolute())
-    if folder.is_absolute() or id_or_folder.startswith("."):
-        raise InputError(f"base model folder {id_or_folder} does not exist")
+    local = local_base(id_or_folder)
+    if local is not None:
+        return local
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -270,23 +266,27 @@ def find_base(id_or_folder: str, revision: str | None = None) -> BaseModel:
         path = Path(snapshot_download(id_or_folder, revision=revision, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
-            f"{id_or_folder} is neither a folder nor a model that the hub returned ({_first_line(error)})"
+            f"{id_or_folder} is neither a folder nor a model that the hub returned ({one_line(error)})"
         ) from error
     return BaseModel(id_or_folder, path.name, path)
 
 
-def _quantized(config: ModelConfig) -> str | None:
-    """Why a base with quantized weights is refused: gates and LoRA are folded into floats."""
-    settings = getattr(config, "quantization_config", None)
-    if not settings:
-        return None
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
-    if method == FLOATS_WHEN_LOADED:
-        return None
-    return (
-        f"its weights are stored quantized ({method or 'quantization_config in config.json'}); use the "
-        "unquantized base, and let the export quantize (--quantize)"
-    )
+def local_base(id_or_folder: str) -> BaseModel | None:
+    """The base model in a folder; None for what is no folder and may be a hub id.
+
+    Raises:
+        InputError: the folder is not there, or has no config.json.
+    """
+    folder = Path(id_or_folder).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{id_or_folder} is a folder without config.json; --base takes a saved transformers model")
+        return BaseModel(str(folder.absolute()), None, folder.absolute())
+    if folder.is_absolute() or id_or_folder.startswith("."):
+        raise InputError(
+            f"base model folder {id_or_folder} does not exist; give a saved transformers model or a hub id"
+        )
+    return None
 
 
 def _shards(index: Path) -> list[Path]:
@@ -317,7 +317,3 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

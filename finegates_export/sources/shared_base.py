@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from finegates_export.common.foreign import model_class
 from finegates_export.errors import InputError
 from finegates_export.sources.base import BaseModel, find_base
-from finegates_export.sources.weights import Loading, read_tensors
+from finegates_export.sources.base_config import make_config
+from finegates_export.sources.weights import Loading, check_amount, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,13 +75,11 @@ class SharedBase(BaseModel):
             InputError: a weight file is truncated, or a shared tensor was changed.
         """
         import torch
-        from transformers import AutoConfig
 
         stored = self._stored
         self._check_unchanged(stored)
-        config, rest = AutoConfig.from_pretrained(
-            self.folder, trust_remote_code=False, return_unused_kwargs=True, **settings
-        )
+        config, rest = make_config(self.id, self.folder, settings)
+        check_amount(self.id, loader, config, self.weight_files())
         model, loading = model_class(loader, config).from_pretrained(
             None,
             config=config,

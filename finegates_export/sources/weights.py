@@ -1,39 +1,33 @@
-"""The weights of a base on disk: safetensors headers, hashes, and whether config.json matches them."""
+"""The weights of a base on disk: their hashes, and whether config.json matches them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from finegates_export.common.foreign import model_class
+from finegates_export.common.stored_tensors import DTYPES, read_header
 from finegates_export.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LENGTH_FIELD = 8
-"""A safetensors file starts with the length of its header: 8 bytes, little-endian."""
-DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
-    "BOOL": "bool",
-}  # fmt: skip
-"""The safetensors types that torch supports, and torch's names."""
+    from finegates_export.families.model_config import ModelConfig
+    from finegates_export.sources.heads import Loader
+
 LAYER_NUMBER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 """A layer in a tensor's name; GPT-2 calls its layers `h`."""
 
-
-class StoredTensor(TypedDict):
-    """A tensor's entry in a safetensors header."""
-
-    dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
-    """Its first byte and the byte after its last, from where the data starts."""
+RESTORE = "Restore the base's own config.json"
+MOST_MORE = 2
+"""How many times as much a config may ask for as the weights hold, before a model is made to tell what differs."""
+NEW_HEAD = 10_000_000
+"""Values that a new head may have beyond that."""
 
 
 class Loading(TypedDict):
@@ -43,29 +37,6 @@ class Loading(TypedDict):
     unexpected_keys: set[str]
     mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]]
     """With the shape stored and the shape wanted."""
-
-
-def read_header(file: Path) -> tuple[dict[str, StoredTensor], int]:
-    """The header of a safetensors file and where its data starts (spec: huggingface.co/docs/safetensors).
-
-    Raises:
-        InputError: the file is truncated or not safetensors.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(LENGTH_FIELD), "little")
-        if size < LENGTH_FIELD or length > size - LENGTH_FIELD:
-            raise InputError(f"{file} is truncated or not a safetensors file ({size} bytes); download it again")
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError as error:
-            raise InputError(f"{file} is not a safetensors file: its header is not JSON") from error
-    header.pop("__metadata__", None)
-    start = LENGTH_FIELD + length
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if end > size:
-        raise InputError(f"{file} is truncated: its header asks for {end} bytes, but it has {size}; download it again")
-    return header, start
 
 
 def hash_tensors(file: Path) -> Iterator[tuple[str, str]]:
@@ -109,6 +80,38 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor, str]]:
             yield name, stored.view(getattr(torch, DTYPES[entry["dtype"]])).reshape(entry["shape"]), digest
 
 
+def check_amount(base_id: str, loader: Loader, config: ModelConfig, files: list[Path]) -> None:
+    """Refuse a `config.json` that asks for far more than the weights hold, before memory is taken for it.
+
+    Args:
+        base_id: the base as messages call it.
+        loader: makes the model.
+        config: the base's transformers config.
+        files: its weight files.
+
+    Raises:
+        InputError: it asks for more layers or values than the weights hold, or a file is truncated.
+    """
+    import torch
+
+    stored = [(name, entry) for file in files for name, entry in read_header(file)[0].items()]
+    numbers = [int(number.group(1)) for number in (LAYER_NUMBER.search(name) for name, _ in stored) if number]
+    layers = max(numbers, default=-1) + 1
+    if config.num_hidden_layers > MOST_MORE * max(layers, 1) + MOST_MORE:
+        raise InputError(
+            f"{base_id}: config.json and weights disagree: config.json asks for {config.num_hidden_layers:,} layers, "
+            f"but the weights hold {layers}. {RESTORE}"
+        )
+    held = sum(math.prod(entry["shape"]) for _, entry in stored)
+    with torch.device("meta"):
+        asked = sum(one.numel() for one in model_class(loader, config)(config).parameters())
+    if asked > MOST_MORE * held + NEW_HEAD:
+        raise InputError(
+            f"{base_id}: config.json and weights disagree: config.json asks for {asked:,} values, but the weights hold "
+            f"{held:,}. {RESTORE}"
+        )
+
+
 def check_fit(base_id: str, loading: Loading, model: nn.Module, head: tuple[str, ...], layers: int) -> None:
     """Refuse a base whose config.json and weights disagree: transformers would reinitialize what does not fit.
 
@@ -124,7 +127,7 @@ def check_fit(base_id: str, loading: Loading, model: nn.Module, head: tuple[str,
             tensors of a linear or norm in a layer.
     """
     heads = tuple(f"{path}." for path in head)
-    remedy = "Restore the base's own config.json"
+    remedy = RESTORE
     for name, stored, wanted in sorted(loading["mismatched_keys"], key=lambda entry: str(entry[0])):
         if not name.startswith(heads):
             raise InputError(

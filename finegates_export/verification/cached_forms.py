@@ -12,6 +12,7 @@ from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayo
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.graphs.trace_cached import WithCache
 from finegates_export.runtime.session import SessionOptions, open_session
+from finegates_export.verification.forms import as_array
 from finegates_export.verification.steps import CachedForm
 
 
@@ -30,7 +31,7 @@ def cached_torch_form(model: nn.Module, encoder: nn.Module, layout: CacheLayout)
         past = tuple(tensors[name] for name in layout.past_names)
         with torch.no_grad():
             results = whole(tensors[IDS], tensors[MASK], tensors[POSITIONS], past)
-        return {name: value.float().numpy() for name, value in zip(whole.outputs, results, strict=True)}
+        return {name: as_array(value) for name, value in zip(whole.outputs, results, strict=True)}
 
     return CachedForm(run, layout, stepwise=False)
 

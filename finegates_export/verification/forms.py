@@ -12,7 +12,7 @@ from finegates_export.common.tasks import LOGITS, VECTORS
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.graphs.trace import WithHiddenState
 from finegates_export.runtime.session import SessionOptions, open_session
-from finegates_export.verification.chain import Forward
+from finegates_export.verification.precise import Forward
 
 
 def torch_form(
@@ -32,14 +32,21 @@ def torch_form(
         dims: residual dims that a width gate kept; the others are set to 0.
     """
     whole = WithHiddenState(model, encoder, names, outputs)
+    kind = next(model.parameters()).dtype
 
     def forward(inputs: dict[str, Array]) -> Outputs:
+        given = [torch.from_numpy(inputs[name]) for name in names]
         with torch.no_grad():
-            results = whole(*(torch.from_numpy(inputs[name]) for name in names))
-        named = {name: value.float().numpy() for name, value in zip(whole.outputs, results, strict=True)}
+            results = whole(*(one.to(kind) if one.is_floating_point() else one for one in given))
+        named = {name: as_array(value) for name, value in zip(whole.outputs, results, strict=True)}
         return {name: _at(value, dims) if name in VECTORS else value for name, value in named.items()}
 
     return forward
+
+
+def as_array(values: torch.Tensor) -> Array:
+    """Values as float32, or as float64 if they are."""
+    return (values if values.dtype == torch.float64 else values.float()).numpy()
 
 
 def _at(vectors: Array, dims: tuple[int, ...] | None) -> Array:

@@ -28,7 +28,7 @@ ODD_LENGTH = 13
 LONGEST = 512
 """Maximum length of random rows, unless the run's own rows are longer."""
 MASK = "attention_mask"
-LABELS = "labels"
+LABELS, GROUPS = "labels", "groups"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,14 @@ class Batch:
     """Arrays by input name: int64 of shape (B, S), or pixels as float32."""
     labels: Array | None = None
     """Labels of real rows, in the task's format: one per row, a vector per row, one per token, or one per two rows."""
+    groups: Array | None = None
+    """For rows that are ranked: the number of each one's query; None if it is not known."""
     real: bool = False
     """Whether these are the run's own rows."""
     steps: tuple[int, ...] = ()
     """New tokens per call for forms with a cache that read rows piece by piece; empty means all in one call."""
+    texts: tuple[object, ...] = ()
+    """What the rows are made of, as `predict` or `generate` takes it; empty if only their tokens are known."""
     written: int = 0
     """Tokens at the rows' ends that the gated model generated, always the most likely."""
 
@@ -102,6 +106,7 @@ def make_inputs(
 def _real(samples: dict[str, Tensor], names: tuple[str, ...], *, per_token: bool) -> list[Batch]:
     arrays = {name: samples[name].numpy().astype(np.int64) for name in names if name in samples}
     labels = samples[LABELS].numpy() if LABELS in samples else None
+    groups = samples[GROUPS].numpy() if GROUPS in samples else None
     lengths = arrays[MASK].sum(1)
     # Rows that share a label (the two texts of a scored pair) stay together.
     together = 1 if labels is None else len(lengths) // len(labels)
@@ -115,7 +120,10 @@ def _real(samples: dict[str, Tensor], names: tuple[str, ...], *, per_token: bool
         for name in names:
             inputs.setdefault(name, np.zeros((len(rows), length), np.int64))
         truth = None if labels is None else labels[chosen]
-        batches.append(Batch(inputs, truth[:, :length] if per_token and truth is not None else truth, real=True))
+        ranked = None if groups is None else groups[chosen]
+        batches.append(
+            Batch(inputs, truth[:, :length] if per_token and truth is not None else truth, ranked, real=True)
+        )
     return batches
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finegates_export.common.cache_layout import IDS, MASK
+from finegates_export.common.tasks import NO_LABEL
 from finegates_export.common.tasks.arrays import Array
-from finegates_export.verification.inputs import ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Batch
+from finegates_export.verification.inputs import LABELS, ODD_LENGTH, RANDOM_BATCH, REAL_BATCH, Batch
 from finegates_export.verification.steps import WRITTEN, CachedForm
 
 if TYPE_CHECKING:
@@ -52,18 +53,38 @@ def make_prompts(samples: dict[str, Tensor] | None, vocabulary: int, max_length:
 
 
 def _real(samples: dict[str, Tensor], vocabulary: int) -> list[Batch]:
-    masks = samples[MASK].numpy().astype(bool)
-    rows = [ids[mask][:LONGEST_REAL] for ids, mask in zip(samples[IDS].numpy(), masks, strict=True)]
-    within = np.cumsum([len(row) for row in rows]) <= REAL_TOKENS
-    kept = [row for row, fits in zip(rows, within, strict=True) if fits and len(row)] or rows[:1]
-    kept.sort(key=len)
+    ids_BS, masks = samples[IDS].numpy(), samples[MASK].numpy().astype(bool)
+    labels_BS = samples[LABELS].numpy().astype(np.int64) if LABELS in samples else following(ids_BS, masks)
+    rows = [
+        np.stack([ids[mask], labels[mask]])[:, :LONGEST_REAL]
+        for ids, labels, mask in zip(ids_BS, labels_BS, masks, strict=True)
+    ]
+    within = np.cumsum([row.shape[1] for row in rows]) <= REAL_TOKENS
+    kept = [row for row, fits in zip(rows, within, strict=True) if fits and row.shape[1]] or rows[:1]
+    kept.sort(key=lambda row: row.shape[1])
     batches: list[list[Array]] = [[]]
     for row in kept:
-        full = (len(batches[-1]) + 1) * len(row) * vocabulary > LOGITS_AT_ONCE or len(batches[-1]) == REAL_BATCH
+        full = (len(batches[-1]) + 1) * row.shape[1] * vocabulary > LOGITS_AT_ONCE or len(batches[-1]) == REAL_BATCH
         if full and batches[-1]:
             batches.append([])
         batches[-1].append(row)
-    return [Batch(left_padded(rows), real=True) for rows in batches]
+    return [_labelled(rows) for rows in batches]
+
+
+def _labelled(rows: list[Array]) -> Batch:
+    """Rows of ids and labels, shape (2, S) each, as a batch padded on the left."""
+    inputs = left_padded([ids for ids, _ in rows])
+    length = inputs[IDS].shape[1]
+    padded = [np.pad(labels, (length - len(labels), 0), constant_values=NO_LABEL) for _, labels in rows]
+    return Batch(inputs, np.stack(padded), real=True)
+
+
+def following(ids_BS: Array, mask_BS: Array) -> Array:
+    """The token that follows each one; `NO_LABEL` where none does."""
+    labels_BS = np.full(ids_BS.shape, NO_LABEL, np.int64)
+    known = mask_BS[:, :-1] & mask_BS[:, 1:]
+    labels_BS[:, :-1][known] = ids_BS[:, 1:][known]
+    return labels_BS
 
 
 def _random(generator: np.random.Generator, vocabulary: int, length: int) -> Batch:

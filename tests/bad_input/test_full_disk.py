@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,14 @@ def test_tensors_that_do_not_fit_are_told_the_same_way(run: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_folder_that_a_killed_process_had_moved_aside_goes_with_the_next_run(run: Path, tmp_path: Path) -> None:
-    aside = tmp_path / ".bundle.old"
+def test_what_a_killed_process_had_moved_aside_is_back_and_then_replaced(run: Path, tmp_path: Path) -> None:
+    aside, options = tmp_path / ".bundle.old", ExportOptions(ckpt=run, out=tmp_path / "bundle")
     aside.mkdir()
-    (aside / "model.onnx").write_bytes(b"an earlier bundle")
-    export(ExportOptions(ckpt=run, out=tmp_path / "bundle"))
+    (aside / "bundle.json").write_bytes(b"an earlier bundle")
+    with pytest.raises(OutputError, match="already exists"):
+        export(options)
+    assert (tmp_path / "bundle" / "bundle.json").read_bytes() == b"an earlier bundle"
+    export(replace(options, overwrite=True))
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 

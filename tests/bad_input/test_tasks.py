@@ -61,7 +61,7 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
         "multi-label", [SEVERAL, {**SEVERAL, "labels": ["a", None]}], {}, "line 2 has None among the values in",
     ),
     "a blank among labels": ("multi-label", [{**SEVERAL, "labels": ["a", ""]}], {}, "line 1 has '' among the values"),
-    "labels in an object": ("multi-label", [{**SEVERAL, "labels": {"a": 1}}], {}, "line 1 has {'a': 1} among"),
+    "labels in an object": ("multi-label", [{**SEVERAL, "labels": {"a": 1}}], {}, "line 1 has the object {'a': 1} in"),
     "null among tags": ("token-classification", [{**WORDS, "tags": ["O", None]}], {}, "line 1 has None among the val"),
     "null among words": ("token-classification", [{**WORDS, "tokens": ["a", None]}], {}, "None .* column 'tokens'"),
     "no answer": ("question-answering", [{**QUESTION, "answer": ""}], {}, "line 1 has no answer"),
@@ -86,7 +86,7 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], str]] = {
     "no context": ("question-answering", [{"question": "so ?", "answer": "a"}], {}, "no column pair"),
     "one text": ("embedding", [{"sentence1": "a", "score": 1}], {"pooling": "cls"}, "no column pair"),
     "one score": ("embedding", [PAIR, PAIR], {"pooling": "mean"}, "all training pairs have the score 1"),
-    "a word for a score": ("embedding", [{**PAIR, "score": "high"}], {"pooling": "mean"}, "row 1 has the score 'high'"),
+    "a word for a score": ("embedding", [{**PAIR, "score": "high"}], {"pooling": "mean"}, "line 1 has the score 'hig"),
     "no pooling": ("embedding", [PAIR], {}, "does not say how to pool its tokens.*--pooling mean or --pooling cls"),
     "no image folder": ("image-classification", [PAIR], {}, "has no head for the task 'image-classification'"),
 }  # fmt: skip

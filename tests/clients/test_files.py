@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from transformers.exporters.base import ExportedModel
 
 from finegates_export.common.tasks.pooling import Pooling, find_pooling
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.errors import RunFolderError
 from finegates_export.pipeline.bundle.pooling_files import write_pooling_files
@@ -57,7 +58,7 @@ def test_a_tokenizer_of_transformers_5_is_written_in_words_of_4_and_reads_the_sa
     assert before["tokenizer_class"] == "TokenizersBackend"  # or there is nothing to mend
     assert before["extra_special_tokens"] == ["<one>", "<two>"]
     for file in saved.iterdir():
-        copy_tokenizer_file(file, bundle, 9)
+        copy_tokenizer_file(file, bundle, TextInputs(9))
     after = json.loads((bundle / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert after["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert after["additional_special_tokens"] == ["<one>", "<two>"]
@@ -73,7 +74,7 @@ def test_a_damaged_tokenizer_config_is_refused_by_name(tmp_path):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"tokenizer_config\.json is damaged .*; copy the base's tokenizer files"):
-        copy_tokenizer_file(tmp_path / "tokenizer_config.json", tmp_path / "bundle", 9)
+        copy_tokenizer_file(tmp_path / "tokenizer_config.json", tmp_path / "bundle", TextInputs(9))
     assert files_of(tmp_path / "bundle") == {}
 
 

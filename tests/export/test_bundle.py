@@ -68,8 +68,8 @@ def test_every_file_is_listed_with_its_hash(bundle):
     del files["bundle.json"]
     assert bundle_info(bundle)["files"] == {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     assert set(files) == {
-        "model.onnx", "model.onnx.data", "export.json", "config.json", "tokenizer.json", "tokenizer_config.json",
-        "README.md",
+        "model.onnx", "model.onnx.data", "check.safetensors", "export.json", "config.json", "tokenizer.json",
+        "tokenizer_config.json", "README.md",
     }  # fmt: skip
 
 
@@ -165,7 +165,8 @@ def test_what_exists_is_replaced_only_where_asked(run, tmp_path):
 
 def test_verify_accepts_a_bundle_and_a_graph(run, bundle):
     for what in (bundle, bundle / "model.onnx"):
-        (link,) = verify(run, what, threads=1)
+        link, *texts = verify(run, what, threads=1)
+        assert [one.name for one in texts] == (["texts, as delivered"] if what == bundle else [])
         assert (link.name, link.exact, link.agreement) == ("model.onnx", True, 1.0)
         assert link.relative < TOLERANCE
 

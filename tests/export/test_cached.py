@@ -27,7 +27,8 @@ from finegates_export.pruning.cache_widths import shrunk_cache, unpruned_cache
 from finegates_export.pruning.planner import make_plan
 from finegates_export.pruning.shrink import shrink
 from finegates_export.verification.cached_forms import cached_onnx_form, cached_torch_form
-from finegates_export.verification.chain import Chain, Tolerances
+from finegates_export.verification.chain import Chain
+from finegates_export.verification.link import Tolerances
 from finegates_export.verification.prompts import left_padded, make_prompts, written_by
 from finegates_export.verification.steps import same_choices
 from tests.tiers import tiered

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -47,6 +48,9 @@ def with_labels(run: Path, folder: Path, count: int, scale: float = 1.0) -> Path
         "classifier.bias": torch.randn(count, generator=generator),
     }
     info = dataclasses.replace(whole.info, labels=tuple(f"label {i}" for i in range(count)))
+    folder.mkdir(parents=True)
+    for file in whole.companions():
+        shutil.copyfile(file, folder / file.name)
     write_run(folder, info, gates=whole.gates, head=head, samples=None)
     return folder
 

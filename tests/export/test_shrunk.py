@@ -119,7 +119,7 @@ def test_a_run_folder_is_not_a_shrunk_model(workshop):
 
 def test_a_changed_file_is_refused(copied):
     (copied / "config.json").write_text("{}")
-    with pytest.raises(RunFolderError, match=r"config\.json is missing or was changed"):
+    with pytest.raises(RunFolderError, match=r"config\.json is truncated or was changed"):
         load_torch(copied)
 
 

@@ -18,7 +18,7 @@ from finegates_export.pipeline.quantize import Quantization
 from finegates_export.pipeline.source import Source, find_source
 from finegates_export.pruning.residual_sides import never
 from finegates_export.pruning.widths import Widths
-from finegates_export.verification.chain import Tolerances
+from finegates_export.verification.link import Tolerances
 
 
 @pytest.fixture(scope="module")

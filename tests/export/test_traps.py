@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from finegates_export.errors import FusionError, InputError
 from finegates_export.families.bert import Bert
-from finegates_export.gates.adapter import load_adapter, read_adapter, save_adapter
+from finegates_export.gates.adapter import load_adapter, save_adapter
 from finegates_export.gates.gate import gate_noise
+from finegates_export.gates.stored_adapter import read_adapter
 from finegates_export.graphs.inspect import inspect_file, inspect_graph
 from finegates_export.graphs.passes.fuse import FuseForOrt
 from finegates_export.graphs.passes.graph_pass import run_passes

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from finegates_export import load
 from finegates_export.common.tasks import task_of
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.reading import TextReader
 from tests.tiny import MAX_LENGTH
@@ -49,7 +50,7 @@ def tokenizer(request):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_words_stand_in_the_text_without_the_spaces_around_them(tokenizer, text):
-    rows = TextReader(tokenizer, ["input_ids"], task_of("token-classification"), 64, 0).rows([text])
+    rows = TextReader(tokenizer, ["input_ids"], task_of("token-classification"), TextInputs(64)).rows([text])
     outputs = {"logits": np.zeros((1, rows[0].length, 2), np.float32)}
     (words,) = Decoder(task_of("token-classification"), ("A", "B"), None).decode(outputs, rows)
     assert [word.text for word in words] == text.split()
@@ -59,7 +60,9 @@ def test_words_stand_in_the_text_without_the_spaces_around_them(tokenizer, text)
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_answers_do_too(tokenizer, text):
-    rows = TextReader(tokenizer, ["input_ids"], task_of("question-answering"), 64, 0).rows([("what was nice", text)])
+    rows = TextReader(tokenizer, ["input_ids"], task_of("question-answering"), TextInputs(64)).rows(
+        [("what was nice", text)]
+    )
     places = [place for place, own in zip(rows[0].tokens.offsets, rows[0].tokens.sequence_ids, strict=True) if own == 1]
     before = rows[0].length - len(places)
     end = next(number for number, (_, end) in enumerate(places) if text[:end].endswith("film"))

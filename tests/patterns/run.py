@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from finegates_export.pipeline.export import export
 from finegates_export.pipeline.options import ExportOptions
 from finegates_export.sources.base import find_base
-from finegates_export.verification.chain import Link
+from finegates_export.verification.link import Link
 from tests.patterns.draw import ADAPTERS, Pattern, base_folder, draw_gates, draw_pattern
 from tests.tiny import LABELS, MEAN, tiny_base, tiny_run
 

@@ -43,7 +43,7 @@ def test_every_format_gives_the_same_rows_and_quotes_are_data(tmp_path: Path, su
     ("held_out", "message"),
     [
         ("sentence\nso\n", r"test\.csv has no column label"),
-        ("sentence,label\nso,\n", r"test\.csv row 1 has no label"),
+        ("sentence,label\nso,\n", r"test\.csv line 2 has no label"),
     ],
 )
 def test_a_folders_unlabelled_rows_are_refused_by_their_file_and_not_read_beside_evaluation_data(
@@ -72,7 +72,7 @@ def test_pairs_and_floats_are_found_by_their_columns(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     rows = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 2} for i in range(40)]
     pd.DataFrame(rows).to_csv(path, index=False)
-    data = read_data(DataSource(str(path)))
+    data = read_data(DataSource(str(path), task="regression"))
     assert data.train.pairs is not None
     assert data.train.pairs[0].startswith("b ")
     assert all(isinstance(score, float) for score in encode_labels(data.train, "regression", (), "training"))
@@ -107,7 +107,7 @@ def test_a_row_without_a_label_is_named_and_makes_no_class(tmp_path: Path, name:
     separator = "\t" if name.endswith(".tsv") else ","
     path = tmp_path / name
     path.write_text("\n".join([line.replace(",", separator) for line in lines] + [last]) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match=rf"{name} row 4 has no label in column 'label' \(1 of 4 rows have none\)"):
+    with pytest.raises(InputError, match=rf"{name} line 5 has no label in column 'label' \(1 of 4 rows have none\)"):
         read_data(DataSource(str(path), eval_data=str(path), task=task))
 
 
@@ -129,13 +129,13 @@ def test_separators_behind_the_last_value_shift_no_columns(
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["sentence,label", "a film,1,", "fine, really,0"], r"row 2 has more values than the header's 2 names"),
+        (["sentence,label", "a film,1,", "fine, really,0"], r"line 3 has more values than the header's 2 names"),
         (
             ["sentence,label", "fine, really,0"],
-            r"row 1 has more values .*\(sentence, label\); name every column, or quote",
+            r"line 2 has more values .*\(sentence, label\); name every column, or quote",
         ),
-        (["sentence,label", "a, film,so,0", "a play,1"], "row 1 has more values"),
-        (["sentence,label", "a film,1", "fine, really,0"], r"cannot be read: .*line 3"),
+        (["sentence,label", "a, film,so,0", "a play,1"], "line 2 has more values"),
+        (["sentence,label", "a film,1", "fine, really,0"], "line 3 has more values"),
     ],
 )
 def test_values_that_no_column_names_are_not_dropped(tmp_path: Path, lines: list[str], message: str) -> None:

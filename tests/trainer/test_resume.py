@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from finegates_export.common.files import sha256_tree
 from finegates_export.errors import OutputError, RunFolderError
 from finegates_export.sources.run_folder import Run
 from finegates_trainer import train
 from finegates_trainer.running.reporter import Silent, StepReport
+from tests.tiny import LORA, tiny_run
 from tests.trainer.test_train import options
 
 
@@ -78,7 +83,7 @@ def test_another_seed_gives_other_gates(base: Path, rows: Path, tmp_path: Path) 
 def test_resuming_with_other_options_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(options(base, rows, tmp_path / "run"), KillAt(8))
-    with pytest.raises(RunFolderError, match="different target_removed"):
+    with pytest.raises(RunFolderError, match=r"different target_removed.* --overwrite in place of --resume"):
         train(options(base, rows, tmp_path / "run", resume=True, target_removed=0.5))
 
 
@@ -98,6 +103,42 @@ def test_resuming_with_other_rows_in_the_same_files_is_refused(
     files[changed].write_text("".join(lines[:-1]), encoding="utf-8")
     with pytest.raises(RunFolderError, match=f"was started with {says}"):
         train(replace(asked, resume=True))
+
+
+def _change_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    first = min(name for name in tensors if tensors[name].is_floating_point())
+    save_file({**tensors, first: tensors[first] + 0.5}, file, metadata={"format": "pt"})
+
+
+def _change_setting(file: Path) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "changed": True}))
+
+
+def test_resuming_on_another_base_teacher_or_adapter_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    own, adapter = tmp_path / "base", tmp_path / "start" / "adapter"
+    shutil.copytree(base, own)
+    tiny_run(adapter.parent, own, "none", lora=LORA, samples=0)
+    teacher = tiny_run(tmp_path / "teacher", base, "none", samples=0)
+    asked = options(own, rows, tmp_path / "run", adapter=adapter, teacher=teacher, distill_logits=1.0, lora_rank=3)
+    with pytest.raises(Killed):
+        train(asked, KillAt(8))
+    begun = sha256_tree(tmp_path / "run.training")
+    changes: dict[Path, tuple[str, Callable[[Path], None]]] = {
+        own / "model.safetensors": ("base", _change_tensor),
+        own / "tokenizer_config.json": ("base", _change_setting),
+        own / "config.json": ("base", _change_setting),
+        adapter / "adapter_model.safetensors": ("adapter", _change_tensor),
+        teacher / "run.json": ("teacher", lambda file: file.write_text(file.read_text() + "\n")),
+    }
+    for file, (says, change) in changes.items():
+        sound = file.read_bytes()
+        change(file)
+        with pytest.raises(RunFolderError, match=f"started with different content of {says}; give the same"):
+            train(replace(asked, resume=True))
+        file.write_bytes(sound)
+    assert sha256_tree(tmp_path / "run.training") == begun
+    assert train(replace(asked, resume=True)).info.steps
 
 
 def test_resuming_a_finished_run_changes_nothing(base: Path, rows: Path, tmp_path: Path) -> None:
@@ -133,6 +174,19 @@ def test_an_interrupted_run_is_not_thrown_away_unasked(base: Path, rows: Path, t
     assert sha256_tree(tmp_path / "run.training") == before
     train(options(base, rows, out, overwrite=True))
     assert not (tmp_path / "run.training").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_replaced_as_its_message_says(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "run.training" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"half a checkpoint")
+    with pytest.raises(RunFolderError, match=r"cannot be read .*; --overwrite in place of --resume starts again"):
+        train(options(base, rows, tmp_path / "run", resume=True))
+    assert checkpoint.read_bytes() == b"half a checkpoint"
+    train(options(base, rows, tmp_path / "run", overwrite=True))
+    assert not checkpoint.parent.exists()
 
 
 def test_what_a_killed_write_left_is_no_other_file(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -44,7 +44,13 @@ def read(folder: Path, task: str, rows: list[dict[str, Any]]) -> Rows:
         ("", []),
         ([], []),
         ("nice", ["nice"]),
-        ("[odd", ["[odd"]),
+        ('["[odd"]', ["[odd"]),
+        ("['bad', 'nice']", ["bad", "nice"]),
+        ("('bad', \"nice\",)", ["bad", "nice"]),
+        ("{'nice', 'bad'}", ["nice", "bad"]),
+        ("[]", []),
+        ("(bad), nice", ["(bad)", "nice"]),
+        ("it's, nice", ["it's", "nice"]),
     ],
 )
 def test_several_labels_are_read_in_every_form(tmp_path: Path, label: Any, expected: list[str]) -> None:
@@ -53,6 +59,19 @@ def test_several_labels_are_read_in_every_form(tmp_path: Path, label: Any, expec
     names = label_names(Rows(["a"], None, [["nice", "bad"]]))
     encoded = encode_labels(Rows(["a"], None, [["nice"]]), "multi-label", names, "training")
     assert (names, encoded) == (("bad", "nice"), [[0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "[odd", "['bad' 'nice']", "['bad', 'nice'", "['bad', None]", "[bad, nice]", "{'bad': 1}", "{}", "{\"bad\": 1}",
+        "array(['bad'], dtype=object)", "set()", "'bad', 'nice'", "[['bad']]", "[true]", "[" * 5000, True, [True],
+        {"bad": 1}, [float("inf")], ["\ud800"],
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_list_and_is_none_makes_no_labels(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(InputError, match=r"rows\.jsonl line 1 has .* column 'labels'"):
+        read(tmp_path, "multi-label", [{"text": "a", "labels": label}, {"text": "b", "labels": ["bad", "nice"]}])
 
 
 def test_lists_come_from_parquet_too(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_both_are_bundles_that_went_through_the_chain(site, run, unpruned, tmp_p
     for folder in (site, site / "unpruned"):
         assert len(load(folder, threads=1, form="int8").predict(["a lovely film"])) == 1
         report = bundle_info(folder)["report"]
-        assert [link["exact"] for link in report["links"]] == [True] * 5 + [False] * 2
+        assert [link["exact"] for link in report["links"]] == [True] * 6 + [False] * 2
         removed.append(report["plan"]["removed"])
     assert removed[0] > removed[1] == 0
     spoilt = shutil.copytree(site, tmp_path / "spoilt")

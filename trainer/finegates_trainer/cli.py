@@ -20,6 +20,9 @@ def main() -> None:
 
 
 def _train(options: TrainOptions, output: Output) -> None:
+    from finegates_trainer.running.early import check_early
+
+    check_early(options)  # before what takes seconds to import
     from finegates_trainer.processes import join_processes
     from finegates_trainer.running.progress import TerminalReporter
     from finegates_trainer.running.reporter import Silent

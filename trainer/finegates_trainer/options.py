@@ -225,7 +225,7 @@ class TrainOptions(Options):
             "batch-size",
             "ranking-loss margin compares the passages of a batch; give at least 2",
         )
-        known = METRICS[self.task]
+        known = (*METRICS[self.task], *task.entity_metrics)
         check(
             self.metric is None or self.metric in known,
             "metric",

@@ -8,6 +8,7 @@ from typing import Any
 
 from finegates_bench.reports.report_markdown import table_lines
 from finegates_bench.reports.report_tables import NOTHING, Row, Table
+from finegates_export.common.words import in_markdown
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Comparison:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"- before: {self.before}"
-        yield f"- after: {self.after}"
+        yield f"- before: {in_markdown(self.before)}"
+        yield f"- after: {in_markdown(self.after)}"
         yield "- ratio: median over that of the same report's unpruned model, measured in turns with it"
         yield "- milliseconds: of two runs, not measured in turns"
         for shape in dict.fromkeys(pair.shape for pair in self.pairs):
@@ -114,9 +115,9 @@ class Comparison:
         notes = [*(f"Only {when}: {', '.join(models)}." for when, models in lonely if models), *self.notes]
         if notes:
             yield from ("", "## Notes", "")
-            yield from (f"- {note}" for note in notes)
+            yield from (f"- {in_markdown(note)}" for note in notes)
         if self.verdict:
-            yield from ("", f"{self.verdict[0].upper()}{self.verdict[1:]}.")
+            yield from ("", in_markdown(f"{self.verdict[0].upper()}{self.verdict[1:]}."))
 
     def _table(self, shape: str) -> Table:
         columns = (

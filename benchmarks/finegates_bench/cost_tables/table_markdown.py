@@ -8,6 +8,7 @@ from finegates_bench.cost_tables.table_results import CostLine, CostReport, Form
 from finegates_bench.cost_tables.table_widths import Axis
 from finegates_bench.reports.report_markdown import table_lines
 from finegates_bench.reports.report_tables import NOTHING, Row, Table
+from finegates_export.common.words import in_code, in_markdown
 
 HALVES: dict[Axis, str] = {
     "neurons": "Feed-forward network by its neurons",
@@ -37,7 +38,7 @@ def threads_told(threads: int) -> str:
 
 
 def _lines(report: CostReport) -> Iterator[str]:
-    yield f"# {report.base}: what its layers cost at {report.shape}"
+    yield f"# {in_markdown(report.base)}: what its layers cost at {report.shape}"
     yield ""
     yield (
         f"- ms: one half of a layer over and above its residual sum and its norm, {report.target}, "
@@ -54,7 +55,10 @@ def _lines(report: CostReport) -> Iterator[str]:
     yield ""
     yield "## Measured"
     yield ""
-    yield from (f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in report.stamp.lines())
+    yield from (
+        f"- {name}: {in_code(value) if name == 'command' else in_markdown(value)}"
+        for name, value in report.stamp.lines()
+    )
 
 
 def _table(line: CostLine) -> Table:

@@ -19,6 +19,7 @@ from finegates_export.costs.blocks.layer_shapes import AttentionShape
 from finegates_export.costs.cost_table import Cost, CostTable
 from finegates_export.costs.timing.block_times import Measurer, measure_blocks
 from finegates_export.errors import InputError
+from finegates_export.sources.places import check_base_place
 
 if TYPE_CHECKING:
     from finegates_export.costs.layer_forms import LayerForm
@@ -54,6 +55,8 @@ def cost_table(
         )
     if options.file is not None and options.base is None and not options.file.is_file():
         raise InputError(f"cost table {options.file} does not exist; give --base to measure one")
+    if options.base is not None:
+        check_base_place(options.base)  # before what takes seconds to import
     table = CostTable(options.threads, options.target, options.precision(), measurer, options.file)
     if options.base is None:
         return KeptCosts.of(table)

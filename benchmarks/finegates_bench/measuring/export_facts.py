@@ -7,7 +7,7 @@ from typing import Any
 
 from finegates_export.pipeline.report import ExportReport
 from finegates_export.pruning.plan import LayerPlan
-from finegates_export.verification.chain import Link
+from finegates_export.verification.link import Link
 
 INTEGER_LINKS = "int8"
 """How the names of the links begin that come after the float32 graph."""

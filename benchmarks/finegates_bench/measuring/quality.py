@@ -137,4 +137,4 @@ def graph_metric(graph: Path, rows: Examples, run: Run, threads: int, provider: 
         answers = predictions_of(info.task, forward(inputs), mask, info.pooled_by(), labels)
         for i, prediction in zip(indices, answers, strict=True):
             predicted[i] = prediction
-    return compute_metrics(info.task, predicted, rows.labels, rows.groups)[info.metric]
+    return compute_metrics(info.task, predicted, rows.labels, rows.groups, info.labels)[info.metric]

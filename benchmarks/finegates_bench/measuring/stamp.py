@@ -10,8 +10,8 @@ from typing import Any
 
 from finegates_bench.measuring.devices import accelerator_name
 from finegates_bench.measuring.results import Stamp
+from finegates_export.common.cache_folder import processor_name
 from finegates_export.common.stamp import command, versions
-from finegates_export.costs.cost_file import processor_name
 
 LIBRARY_CALL = "finegates_bench.measure (called from Python)"
 

@@ -26,7 +26,9 @@ from finegates_export.costs.timing.model_times import Rounds, time_in_processes
 from finegates_export.costs.timing.model_worker import ModelSpec
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.runtime.session import chosen_providers
-from finegates_export.sources.run_folder import Run, read_run
+from finegates_export.sources.places import check_run_place
+from finegates_export.sources.run_folder import Run, read_info, read_run
+from finegates_trainer.data.tables import local_files
 
 if TYPE_CHECKING:
     from finegates_bench.measuring.quality import EvaluationRows
@@ -61,14 +63,28 @@ def measure(options: BenchOptions, say: Say | None = None) -> BenchReport:
         RunFolderError: a run folder cannot be used.
         UnsupportedError: the provider is missing or does not start.
     """
-    reads = (options.ckpt, options.baseline, options.base, options.eval_data, *options.against)
+    from finegates_export.sources.run_folder import places_of_run
+
+    runs = [place for one in (options.ckpt, options.baseline, *options.against) if one for place in places_of_run(one)]
+    reads = (*runs, options.base, options.eval_data)
     check_destination(options.out, overwrite=options.overwrite, marks=(REPORT_JSON,), reads=reads)
+    _check_inputs(options)  # before what takes seconds to import
     sweep = _Sweep(options, say or _silent)
     with scratch_folder(options.out) as scratch:
         exported = list(sweep.export(scratch))
         times = {shape: sweep.time(exported, shape, scratch) for shape in options.parsed_shapes()}
         models = tuple(sweep.results(exported, times))
     return sweep.report(models)
+
+
+def _check_inputs(options: BenchOptions) -> None:
+    """Fail before any work if a run, its base or the evaluation rows are not there."""
+    check_run_place(options.ckpt, options.base)
+    for folder in (options.baseline, *options.against):
+        if folder is not None:
+            read_info(folder)
+    if options.eval_data:
+        local_files(options.eval_data)
 
 
 class _Sweep:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from finegates_bench.measuring.results import BenchReport
 from finegates_bench.reports.plot_points import add_point, point_keys
 from finegates_bench.reports.plot_style import PALETTE, Key
+from finegates_export.common.words import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,8 @@ def draw_metric(axes: Axes, report: BenchReport, shape: str) -> None:
         add_point(axes, model, x, y)
         on_left = label.right == mark.left
         axes.annotate(
-            model.label, (x, y), xytext=(-OFFSET_POINTS if on_left else OFFSET_POINTS, bottom + label.level * height),
+            one_line(model.label), (x, y),
+            xytext=(-OFFSET_POINTS if on_left else OFFSET_POINTS, bottom + label.level * height),
             textcoords=("offset points", "data"), ha="right" if on_left else "left", va="center", fontsize=8,
             color=PALETTE[model.precision],
         )  # fmt: skip

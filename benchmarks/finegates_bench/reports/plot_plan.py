@@ -8,6 +8,7 @@ from finegates_bench.measuring.export_facts import LayerWidths
 from finegates_bench.measuring.results import BenchReport
 from finegates_bench.reports.plot_style import PALETTE, Key
 from finegates_bench.reports.report_tables import planned_models
+from finegates_export.common.words import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def draw_plan(axes: Axes, report: BenchReport, model_id: str) -> None:
     axes.set_yticks([UPPER + 0.5, LOWER + 0.5], [f"{heads}\nheads", f"{neurons:,}\nneurons"])
     axes.tick_params(length=0)
     axes.set_xlabel("layer")
-    axes.set_title(model.label)
+    axes.set_title(one_line(model.label))
 
 
 def plan_panels(report: BenchReport) -> tuple[str, ...]:

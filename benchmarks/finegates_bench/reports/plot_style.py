@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from finegates_export.common.words import one_line
 from finegates_export.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Key:
         return Line2D(
             [], [], linestyle="none", marker=shapes[self.mark], color=colour,
             markersize=8 if self.mark == "block" else 6, markerfacecolor=PALETTE["paper"] if hollow else colour,
-            markeredgewidth=1.5, label=self.words,
+            markeredgewidth=1.5, label=one_line(self.words),
         )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def styled() -> Any:
 def add_margin(figure: Figure, lines: Iterable[tuple[str, str]], keys: tuple[Key, ...] = ()) -> None:
     """Write keys, and names with values, below the panels, on a strip that the figure grows by."""
     width, height = figure.get_size_inches()
-    words = [f"{name}: {value}" for name, value in lines]
+    words = [one_line(f"{name}: {value}") for name, value in lines]
     wrapped = [line for text in words for line in textwrap.wrap(text, int(width * STAMP_CHARACTERS_PER_INCH))]
     stamp = (len(wrapped) + 1) * STAMP_LINE_INCHES
     strip = stamp + ((math.ceil(len(keys) / KEY_COLUMNS) + 1) * KEY_LINE_INCHES if keys else 0.0)

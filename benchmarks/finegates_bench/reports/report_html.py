@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from importlib.resources import files
 
 from finegates_bench.measuring.results import BenchReport, ModelResult
@@ -20,6 +19,7 @@ from finegates_bench.reports.report_tables import (
     shape_table,
     widths_table,
 )
+from finegates_export.common.words import in_html
 
 STYLESHEET = "page.css"
 
@@ -36,14 +36,14 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield '<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield '<meta name="color-scheme" content="light dark">'
-    yield f"<title>{escape(report.base)}: latency across sparsity levels</title>"
+    yield f"<title>{in_html(report.base)}: latency across sparsity levels</title>"
     yield f"<style>\n{files('finegates_bench.reports').joinpath(STYLESHEET).read_text(encoding='utf-8')}</style>"
     yield "</head>"
     yield "<body>"
     yield "<header>"
     yield '<p class="kicker">FineGates Export benchmark</p>'
-    yield f"<h1>{escape(report.base)}</h1>"
-    yield f'<p class="lead">{escape(_lead(report))}</p>'
+    yield f"<h1>{in_html(report.base)}</h1>"
+    yield f'<p class="lead">{in_html(_lead(report))}</p>'
     yield "</header>"
     yield "<main>"
     yield from _notes(report)
@@ -61,7 +61,8 @@ def _lines(report: BenchReport) -> Iterator[str]:
 def _models(report: BenchReport) -> Iterator[str]:
     yield '<section id="models">'
     yield "<h2>Models</h2>"
-    yield f"<p>{escape(report.metric_name)}: {escape(report.eval_rows)}. Unpruned model: {escape(report.unpruned)}.</p>"
+    rows = f"{report.metric_name}: {report.eval_rows}. Unpruned model: {report.unpruned}."
+    yield f"<p>{in_html(rows)}</p>"
     yield from html_table(models_table(report))
     yield "</section>"
 
@@ -70,8 +71,8 @@ def _timings(report: BenchReport) -> Iterator[str]:
     yield '<section id="timings">'
     yield "<h2>Timings</h2>"
     yield (
-        f"<p>onnxruntime {report.stamp.place}; {report.processes_told} per shape (batch x sequence). In every round "
-        f"each model ran once, in a drawn order, after a warm-up. Ratio: {RATIO_TOLD}.</p>"
+        f"<p>onnxruntime {in_html(report.stamp.place)}; {report.processes_told} per shape (batch x sequence). In every "
+        f"round each model ran once, in a drawn order, after a warm-up. Ratio: {RATIO_TOLD}.</p>"
     )
     for shape in report.shapes:
         yield from _titled(shape_table(report, shape))
@@ -88,13 +89,13 @@ def _making(report: BenchReport) -> Iterator[str]:
         yield "<h3>Linears that int8 left in float</h3>"
         yield "<dl>"
         for model in quantized:
-            names = ", ".join(f"<code>{escape(name)}</code>" for name in model.left_in_float)
-            yield f"<dt>{escape(model.label)}</dt><dd>{names}</dd>"
+            names = ", ".join(f"<code>{in_html(name)}</code>" for name in model.left_in_float)
+            yield f"<dt>{in_html(model.label)}</dt><dd>{names}</dd>"
         yield "</dl>"
     yield from _titled(chain_table(report))
     yield "<h3>Widths of every layer</h3>"
     for model in planned_models(report):
-        yield f"<details><summary>{escape(model.label)}</summary>"
+        yield f"<details><summary>{in_html(model.label)}</summary>"
         yield from html_table(widths_table(model))
         yield "</details>"
     yield "</section>"
@@ -103,11 +104,11 @@ def _making(report: BenchReport) -> Iterator[str]:
 def _footer(report: BenchReport) -> Iterator[str]:
     yield '<footer id="measured">'
     yield "<h2>Measured with</h2>"
-    yield f'<pre class="scroll"><code>{escape(report.stamp.command)}</code></pre>'
+    yield f'<pre class="scroll"><code>{in_html(report.stamp.command)}</code></pre>'
     yield "<dl>"
     for name, value in report.stamp.lines():
         if name != "command":
-            yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
+            yield f"<dt>{in_html(name)}</dt><dd>{in_html(value)}</dd>"
     yield "</dl>"
     yield "</footer>"
 
@@ -135,22 +136,22 @@ def _notes(report: BenchReport) -> Iterator[str]:
     if not report.notes:
         return
     yield '<ul class="notes">'
-    yield from (f"<li>{escape(note)}</li>" for note in report.notes)
+    yield from (f"<li>{in_html(note)}</li>" for note in report.notes)
     yield "</ul>"
 
 
 def _plot(plot: Plot, report: BenchReport) -> Iterator[str]:
     yield f'<section id="{plot.name}">'
-    yield f"<h2>{escape(plot.title[0].upper() + plot.title[1:])}</h2>"
-    yield f"<p>{escape(plot.words)}</p>"
+    yield f"<h2>{in_html(plot.title[0].upper() + plot.title[1:])}</h2>"
+    yield f"<p>{in_html(plot.words)}</p>"
     yield '<ul class="keys">'
     for key in plot.keys:
-        yield f'<li><span class="{key.mark}" style="--mark: var(--{key.role})"></span>{escape(key.words)}</li>'
+        yield f'<li><span class="{key.mark}" style="--mark: var(--{key.role})"></span>{in_html(key.words)}</li>'
     yield "</ul>"
     yield '<div class="panels">'
     for panel in plot.panels:
-        label = escape(f"{plot.title}, {panel}")
-        yield f'<figure id="{plot.name}-{escape(panel)}" role="img" aria-label="{label}">'
+        label = in_html(f"{plot.title}, {panel}")
+        yield f'<figure id="{plot.name}-{in_html(panel)}" role="img" aria-label="{label}">'
         yield _themed(panel_svg(plot, report, panel))
         yield "</figure>"
     yield "</div>"
@@ -165,7 +166,7 @@ def _themed(svg: str) -> str:
 
 
 def _titled(table: Table) -> Iterator[str]:
-    yield f"<h3>{escape(table.title)}</h3>"
+    yield f"<h3>{in_html(table.title)}</h3>"
     if table.words:
-        yield f"<p>{escape(table.words)}</p>"
+        yield f"<p>{in_html(table.words)}</p>"
     yield from html_table(table)

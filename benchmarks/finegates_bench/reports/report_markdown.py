@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from finegates_bench.measuring.results import BenchReport
 from finegates_bench.reports.report_tables import RATIO_TOLD, Table, making_tables, tables
+from finegates_export.common.words import in_code, in_markdown
 
 
 def markdown(report: BenchReport) -> str:
@@ -20,8 +21,7 @@ def summary(report: BenchReport) -> str:
 
 def table_lines(table: Table) -> Iterator[str]:
     """One table's lines, padded to be readable in a terminal."""
-    # A name may contain the cell separator.
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in (table.columns, *(row.cells for row in table.rows))]
+    cells = [[in_markdown(cell) for cell in row] for row in (table.columns, *(row.cells for row in table.rows))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for number, row in enumerate(cells):
         padded = [
@@ -34,10 +34,10 @@ def table_lines(table: Table) -> Iterator[str]:
 
 
 def _found(report: BenchReport) -> Iterator[str]:
-    yield f"# {report.base}: latency across sparsity levels"
+    yield f"# {in_markdown(report.base)}: latency across sparsity levels"
     yield ""
-    yield f"- unpruned model: {report.unpruned}"
-    yield f"- {report.metric_name}: {report.eval_rows}"
+    yield f"- unpruned model: {in_markdown(report.unpruned)}"
+    yield f"- {in_markdown(report.metric_name)}: {in_markdown(report.eval_rows)}"
     yield (
         f"- latency: onnxruntime {report.stamp.place}, medians of rounds in which every model "
         f"ran once in a drawn order, after a warm-up; {report.processes_told} per shape (batch x sequence)"
@@ -48,7 +48,7 @@ def _found(report: BenchReport) -> Iterator[str]:
         yield from _titled(table)
     if report.notes:
         yield from ("", "## Notes", "")
-        yield from (f"- {note}" for note in report.notes)
+        yield from (f"- {in_markdown(note)}" for note in report.notes)
 
 
 def _making(report: BenchReport) -> Iterator[str]:
@@ -57,23 +57,25 @@ def _making(report: BenchReport) -> Iterator[str]:
     quantized = [model for model in report.models if model.left_in_float]
     if quantized:
         yield from ("", "## Linears that int8 left in float", "")
-        yield from (f"- {model.label}: {', '.join(_code(name) for name in model.left_in_float)}" for model in quantized)
+        yield from (
+            f"- {in_markdown(model.label)}: {', '.join(in_code(name) for name in model.left_in_float)}"
+            for model in quantized
+        )
 
 
 def _stamp(report: BenchReport) -> Iterator[str]:
     yield from ("", "## Measured", "")
-    yield from (f"- {name}: {_code(value) if name == 'command' else value}" for name, value in report.stamp.lines())
+    yield from (
+        f"- {name}: {in_code(value) if name == 'command' else in_markdown(value)}"
+        for name, value in report.stamp.lines()
+    )
 
 
 def _titled(table: Table) -> Iterator[str]:
-    yield from ("", f"## {table.title}", "")
+    yield from ("", f"## {in_markdown(table.title)}", "")
     if table.words:
         yield from (table.words, "")
     yield from table_lines(table)
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
 
 
 def _joined(lines: Iterable[str]) -> str:

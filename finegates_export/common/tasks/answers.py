@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from finegates_export.common.files import JsonObject
 from finegates_export.common.tasks.arrays import Array
@@ -48,6 +50,46 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Entity:
+    """Words of a text that name one thing, and what it is."""
+
+    text: str
+    label: str
+    """Its kind: `PER` of words that are labelled `B-PER` and `I-PER`."""
+    score: float
+    """The mean of the words' scores."""
+    start: int
+    """Its start, in characters of the text; 0 if the text was given as a list of words."""
+    end: int
+    """Its end, in characters of the text."""
+    first: int
+    """The number of its first word; see `Word.number`."""
+    last: int
+    """The number of its last word."""
+
+
+@dataclass(frozen=True)
+class TaggedText(Sequence[Word]):
+    """The answer for one text whose words are labelled; as a sequence, its words."""
+
+    words: tuple[Word, ...]
+    entities: tuple[Entity, ...]
+    """What the labels mark, in order; empty if they mark none (see `tasks.entities`)."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @overload
+    def __getitem__(self, place: int) -> Word: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Word, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Word | tuple[Word, ...]:
+        return self.words[place]
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to a question, as a span of the text."""
 
@@ -60,7 +102,7 @@ class Answer:
     """Its end, in characters of the text."""
 
 
-Result = Prediction | LabelSet | tuple[Word, ...] | Answer | Array
+Result = Prediction | LabelSet | TaggedText | Answer | Array
 """One row's answer: of classification, regression and reranking, of multi-label, of token classification, of question
 answering; an embedding is a vector, features are a matrix with a row for every token."""
 

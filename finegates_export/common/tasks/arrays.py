@@ -39,6 +39,10 @@ class BatchRead(Protocol):
         """Labels of real rows; None if there are none."""
 
     @property
+    def groups(self) -> Array | None:
+        """For rows that are ranked: the number of each one's query; None if it is not known."""
+
+    @property
     def real(self) -> bool:
         """Whether the rows are the run's, not made up."""
 

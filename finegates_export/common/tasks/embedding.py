@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from finegates_export.common.tasks.arrays import BatchRead, ModelOutputs, Outputs, correlation, count_of, labelled
+from finegates_export.common.tasks.arrays import ModelOutputs, count_of
 from finegates_export.common.tasks.columns import UsualColumns
-from finegates_export.common.tasks.feature_extraction import FeatureExtraction, vectors_of
+from finegates_export.common.tasks.feature_extraction import FeatureExtraction
 from finegates_export.common.tasks.metrics import pearson, spearman
 from finegates_export.common.tasks.task import LossSettings, RankingLoss
 from finegates_export.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from finegates_export.common.tasks.pooling import Pooling
 
 
 class Embedding(FeatureExtraction):
@@ -48,14 +44,3 @@ class Embedding(FeatureExtraction):
         cosine_B = functional.cosine_similarity(vectors[0::2], vectors[1::2])
         low, high = settings.score_range
         return functional.mse_loss(cosine_B, (labels - low) / (high - low), reduction="sum"), count_of(labels)
-
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The correlation of the cosines of pairs with their scores."""
-        from finegates_export.common.tasks.pooling import normalized
-
-        known, own, labels = labelled(outputs, batches)
-        if not labels:
-            return None
-        vectors = [normalized(vectors_of(one, batch, pooling)) for one, batch in zip(known, own, strict=True)]
-        cosines = [(array[0::2] * array[1::2]).sum(-1) for array in vectors]
-        return correlation(np.concatenate(cosines), np.concatenate(labels))

@@ -37,6 +37,7 @@ class FeatureExtraction(Task):
     joins_pairs = False
     named_labels = False
     metrics = {}
+    countable = False
     agreement_told = "gives vectors of a mean cosine similarity of {:.2%} to the gated model's"
     agreement_brief = "cosine {:.4f}"
     answer_output = SENTENCE
@@ -84,10 +85,6 @@ class FeatureExtraction(Task):
         ]
         cosines = [(normalized(one) * normalized(other)).sum(-1) for one, other in pairs]
         return float(np.concatenate([cosine.reshape(-1) for cosine in cosines]).mean())
-
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """None: there are no labels for features."""
-        return None
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None

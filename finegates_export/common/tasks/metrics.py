@@ -12,6 +12,22 @@ from finegates_export.common.tasks.arrays import Array
 MetricFunction = Callable[[Array, Array], float]
 """From truth and predictions to a value; greater is better, except those in `LESS_IS_BETTER`."""
 LESS_IS_BETTER = frozenset({"perplexity"})
+IN_LABEL_UNITS = frozenset({"negative_rmse"})
+"""Metrics in the unit of the labels, whatever that is."""
+
+
+def points_lost(metric: str, before: float, after: float, spread: float) -> float:
+    """How much worse a metric became; 0.01 is a point.
+
+    Args:
+        metric: its name. A perplexity, which has no scale, counts as a share of what it was.
+        before: what it was.
+        after: what it is.
+        spread: the labels' standard deviation, which metrics in their unit are divided by.
+    """
+    if metric in LESS_IS_BETTER:
+        return (after - before) / before
+    return (before - after) / (spread or 1.0) if metric in IN_LABEL_UNITS else before - after
 
 
 def accuracy(truth: Array, predicted: Array) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from finegates_export.common.files import JsonObject
-from finegates_export.common.tasks.answers import NUMBER, STRING, WHOLE, Answer, AnswerTensor, Schema, Word
+from finegates_export.common.tasks.answers import NUMBER, STRING, WHOLE, Answer, AnswerTensor, Schema, TaggedText
 from finegates_export.common.tasks.task import Task
 
 
@@ -24,11 +24,11 @@ class PlacesInText(Task):
         if not self.labels_tokens:
             return place
         word = {**place, "label": STRING, "number": WHOLE}
-        return {"words": {"type": "array", "items": {"type": "object", "properties": word, "required": list(word)}}}
+        entity = {**place, "label": STRING, "first": WHOLE, "last": WHOLE}
+        kinds = {"words": word, "entities": entity}
+        return {name: {"type": "array", "items": _object(fields)} for name, fields in kinds.items()}
 
-    def as_json(self, result: tuple[Word, ...] | Answer) -> JsonObject:
-        if isinstance(result, tuple):
-            return {"words": [asdict(word) for word in result]}
+    def as_json(self, result: TaggedText | Answer) -> JsonObject:
         return asdict(result)
 
     def triton_refusal(self, outputs: Collection[str]) -> str | None:
@@ -36,3 +36,7 @@ class PlacesInText(Task):
             f"{self.name}: its answers are words with places in the text, which a tensor does not hold; serve the "
             "bundle with finegates_export.load instead"
         )
+
+
+def _object(fields: dict[str, Schema]) -> Schema:
+    return {"type": "object", "properties": fields, "required": list(fields)}

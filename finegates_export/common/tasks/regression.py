@@ -20,7 +20,6 @@ from finegates_export.common.tasks.arrays import (
     RowRead,
     correlation,
     count_of,
-    labelled,
 )
 from finegates_export.common.tasks.labels import scores_of
 from finegates_export.common.tasks.metrics import negative_rmse, pearson, spearman
@@ -48,6 +47,7 @@ class Regression(Task):
     outputs = (LOGITS,)
     named_labels = False
     metrics = {"spearman": spearman, "pearson": pearson, "negative_rmse": negative_rmse}
+    countable = False
     agreement_told = "correlates with the gated model's scores at {:.2%}"
     agreement_brief = "correlation {:.4f}"
     served = True
@@ -82,11 +82,6 @@ class Regression(Task):
     ) -> float | None:
         """The correlation of scores; None if they cannot be correlated."""
         return correlation(self.judged(after, batches), self.judged(before, batches))
-
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The correlation of scores and labels."""
-        known, own, labels = labelled(outputs, batches)
-        return correlation(self.judged(known, own), np.concatenate(labels)) if labels else None
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None

@@ -130,7 +130,11 @@ class Reranking(Regression):
         return functional.binary_cross_entropy_with_logits(scores_N, labels, reduction="sum"), count_of(labels)
 
     def compute_metrics(
-        self, predicted: Sequence[object], truth: Sequence[object], groups: Sequence[int] | None = None
+        self,
+        predicted: Sequence[object],
+        truth: Sequence[object],
+        groups: Sequence[int] | None = None,
+        names: Sequence[str] = (),
     ) -> dict[str, float]:
         one, other = self.compared(predicted, truth)
         queries = np.zeros(len(one)) if groups is None else np.asarray(groups)

@@ -18,7 +18,7 @@ from finegates_export.common.tasks.answers import AnswerTensor, Result, Schema
 from finegates_export.common.tasks.arrays import Array, BatchRead, Outputs, RowRead, labelled
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.common.tasks.metrics import MetricFunction
-from finegates_export.common.tasks.names import HIDDEN, LOGITS
+from finegates_export.common.tasks.names import HIDDEN, LOGITS, NO_LABEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,8 +115,12 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, MetricFunction]]
     """From truth and predictions to a value; the first one selects the best checkpoint. Without any, the task is not
     trained."""
+    entity_metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of more metrics, of `compute_metrics`, for labels that mark entities."""
 
     # Agreement in the chain of checks
+    countable: ClassVar[bool] = True
+    """Whether predictions are equal or not, and can be counted; scores and vectors cannot."""
     agreement_told: ClassVar[str] = EQUAL
     """The agreement as a sentence says it."""
     agreement_brief: ClassVar[str] = "{:.1%} equal"
@@ -234,7 +238,11 @@ class Task(ABC):
         """
 
     def compute_metrics(
-        self, predicted: Sequence[object], truth: Sequence[object], groups: Sequence[int] | None = None
+        self,
+        predicted: Sequence[object],
+        truth: Sequence[object],
+        groups: Sequence[int] | None = None,
+        names: Sequence[str] = (),
     ) -> dict[str, float]:
         """All metrics.
 
@@ -242,10 +250,20 @@ class Task(ABC):
             predicted: one prediction per row.
             truth: the rows' encoded labels.
             groups: which rows are ranked together, one number per row.
+            names: the labels' names, in the order of the head's outputs.
         """
-        _ = groups
+        _ = groups, names
         one, other = self.compared(predicted, truth)
         return {name: function(one, other) for name, function in self.metrics.items()}
+
+    def default_metric(self, names: Sequence[str]) -> str:
+        """The metric that selects the best checkpoint, unless another is asked for.
+
+        Args:
+            names: the labels' names.
+        """
+        _ = names
+        return next(iter(self.metrics), "")
 
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         """Truth and predictions in the form that metrics take."""
@@ -253,8 +271,9 @@ class Task(ABC):
 
     # Agreement in the chain of checks
 
-    def kept(self, outputs: Outputs) -> Outputs:
+    def kept(self, outputs: Outputs, batch: BatchRead) -> Outputs:
         """The part of a batch's outputs that judging needs."""
+        _ = batch
         return outputs
 
     def agreement(
@@ -272,19 +291,40 @@ class Task(ABC):
         one, other = (self.judged(side, batches) for side in (before, after))
         return float(self.equal(one, other).mean())
 
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """How well predictions match the labels of real rows; None without labels."""
-        _ = pooling
-        labelled_outputs, labelled_batches, labels = labelled(outputs, batches)
-        if not labels:
-            return None
-        predicted = self.judged(labelled_outputs, labelled_batches)
-        return float(self.equal(predicted, np.concatenate(labels)).mean())
+    def measured(
+        self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None, names: Sequence[str] = ()
+    ) -> dict[str, float]:
+        """All metrics on the batches that have labels, by `compute_metrics`; empty without labels.
+
+        Args:
+            outputs: a form's outputs per batch, of `kept`.
+            batches: the batches it read.
+            pooling: how to pool the last hidden state into an embedding.
+            names: the labels' names.
+        """
+        own, read, labels = labelled(outputs, batches)
+        if not self.metrics or not labels:
+            return {}
+        truth = [row for array in labels for row in (array.astype(np.int64) if self.whole_labels else array)]
+        if self.labels_tokens and all((row == NO_LABEL).all() for row in truth):
+            return {}
+        predicted = [row for one, batch in zip(own, read, strict=True) for row in self.answers(one, batch, pooling)]
+        groups = [batch.groups for batch in read if batch.groups is not None]
+        ranked = np.concatenate(groups).tolist() if len(groups) == len(read) else None
+        return self.compute_metrics(predicted, truth, ranked, names)
+
+    def answers(self, outputs: Outputs, batch: BatchRead, pooling: Pooling | None) -> list[Any]:
+        """One prediction per row of a batch, from outputs of `kept`."""
+        return self.predictions(outputs, batch.attended, pooling)
 
     def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
         """The predictions that count, over all batches."""
         parts = [np.asarray(self.predictions(one, batch.attended)) for one, batch in zip(outputs, batches, strict=True)]
         return np.concatenate(parts)
+
+    def judged_truth(self, batches: Sequence[BatchRead]) -> Array:
+        """The labels of what `judged` gives, of batches that all have labels."""
+        return np.concatenate([np.asarray(batch.labels) for batch in batches])
 
     def equal(self, one: Array, other: Array) -> Array:
         """Which predictions are equal."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CHOSEN = "chosen"
 """The most likely next token at each position, shape (B, S)."""
+SURPRISE = "surprise"
+"""The negative logarithm of each label's probability, shape (B, S)."""
 
 
 def perplexity(_truth: Array, predicted_N2: Array) -> float:
@@ -94,22 +96,22 @@ class TextGeneration(Task):
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         return labelled_tokens(predicted, truth)
 
-    def kept(self, outputs: Outputs) -> Outputs:
-        """Only the chosen tokens, not logits over a vocabulary."""
-        return {CHOSEN: outputs[LOGITS].argmax(-1)}
+    def kept(self, outputs: Outputs, batch: BatchRead) -> Outputs:
+        """Not logits over a vocabulary, only the chosen tokens and each label's surprise."""
+        kept = {CHOSEN: outputs[LOGITS].argmax(-1)}
+        if batch.labels is None:
+            return kept
+        import torch
+
+        labels_BS = torch.from_numpy(batch.labels.astype(np.int64))
+        rows = self.predictions(outputs, batch.attended, labels=labels_BS)
+        return {**kept, SURPRISE: np.stack([row_S2[:, 0] for row_S2 in rows])}
+
+    def answers(self, outputs: Outputs, batch: BatchRead, pooling: Pooling | None) -> list[Array]:
+        return list(np.stack([outputs[SURPRISE], outputs[CHOSEN]], -1))
 
     def judged(self, outputs: list[Outputs], batches: Sequence[BatchRead]) -> Array:
         return np.concatenate([attended(one[CHOSEN], batch) for one, batch in zip(outputs, batches, strict=True)])
-
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The share of tokens of real rows that were predicted correctly."""
-        right: list[Array] = []
-        for one, batch in zip(outputs, batches, strict=True):
-            mask = batch.attended
-            if batch.real and mask is not None:
-                follows = mask[:, :-1] & mask[:, 1:]
-                right.append((one[CHOSEN][:, :-1] == batch.inputs["input_ids"][:, 1:])[follows])
-        return float(np.concatenate(right).mean()) if sum(map(len, right)) else None
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finegates_export.common.tasks.answers import Word
+from finegates_export.common.tasks.answers import TaggedText, Word
 from finegates_export.common.tasks.arrays import (
     Array,
     BatchRead,
     ModelOutputs,
     Outputs,
     RowRead,
-    labelled,
     softmax,
     stripped,
 )
 from finegates_export.common.tasks.columns import UsualColumns
+from finegates_export.common.tasks.entities import entities_of, entity_f1, marks_entities
 from finegates_export.common.tasks.labels import label_name, name_index
 from finegates_export.common.tasks.metrics import accuracy, macro_f1
 from finegates_export.common.tasks.names import HIDDEN, LOGITS, NO_LABEL
@@ -51,7 +51,8 @@ class TokenClassification(PlacesInText):
     labels_tokens = True
     whole_labels = True
     metrics = {"f1": macro_f1, "accuracy": accuracy}
-    gives = "a label for every word"
+    entity_metrics = ("entity_f1",)
+    gives = "a label for every word, and the entities that they mark"
 
     def encode_labels(self, labels: Sequence[Sequence[object]], names: Sequence[str], what: str) -> list[list[int]]:
         index = name_index(labels, names, what)
@@ -74,6 +75,19 @@ class TokenClassification(PlacesInText):
     ) -> list[Array]:
         return list(outputs[LOGITS].argmax(-1))
 
+    def compute_metrics(
+        self,
+        predicted: Sequence[object],
+        truth: Sequence[object],
+        groups: Sequence[int] | None = None,
+        names: Sequence[str] = (),
+    ) -> dict[str, float]:
+        found = super().compute_metrics(predicted, truth, groups, names)
+        return {**found, "entity_f1": entity_f1(truth, predicted, names)} if marks_entities(names) else found
+
+    def default_metric(self, names: Sequence[str]) -> str:
+        return "entity_f1" if marks_entities(names) else super().default_metric(names)
+
     def compared(self, predicted: Sequence[object], truth: Sequence[object]) -> tuple[Array, Array]:
         return labelled_tokens(predicted, truth)
 
@@ -81,21 +95,17 @@ class TokenClassification(PlacesInText):
         predicted = [one[LOGITS].argmax(-1) for one in outputs]
         return np.concatenate([attended(array, batch) for array, batch in zip(predicted, batches, strict=True)])
 
-    def metric(self, outputs: list[Outputs], batches: Sequence[BatchRead], pooling: Pooling | None) -> float | None:
-        """The share of labelled tokens that are correct."""
-        known, own, labels = labelled(outputs, batches)
-        if not labels:
-            return None
-        truth = np.concatenate([attended(array, batch) for array, batch in zip(labels, own, strict=True)])
-        counted = truth != NO_LABEL
-        right = self.judged(known, own)[counted] == truth[counted]
-        return float(right.mean()) if counted.any() else None
+    def judged_truth(self, batches: Sequence[BatchRead]) -> Array:
+        return np.concatenate([attended(np.asarray(batch.labels), batch) for batch in batches])
 
     def decode(
         self, outputs: Outputs, rows: Sequence[RowRead], labels: Sequence[str], pooling: Pooling | None
-    ) -> list[tuple[Word, ...]]:
+    ) -> list[TaggedText]:
+        found = [_words(softmax(logits_SC), row, labels) for logits_SC, row in zip(outputs[LOGITS], rows, strict=True)]
+        marked = marks_entities(labels)
         return [
-            tuple(_words(softmax(logits_SC), row, labels)) for logits_SC, row in zip(outputs[LOGITS], rows, strict=True)
+            TaggedText(tuple(words), entities_of(words, row.given) if marked else ())
+            for words, row in zip(found, rows, strict=True)
         ]
 
 

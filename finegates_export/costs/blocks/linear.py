@@ -7,7 +7,6 @@ import numpy as np
 from finegates_export.costs.blocks.block_graph import BlockGraph
 from finegates_export.costs.blocks.linear_shape import LinearShape
 from finegates_export.graphs.inspect import CONTRIB_DOMAIN
-from finegates_export.graphs.passes.gathers import add_gathers
 from finegates_export.graphs.values import weight_of
 from finegates_export.pruning.plan import Dims, ResidualPlan
 
@@ -25,6 +24,8 @@ def linear_graph(shape: LinearShape, opset: int, seed: int) -> bytes:
     Returns:
         An ONNX file. Its input `x` is (batch, sequence, width); it returns the first number of each linear.
     """
+    from finegates_export.graphs.passes.gathers import add_gathers
+
     graph = BlockGraph("linears", opset, seed)
     source = graph.input("x", ["batch", "sequence", shape.width_in])
     sides = []

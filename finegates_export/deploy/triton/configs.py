@@ -57,7 +57,10 @@ def tokenizer_config(served: Served) -> Message:
     warm_up = {"name": "text", "batch_size": 1, "inputs": pairs({"text": _filled(TEXT, 1, WARM_UP_TEXT)})}
     values = {
         "lengths": ",".join(map(str, served.lengths)),
-        "pad_id": str(served.pad_id),
+        "pad_id": str(served.text.pad_token_id),
+        "truncation_side": served.text.truncation_side,
+        "segments": str(int(served.text.segments)),
+        "splits_special_tokens": str(int(served.text.splits_special_tokens)),
         "one_answer": "1" if served.task.one_answer else "0",
     }
     return {

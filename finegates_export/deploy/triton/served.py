@@ -6,13 +6,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from finegates_export.common.files import JsonObject
 from finegates_export.common.input_profile import PROFILES_JSON, Profile
 from finegates_export.common.shapes import Shape
 from finegates_export.common.tasks import Task, task_of
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.deploy.triton.options import Device, TritonOptions
 from finegates_export.deploy.triton.signature import Signature, read_signature
 from finegates_export.errors import UnsupportedError
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, pad_id, read_bundle
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, read_bundle, text_inputs
 
 DEVICES: dict[str, Device] = {
     "ort-cpu": "cpu", "portable": "cpu", "web": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt",
@@ -36,8 +38,8 @@ class Served:
     """Label names in the order of the logits; empty if the task has none."""
     max_length: int
     """Maximum tokens per text."""
-    pad_id: int
-    """Id of the padding token."""
+    text: TextInputs
+    """How texts are read."""
     device: Device
     half: bool
     """Whether the graph computes in float16."""
@@ -89,7 +91,7 @@ def read_served(options: TritonOptions) -> Served:
         task=task,
         labels=tuple(info["labels"]),
         max_length=info["max_length"],
-        pad_id=0 if task.images else _pad_id(options.bundle),
+        text=_text(options.bundle, info),
         device=_device(options, info["target"]),
         half=info["target"] in ("ort-cuda", "tensorrt"),
         signature=signature,
@@ -130,7 +132,10 @@ def _profile(options: TritonOptions, max_length: int) -> Profile:
     return Profile(known.smallest, usual, Shape(options.max_batch, known.largest.sequence))
 
 
-def _pad_id(bundle: Path) -> int:
+def _text(bundle: Path, info: JsonObject) -> TextInputs:
+    """How texts are read; images have none, and nothing asks for it."""
     from tokenizers import Tokenizer
 
-    return pad_id(Tokenizer.from_file(str(bundle / TOKENIZER_JSON)), bundle)
+    if task_of(info["task"]).images:
+        return TextInputs(info["max_length"])
+    return text_inputs(bundle, info, Tokenizer.from_file(str(bundle / TOKENIZER_JSON)))

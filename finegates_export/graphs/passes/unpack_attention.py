@@ -1,8 +1,13 @@
-"""Unpacks attention into separate products where that is faster; see `packing`."""
+"""Unpacks attention into separate products where that is faster (see `packing`), or where they are integer products.
+
+Fusion packs Q, K and V of equal widths. Of int8 weights it packs what DequantizeLinear gives, behind a Concat: the
+packed product would be in float, and its matrix joined anew in every run.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir
 from onnx_ir.passes import PassResult
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -14,9 +19,11 @@ from finegates_export.graphs.passes.packing import packs_well
 from finegates_export.graphs.rewrite import add_constant, replace_node
 from finegates_export.graphs.values import present, weight_of
 
+WORDS = ("query", "key", "value")
+
 
 class UnpackAttention(GraphPass):
-    """Unpack attention whose heads do not fill whole strips."""
+    """Unpack attention whose heads do not fill whole strips, or whose matrix is joined in the graph."""
 
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Unpack."""
@@ -42,9 +49,12 @@ def _is_slow(node: onnx_ir.Node) -> bool:
     if node.op_type != "Attention" or node.domain != CONTRIB_DOMAIN:
         return False
     _x, matrix, bias, mask, past, _scores_bias = (*node.inputs, None, None, None, None)[:6]
-    constant = all(value is not None and value.const_value is not None for value in (matrix, bias))
-    if not constant or mask is not None or past is not None:
-        return False  # nothing that is exported has either
+    if bias is None or bias.const_value is None or mask is not None or past is not None:
+        return False  # nothing that is exported has a mask or a past there
+    if _joined(node):
+        return True
+    if matrix is None or matrix.const_value is None:
+        return False
     heads = node.attributes["num_heads"].as_int()
     return not all(packs_well(heads, size // heads) for size in _sizes(node))
 
@@ -55,19 +65,32 @@ def _sizes(node: onnx_ir.Node) -> list[int]:
     return [*sizes] or [weight_of(node.inputs[2]).size // 3] * 3
 
 
+def _joined(node: onnx_ir.Node) -> tuple[onnx_ir.Value, ...]:
+    """The matrices of Q, K and V where the graph joins them itself; empty where it does not."""
+    maker = present(node.inputs[1]).producer()
+    if maker is None or maker.op_type != "Concat" or len(maker.inputs) != len(WORDS):
+        return ()
+    return tuple(map(present, maker.inputs))
+
+
+def _matrices(graph: onnx_ir.Graph, node: onnx_ir.Node, bounds: npt.NDArray[np.int64]) -> tuple[onnx_ir.Value, ...]:
+    """The matrices of Q, K and V: those that the graph joins, or the parts of a constant one."""
+    if joined := _joined(node):
+        return joined
+    parts = np.split(weight_of(node.inputs[1]).numpy(), bounds, axis=1)
+    return tuple(
+        add_constant(graph, f"{node.name}_{word}.weight", part) for word, part in zip(WORDS, parts, strict=True)
+    )
+
+
 def _unpack(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
     x, scores_bias = present(node.inputs[0]), (*node.inputs, None, None, None)[5]
-    matrix, vector = (weight_of(value).numpy() for value in node.inputs[1:3])
-    sizes = _sizes(node)
-    bounds = np.cumsum(sizes)[:-1]
+    bounds = np.cumsum(_sizes(node))[:-1]
+    offsets = np.split(weight_of(node.inputs[2]).numpy(), bounds)
     made, projected = [], []
-    for word, part, offset in zip(
-        ("query", "key", "value"), np.split(matrix, bounds, axis=1), np.split(vector, bounds), strict=True
-    ):
+    for word, weight, offset in zip(WORDS, _matrices(graph, node, bounds), offsets, strict=True):
         name = f"{node.name}_{word}"
-        weight, shift = (
-            add_constant(graph, f"{name}.{kind}", values) for kind, values in (("weight", part), ("bias", offset))
-        )
+        shift = add_constant(graph, f"{name}.bias", offset)
         product = onnx_ir.node("MatMul", [x, weight], name=name)
         total = onnx_ir.node("Add", [product.outputs[0], shift], name=f"{name}_bias")
         for one in (product, total):

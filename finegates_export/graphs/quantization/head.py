@@ -13,6 +13,7 @@ import onnx_ir
 from onnx_ir.passes import PassResult
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from finegates_export.common.graph_forms import FULL_BITS
 from finegates_export.common.tasks import LOGITS
 from finegates_export.errors import ChainError
 from finegates_export.graphs.inspect import constant_matrix
@@ -21,21 +22,30 @@ from finegates_export.graphs.passes.tied_head import HEAD, tables_of, turned_tab
 from finegates_export.graphs.rewrite import add_constant, replace_node
 from finegates_export.graphs.values import VERSIONS, weight_of
 
-MOST = 127
-"""Largest magnitude of a signed 8-bit weight; -128 is unused, so that both signs have the same steps."""
 
-
-def quantize_head(graph: onnx_ir.Model) -> None:
+def quantize_head(graph: onnx_ir.Model, bits: int = FULL_BITS) -> None:
     """Rewrite a decoder's plain graph in place, before its head is tied; see `QuantizeHead`.
+
+    Args:
+        graph: changed in place.
+        bits: of a weight, 7 or 8; see `int8`.
 
     Raises:
         ChainError: the logits are not a product by a constant matrix.
     """
-    run_passes(graph, [QuantizeHead()])
+    run_passes(graph, [QuantizeHead(bits)])
 
 
 class QuantizeHead(GraphPass):
-    """Multiply by an int8 head, and look tokens up in it if it is also the embedding table."""
+    """Multiply by an int8 head, and look tokens up in it if it is also the embedding table.
+
+    Args:
+        bits: of a weight, 7 or 8.
+    """
+
+    def __init__(self, bits: int = FULL_BITS) -> None:
+        self.most = 2 ** (bits - 1) - 1
+        """Largest magnitude of a weight; one more is unused, so that both signs have the same steps."""
 
     def requires(self, model: onnx_ir.Model) -> None:
         """The logits are a product by a constant matrix.
@@ -54,7 +64,7 @@ class QuantizeHead(GraphPass):
             return PassResult(model, modified=False)
         table = turned_table(product, tables_of(model))
         weight_DV = weight_of(product.inputs[1]).numpy() if table is None else weight_of(table).numpy().T
-        scale_V = np.abs(weight_DV).max(axis=0) / MOST
+        scale_V = np.abs(weight_DV).max(axis=0) / self.most
         scale_V[scale_V == 0] = 1.0
         rounded_DV = np.rint(weight_DV / scale_V).astype(np.int8)
         weights = {"weight": rounded_DV, "scale": scale_V.astype(np.float32)}

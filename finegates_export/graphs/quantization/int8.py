@@ -7,6 +7,9 @@ onnxruntime's quantizer skips fused attention with ragged widths and would leave
 The head's linears (pooler, classifier) stay in float: they read one token per row, cost almost nothing, and decide the
 answer.
 Embedding tables and position terms stay in float too.
+
+On x86 processors without VNNI, pairs of products are added in 16 bits and saturate: 2 * 255 * 127 is more than 32,767.
+Weights of 7 bits keep below it, so they mean the same on every processor.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finegates_export.common.graph_forms import FULL_BITS
 from finegates_export.errors import missing_extra
 from finegates_export.graphs.quantization.set_aside import put_back, set_aside
 
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
     """A batch of inputs by name."""
 
 
-def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = ()) -> None:
+def quantize_dynamic_int8(
+    source: Path, target: Path, products: Sequence[str], exclude: Sequence[str] = (), bits: int = FULL_BITS
+) -> None:
     """Write the dynamic int8 form of a plain (unfused) graph: the layers' linears become integer products.
 
     Args:
@@ -38,6 +44,7 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
         target: file to write.
         products: names of the nodes that multiply by the layers' linears.
         exclude: names of those among them that stay in float.
+        bits: of a weight, 7 or 8.
     """
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -56,6 +63,7 @@ def quantize_dynamic_int8(source: Path, target: Path, products: Sequence[str], e
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=chosen,
             per_channel=True,
+            reduce_range=bits < FULL_BITS,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
         )
@@ -68,6 +76,7 @@ def quantize_static_int8(
     products: Sequence[str],
     rows: Iterable[Feeds],
     exclude: Sequence[str] = (),
+    bits: int = FULL_BITS,
 ) -> None:
     """Write the static int8 form of a plain (unfused) graph: signed and symmetric on both sides, as TensorRT needs it.
 
@@ -77,6 +86,7 @@ def quantize_static_int8(
         products: names of the nodes that multiply by the layers' linears.
         rows: batches of inputs, by name, that show the activations' ranges.
         exclude: names of those products that stay in float.
+        bits: of a weight, 7 or 8.
     """
     try:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -95,6 +105,7 @@ def quantize_static_int8(
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=chosen,
             per_channel=True,
+            reduce_range=bits < FULL_BITS,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,

@@ -20,6 +20,7 @@ WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 SETTLED_WIDTHS = Widths(head_multiple=STRIP, ffn_multiple=1)
 """Heads that fill whole strips run in one operator; see `packing`."""
 FLOAT: FloatType = "float32"
+INT8_BITS = 7
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 
 

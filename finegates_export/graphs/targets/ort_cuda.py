@@ -16,6 +16,7 @@ CACHED_OPSET: int | None = None
 WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=8, ffn_multiple=8)
 """Float16 products of tensor cores are aligned to 16 bytes."""
 FLOAT: FloatType = "float16"
+INT8_BITS = 8
 INTEGERS: tuple[Integers, ...] = ("int4",)
 
 

@@ -18,6 +18,7 @@ OPSET = 20
 CACHED_OPSET: int | None = 20
 WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=1, ffn_multiple=1)
 FLOAT: FloatType = "float32"
+INT8_BITS = 7
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static")
 
 

@@ -37,6 +37,8 @@ class Target(Protocol):
     """The multiples that training chooses from, before any padding: those that the kernels prefer."""
     FLOAT: FloatType
     """The precision of weights and arithmetic in the delivered graph; inputs and outputs keep theirs."""
+    INT8_BITS: int
+    """Bits of an int8 weight unless an option says otherwise: 7 where a processor may add products in 16 bits."""
     INTEGERS: tuple[Integers, ...]
     """The quantized forms that it runs."""
 

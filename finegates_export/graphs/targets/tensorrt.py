@@ -20,6 +20,7 @@ CACHED_OPSET: int | None = None
 WIDTHS = SETTLED_WIDTHS = Widths(head_multiple=8, ffn_multiple=16)
 """Tensor cores align float16 products to 16 bytes and int8 products to 16 numbers."""
 FLOAT: FloatType = "float16"
+INT8_BITS = 8
 INTEGERS: tuple[Integers, ...] = ("int8-static",)
 
 

@@ -16,6 +16,7 @@ CACHED_OPSET: int | None = None
 WIDTHS = ort_cpu.WIDTHS
 SETTLED_WIDTHS = ort_cpu.SETTLED_WIDTHS
 FLOAT: FloatType = "float32"
+INT8_BITS = 7
 INTEGERS: tuple[Integers, ...] = ("int8", "int8-static", "int4")
 
 

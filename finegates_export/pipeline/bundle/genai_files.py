@@ -1,10 +1,11 @@
 """Writes what generation clients read beside a graph with a cache.
 
 generation_config.json   transformers' own: which tokens end a text, and how the base's makers sample
-genai_config.json        onnxruntime-genai's description of the graph, where it can say what the layers look like
+genai_config.json        onnxruntime-genai's description of the graph, where it runs it
 
-onnxruntime-genai supports one width for the keys and values of all layers. The number of heads may differ from layer to
-layer since its pull request 2214 (June 2026), which reads it off the graph.
+onnxruntime-genai reads heads and widths of each layer off the graph, and skips layers without a cache; tried with
+0.18.0. It gives keys and values of one layer the same shape, so it cannot run a layer whose values are narrower or
+wider than its keys.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from finegates_export.common.cache_layout import IDS, MASK, PAST, POSITIONS, PRESENT, CacheLayout
 from finegates_export.common.files import write_json
 from finegates_export.common.tasks import LOGITS
+from finegates_export.errors import InputError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.cut import Settings
 
@@ -29,24 +31,37 @@ def generation_settings(folders: list[Path], config: ModelConfig) -> Settings:
     Args:
         folders: where to look for it: the run's, the base's.
         config: the base's transformers config, the fallback if there is none.
+
+    Raises:
+        InputError: transformers cannot read it.
     """
     from transformers import GenerationConfig
 
+    from finegates_export.sources.base_config import FOREIGN, one_line
+
     found = next((folder for folder in folders if (folder / GENERATION_CONFIG).is_file()), None)
-    settings = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
-    values: Settings = settings.to_diff_dict()
+    try:
+        made = GenerationConfig.from_model_config(config) if found is None else GenerationConfig.from_pretrained(found)
+        values: Settings = made.to_diff_dict()
+    except FOREIGN as error:
+        place = "the base's config.json" if found is None else str(found / GENERATION_CONFIG)
+        raise InputError(
+            f"{place} has no usable generation settings ({one_line(error)}); restore the base's own"
+        ) from error
     return {name: value for name, value in values.items() if name != "_from_model_config"}
 
 
 def genai_refusal(layout: CacheLayout) -> str | None:
     """Why onnxruntime-genai cannot run a graph with this cache; None if it can."""
-    without = layout.layer_count - len(layout.layers)
-    if without:
-        return f"{without} of {layout.layer_count} layers have no attention left, and it wants a cache for each"
-    widths = sorted({width for one in layout.layers for width in one.widths})
-    if len(widths) > 1:
-        return f"keys and values are {', '.join(map(str, widths))} wide, and it knows one width"
-    return None
+    if not layout.layers:
+        return "no layer has attention left, and it wants a cache"
+    uneven = next((one for one in layout.layers if one.key_width != one.value_width), None)
+    if uneven is None:
+        return None
+    return (
+        f"layer {uneven.layer} has keys of {uneven.key_width} and values of {uneven.value_width} dims, and it gives "
+        "both one shape"
+    )
 
 
 @dataclass(frozen=True)

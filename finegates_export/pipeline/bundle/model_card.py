@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import task_of
+from finegates_export.common.words import in_code, in_markdown, in_yaml, licence_name
 from finegates_export.pipeline.report import MIB, ExportReport
-from finegates_export.verification.report import chain_table
+from finegates_export.verification.report import chain_table, recall_rows
 
 if TYPE_CHECKING:
     from finegates_export.sources.run_folder import RunInfo
@@ -22,18 +23,22 @@ def model_card(info: RunInfo, report: ExportReport, graphs: list[str]) -> str:
         graphs: the graphs' paths in the bundle.
     """
     after = report.after or report.before
-    metrics = "\n".join(f"| {metric} | {value:.4f} |" for metric, value in info.metrics.items())
-    answer = f"labels: {', '.join(info.labels)}" if info.labels else task_of(info.task).gives
-    licence = f"license: {info.licence}\n" if info.licence else ""
+    metrics = "\n".join(f"| {in_markdown(metric)} | {value:.4f} |" for metric, value in info.metrics.items())
+    answer = f"labels: {', '.join(map(in_markdown, info.labels))}" if info.labels else task_of(info.task).gives
+    name = licence_name(info.licence)
+    stated = (
+        in_markdown(name) if name else "another licence" if info.licence else "licence not stated by its model card"
+    )
+    licence = f"license: {in_yaml(name or 'other')}\n" if info.licence else ""
     return f"""---
 {licence}library_name: onnxruntime
 tags: [onnx, finegates, pruned]
 ---
 
-# {info.base_name}, {report.plan.removed:.0%} of the layers' linear weights removed
+# {in_markdown(info.base_name)}, {report.plan.removed:.0%} of the layers' linear weights removed
 
-Task: {info.task}, {answer}. Made with FineGates Export from `{info.base_name}` \
-({info.licence or "licence not stated by its model card"}); graphs: {", ".join(f"`{graph}`" for graph in graphs)}.
+Task: {info.task}, {answer}. Made with FineGates Export from {in_code(info.base_name)} \
+({stated}); graphs: {", ".join(map(in_code, graphs))}.
 
 | metric on the run's evaluation rows | |
 |---|---|
@@ -53,7 +58,7 @@ print(load("this/folder").{_example(info)})
 The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
 
 ```
-{chain_table(list(report.links))}
+{chain_table(list(report.links), report.metric)}
 ```
 
 ```
@@ -90,12 +95,21 @@ def _quantized(report: ExportReport) -> str:
     left = f"{len(form.left_in_float) or 'none'} left in float"
     rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
     if form.metric is not None and form.float_metric is not None:
-        rows.append(f"| metric on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
+        rows.append(f"| {report.metric} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
     if form.agreement is not None:
         rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
+    if form.agreed is not None:
+        rows.append(f"| equal predictions | | {form.agreed.equal:,} of {form.agreed.compared:,} |")
+        if form.agreed.rare:
+            told = f"{form.agreed.rare_equal:,} of {form.agreed.rare:,}"
+            rows.append(f"| of those other than the most frequent answer | | {told} |")
+        rows += [
+            f"| {in_markdown(what)} | {before} | {after} |" for what, before, after in recall_rows(form.agreed.recalls)
+        ]
     table = "\n".join(rows)
+    told = f"\nint8 weights have {form.weight_bits} bits; {form.holds}.\n" if form.weight_bits is not None else ""
     return f"""
 | {form.products} linears quantized, {left} | float | {form.quantization} |
 |---|---|---|
 {table}
-"""
+{told}"""

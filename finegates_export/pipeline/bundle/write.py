@@ -10,6 +10,7 @@ index.html and others    the page for the browser (target web; see deploy/web/si
 profiles.json            the inputs that an engine is to take (target tensorrt; see common/input_profile.py)
 torch/                   the shrunk torch model, by option (see pruning/shrunk_folder.py)
 README.md                a model card
+bundle.json.sig          the signature of bundle.json, by option
 """
 
 from __future__ import annotations
@@ -19,26 +20,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.files import sha256_tree, write_json
+from finegates_export.common.files import JsonObject, sha256_tree, write_json
 from finegates_export.common.graph_forms import graph_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import graph_outputs, task_of
-from finegates_export.common.tokenizer_files import companions, copy_tokenizer_file
+from finegates_export.common.text_inputs import TextInputs
+from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.deploy.engines.source import TARGET as ENGINE_TARGET
 from finegates_export.families.model_config import ModelConfig, image_shape
 from finegates_export.pipeline.bundle.model_card import model_card
 from finegates_export.pipeline.report import ExportReport
+from finegates_export.runtime.bundle_fields import SCHEMA_VERSION
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
+from finegates_export.runtime.signature import SIGNATURE, sign
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from torch import nn
 
     from finegates_export.pipeline.bundle.genai_files import GenerationFiles
     from finegates_export.pruning.shrunk_folder import ShrunkInfo
     from finegates_export.sources.run_folder import Run, RunInfo
 
-SCHEMA_VERSION = 1
 ONNX_FOLDER = "onnx"
 TORCH_FOLDER = "torch"
 UNSTABLE = ("seconds", "peak_memory_bytes")
@@ -57,6 +61,8 @@ class Content:
     """The export's outcome."""
     graphs: tuple[Path, ...]
     """Finished graph files: the float one, then the quantized one."""
+    text: TextInputs | None = None
+    """How texts are read; None for images."""
     pooled: bool = False
     """Whether the graphs pool the sentence embedding themselves."""
     generation: GenerationFiles | None = None
@@ -72,13 +78,16 @@ class Content:
         return family_of(self.config.model_type).input_names(self.config)
 
 
-def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
-    """Fill an empty folder with a bundle, `bundle.json` last.
+def write_files(folder: Path, content: Content, *, onnx_folder: bool) -> list[str]:
+    """Fill an empty folder with a bundle's files, all but its card and record.
 
     Args:
         folder: where to write.
         content: what to write; the graph files are moved.
         onnx_folder: put the graphs under `onnx/`.
+
+    Returns:
+        The graphs' paths in the bundle, as `record` and `seal` take them.
     """
     info = content.run.info
     place = folder / ONNX_FOLDER if onnx_folder else folder
@@ -86,8 +95,8 @@ def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
     for graph in content.graphs:
         for part in graph_files(graph):
             shutil.move(part, place / part.name)
-    for file in companions(content.run.folder):
-        copy_tokenizer_file(file, folder, info.max_length)
+    for file in content.run.companions():
+        copy_tokenizer_file(file, folder, content.text, pads_left=task_of(info.task).generates)
     write_json(folder / "config.json", _config(info, content.config))
     _write_client_files(folder, place, content)
     if content.torch_model is not None:
@@ -95,10 +104,31 @@ def write_bundle(folder: Path, content: Content, *, onnx_folder: bool) -> None:
 
         (folder / TORCH_FOLDER).mkdir()
         write_shrunk(*content.torch_model, folder / TORCH_FOLDER)
-    paths = [(place / graph.name).relative_to(folder).as_posix() for graph in content.graphs]
-    (folder / "README.md").write_text(model_card(info, content.report, paths), encoding="utf-8")
+    return [(place / graph.name).relative_to(folder).as_posix() for graph in content.graphs]
+
+
+def seal(
+    folder: Path,
+    content: Content,
+    paths: list[str],
+    check: JsonObject | None = None,
+    key: Ed25519PrivateKey | None = None,
+) -> None:
+    """Write a bundle's card, and last its record with the hashes of all other files.
+
+    Args:
+        folder: of `write_files`.
+        content: what was written, with the report as it is now.
+        paths: of its graphs.
+        check: the rows that `load` checks a machine with; None for none.
+        key: signs the bundle; None leaves it unsigned.
+    """
+    (folder / "README.md").write_text(model_card(content.run.info, content.report, paths), encoding="utf-8")
     files = sha256_tree(folder, leave_out=(BUNDLE_JSON,))
-    write_json(folder / BUNDLE_JSON, {**_record(content, paths), "versions": versions(), "files": files})
+    told = {**record(content, paths), "check": check, "versions": versions(), "files": files}
+    write_json(folder / BUNDLE_JSON, told)
+    if key is not None:
+        (folder / SIGNATURE).write_text(sign((folder / BUNDLE_JSON).read_bytes(), key), encoding="ascii")
 
 
 def _write_client_files(folder: Path, place: Path, content: Content) -> None:
@@ -127,7 +157,7 @@ def _write_client_files(folder: Path, place: Path, content: Content) -> None:
         )
 
 
-def _record(content: Content, paths: list[str]) -> dict[str, object]:
+def record(content: Content, paths: list[str]) -> dict[str, object]:
     """The content of `bundle.json`, without versions and hashes.
 
     Args:
@@ -141,6 +171,7 @@ def _record(content: Content, paths: list[str]) -> dict[str, object]:
         "task": info.task,
         "labels": list(info.labels),
         "max_length": info.max_length,
+        "text": content.text.to_json() if content.text else None,
         "vocabulary": None if task_of(info.task).images else content.config.vocab_size,
         "cache": None if generation is None else generation.layout.to_json(),
         "positions": None if generation is None else generation.max_length,

@@ -36,12 +36,14 @@ class NoCausalAttention(NoAttention):
         self.layer_idx = cast(DecoderAttention, replaced).layer_idx
 
     def forward(
-        self, hidden_states: Tensor, *args: object, past_key_values: Cache | None = None, **kwargs: object
-    ) -> tuple[Tensor, None]:
+        self, hidden_states: Tensor, *args: object, cache: Cache | None = None, past_key_values: Cache | None = None,
+        **kwargs: object,
+    ) -> tuple[Tensor, None]:  # fmt: skip
         """The constant; a cache gets one zero per token."""
-        if past_key_values is not None:
+        cache = cache if cache is not None else past_key_values
+        if cache is not None:
             counted_B1S1 = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
-            past_key_values.update(counted_B1S1, counted_B1S1, self.layer_idx)
+            cache.update(counted_B1S1, counted_B1S1, self.layer_idx)
         return super().forward(hidden_states, *args, **kwargs)
 
 
@@ -63,6 +65,7 @@ class CausalAttention(RaggedAttention):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         **_kwargs: object,
     ) -> tuple[Tensor, None]:
@@ -74,15 +77,17 @@ class CausalAttention(RaggedAttention):
                 rotated.
             attention_mask: additive or boolean, broadcastable to (B, h, S, T); None if only the order of tokens
                 decides, as in transformers without padding.
-            past_key_values: a `Cache` of transformers, which takes the new keys and values and returns all of them.
+            cache: a `Cache` of transformers, which takes the new keys and values and returns all of them.
+            past_key_values: the same; its name before transformers 5.24.
         """
         q_BhSq, k_BhSq, v_BhSv = self.project(hidden_states)
         if "query_norm" in self.roles:
             q_BhSq, k_BhSq = self._linear("query_norm")(q_BhSq), self._linear("key_norm")(k_BhSq)
         if position_embeddings is not None:
             q_BhSq, k_BhSq = (self.rotation(x, position_embeddings) for x in (q_BhSq, k_BhSq))
-        if past_key_values is not None:
-            k_BhSq, v_BhSv = past_key_values.update(k_BhSq, v_BhSv, self.layer_idx)
+        cache = cache if cache is not None else past_key_values
+        if cache is not None:
+            k_BhSq, v_BhSv = cache.update(k_BhSq, v_BhSv, self.layer_idx)
         # A single token attends to everything; several without a mask have no past.
         causal = attention_mask is None and q_BhSq.shape[2] > 1
         return self.attend(q_BhSq, k_BhSq, v_BhSv, attention_mask, causal=causal), None

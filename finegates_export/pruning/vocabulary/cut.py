@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from finegates_export.common.cache_layout import IDS, MASK
 from finegates_export.common.files import write_json
-from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG, companions
+from finegates_export.common.tokenizer_files import TOKENIZER_CONFIG
 from finegates_export.errors import InputError
 from finegates_export.families.model_config import ModelConfig
 from finegates_export.pruning.vocabulary.needed import Content, cut_content, needed_tokens
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from finegates_export.common.text_inputs import TextInputs
+    from finegates_export.sources.sample_texts import SampleText
 
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
@@ -44,6 +46,8 @@ FORBIDDEN = "bad_words_ids"
 
 Settings = dict[str, Any]
 """Settings of a model or of its generation, as JSON types by name."""
+LABELS = "labels"
+"""The run's labels beside its rows: for each token the one to predict, negative where there is none."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,26 @@ class VocabularyCut:
         if not whole.any():
             return None
         new = np.searchsorted(self.kept, np.where(attended, old, self.kept[0]))
-        return {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][torch.from_numpy(whole)]}
+        rows = torch.from_numpy(whole)
+        kept = {IDS: torch.from_numpy(new[whole]), MASK: samples[MASK][rows]}
+        if LABELS in samples:
+            labels = samples[LABELS][rows].numpy().astype(np.int64)
+            kept[LABELS] = torch.from_numpy(np.where(labels < 0, labels, np.searchsorted(self.kept, labels)))
+        return kept
+
+    def texts(self, texts: Sequence[SampleText]) -> tuple[SampleText, ...]:
+        """A run's texts in new ids, without those that need a removed token."""
+        return tuple(
+            replace(one, ids=tuple(np.searchsorted(self.kept, one.ids).tolist()))
+            for one in texts
+            if np.isin(one.ids, self.kept).all()
+        )
+
+    def text_inputs(self, how: TextInputs) -> TextInputs:
+        """How texts are read, with the new id of the padding token; 0 if it was removed, as padding is never read."""
+        pad = int(np.searchsorted(self.kept, how.pad_token_id))
+        kept = pad < self.size and self.kept[pad] == how.pad_token_id
+        return replace(how, pad_token_id=pad if kept else 0)
 
     def shorten(self, model: PreTrainedModel) -> None:
         """Cut a causal language model's embeddings and LM head, in place; tied ones stay tied."""
@@ -106,16 +129,16 @@ class VocabularyCut:
         """Settings of a model or of its generation with the new ids."""
         return {name: self._renumbered(name, value) for name, value in values.items()}
 
-    def write_tokenizer(self, source: Path, folder: Path) -> None:
+    def write_tokenizer(self, files: Iterable[Path], folder: Path) -> None:
         """Copy a tokenizer's files with the new ids.
 
         Args:
-            source: a run folder.
+            files: a run's `companions`.
             folder: an empty one.
         """
         import shutil
 
-        for file in companions(source):
+        for file in files:
             if file.name not in OLDER_FILES:
                 shutil.copyfile(file, folder / file.name)
         write_json(folder / TOKENIZER, self.content)

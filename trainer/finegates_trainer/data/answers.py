@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finegates_export.errors import InputError
+from finegates_trainer.data.cells import number_of, odd_value
 from finegates_trainer.data.gaps import is_nothing
 from finegates_trainer.data.tables import place
 
@@ -29,6 +30,9 @@ def answers_of(table: Any, column: str, contexts: list[str], where: str) -> list
         if isinstance(value, dict):
             text, first = _first(value.get("text")), _first(value.get("answer_start"))
         at = place(table, number, where)
+        odd = None if is_nothing(text) else odd_value(text)
+        if odd:
+            raise InputError(f"{at} has {odd} for an answer in column {column!r}, but a text is expected; correct it")
         answers.append(_placed("" if is_nothing(text) else str(text), _start(first, at), context, at))
     return answers
 
@@ -52,13 +56,13 @@ def _start(value: Any, at: str) -> int | None:
     """Where an answer starts according to its row; None if it must be searched for."""
     if is_nothing(value) or (isinstance(value, str) and not value.strip()):
         return None
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    start = number_of(value)
+    if start is None or not start.is_integer():
         raise InputError(
             f"{at} has the start {value!r:.60} of an answer, but a whole number is expected; correct it, or omit it "
             "to search for the answer"
-        ) from error
+        )
+    return int(start)
 
 
 def _placed(text: str, start: int | None, context: str, at: str) -> tuple[str, int]:

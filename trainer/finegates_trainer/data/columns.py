@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +10,25 @@ from finegates_export.common.tasks import task_of
 from finegates_export.common.tasks.columns import UsualColumns
 from finegates_export.errors import InputError
 from finegates_trainer.data.answers import answers_of
-from finegates_trainer.data.gaps import LISTS, refuse_gaps, refuse_missing, refuse_several
+from finegates_trainer.data.cells import LISTS, number_of, refuse_odd
+from finegates_trainer.data.gaps import refuse_gaps, refuse_missing
 from finegates_trainer.data.generation import generation_rows
 from finegates_trainer.data.rows import DataSource, Rows
+from finegates_trainer.data.spelled import spelled_list, words_between_commas
 from finegates_trainer.data.tables import place
+
+A_LABEL = "one label is expected; give one name or number, or train with --task multi-label"
+SOME_LABELS = "names or numbers are expected; correct or remove it"
+A_SCORE = "a finite number is expected; correct or remove it"
+A_TEXT = "a text is expected; give one, or name another column with --text-column"
 
 
 def rows_of(table: Any, source: DataSource, where: str) -> Rows:
     """The rows of a table.
 
     Raises:
-        InputError: a column is missing, a row has no text or no label, or a value does not fit the task.
+        InputError: a column is missing, a row has no text or no label, or a value does not fit the task; the message
+            names file, line and column.
     """
     where = table.attrs.get("file", where)  # a folder may have several
     return READERS[source.task](table, source, where)
@@ -45,23 +52,46 @@ def _columns(table: Any, source: DataSource, where: str, *, blank: bool) -> _Col
     return _Columns(text, pair, label)
 
 
-def _labelled_texts(table: Any, source: DataSource, where: str) -> Rows:
-    """Texts or pairs, and what the label column holds."""
+def _scored_texts(table: Any, source: DataSource, where: str) -> Rows:
+    """Texts or pairs, and a number for each."""
     columns = _columns(table, source, where, blank=True)
-    return Rows(*_text_pairs(table, columns, where), table[columns.label].tolist())
+    texts, pairs = _text_pairs(table, columns, where)
+    refuse_odd(table, columns.label, A_SCORE, where)
+    scores = table[columns.label].tolist()
+    for number, score in enumerate(scores):
+        if number_of(score) is None:
+            raise InputError(
+                f"{place(table, number, where)} has the score {score!r:.60} in column {columns.label!r}, but {A_SCORE}"
+            )
+    return Rows(texts, pairs, scores)
 
 
 def _one_label(table: Any, source: DataSource, where: str) -> Rows:
     columns = _columns(table, source, where, blank=True)
     texts, pairs = _text_pairs(table, columns, where)
-    refuse_several(table, columns.label, where)
-    return Rows(texts, pairs, table[columns.label].tolist())
+    refuse_odd(table, columns.label, A_LABEL, where)
+    labels = table[columns.label].tolist()
+    for number, label in enumerate(labels):
+        if isinstance(label, str) and _is_spelled_list(label):
+            raise InputError(
+                f"{place(table, number, where)} has the list {label!r:.60} in column {columns.label!r}, but {A_LABEL}"
+            )
+    return Rows(texts, pairs, labels)
 
 
 def _several_labels(table: Any, source: DataSource, where: str) -> Rows:
     columns = _columns(table, source, where, blank=False)
     texts, pairs = _text_pairs(table, columns, where)
-    labels = [_several(value) for value in table[columns.label].tolist()]
+    refuse_odd(table, columns.label, SOME_LABELS, where, lists=True)
+    labels = []
+    for number, value in enumerate(table[columns.label]):
+        try:
+            labels.append(_several(value))
+        except ValueError as error:
+            raise InputError(
+                f"{place(table, number, where)} has {value!r:.60} in column {columns.label!r}, which {error}; give a "
+                'list as JSON, ["a", "b"], or words between commas'
+            ) from error
     refuse_gaps(table, columns.label, labels, where, blank=True)
     return Rows(texts, pairs, labels)
 
@@ -78,6 +108,8 @@ def _tagged_words(table: Any, source: DataSource, where: str) -> Rows:
     refuse_gaps(table, columns.text, words, where)
     refuse_gaps(table, columns.label, tags, where, blank=True)
     for number, (some, others) in enumerate(zip(words, tags, strict=True)):
+        if not some:
+            raise InputError(f"{place(table, number, where)} has no words in column {columns.text!r}; remove it")
         if len(some) != len(others):
             raise InputError(
                 f"{place(table, number, where)} has {len(some)} words but {len(others)} tags; give one tag per word"
@@ -111,43 +143,56 @@ def _column(table: Any, named: str | None, usual: tuple[str, ...], kind: str, wh
 
 
 def _texts(table: Any, column: str, where: str) -> list[str]:
-    refuse_missing(table, column, "text", where)
+    refuse_missing(table, column, "text", where, blank=True)
+    refuse_odd(table, column, A_TEXT, where)
     return [str(value) for value in table[column]]
 
 
 def _several(value: Any) -> list[Any]:
-    """The labels of a row: a list, a list as JSON, or comma-separated words."""
+    """The labels of a row: a list, a list that is spelled as text, or words between commas.
+
+    Raises:
+        ValueError: a text that looks like a list but cannot be read as one.
+    """
     if not isinstance(value, str):
-        return list(value) if isinstance(value, LISTS) else [value]
-    if value.strip().startswith("["):
-        try:
-            return list(json.loads(value))
-        except ValueError:
-            pass  # a label may start with a bracket
-    return [part.strip() for part in value.split(",") if part.strip()]
+        return _entries(value) if isinstance(value, LISTS) else [value]
+    listed = spelled_list(value)
+    return words_between_commas(value) if listed is None else listed
+
+
+def _entries(value: Any) -> list[Any]:
+    """A list's entries as Python's own types."""
+    return value if isinstance(value, list) else list(value.tolist())
+
+
+def _is_spelled_list(label: str) -> bool:
+    try:
+        return spelled_list(label) is not None
+    except ValueError:
+        return False  # a name may begin with a bracket
 
 
 def _lists(table: Any, column: str, where: str) -> list[list[Any]]:
     lists = []
     for number, value in enumerate(table[column]):
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
+        if not isinstance(value, LISTS):
             raise InputError(
-                f"{place(table, number, where)} has {value!r} in column {column!r}, token classification reads a list "
-                "there; use JSONL or Parquet"
+                f"{place(table, number, where)} has {value!r:.60} in column {column!r}, token classification reads a "
+                "list there; use JSONL or Parquet"
             )
-        lists.append(list(value))
+        lists.append(_entries(value))
     return lists
 
 
 READERS: dict[str, Callable[[Any, DataSource, str], Rows]] = {
     "classification": _one_label,
     "multi-label": _several_labels,
-    "regression": _labelled_texts,
+    "regression": _scored_texts,
     "token-classification": _tagged_words,
     "question-answering": _questions,
-    "feature-extraction": _labelled_texts,
-    "embedding": _labelled_texts,
+    "feature-extraction": _scored_texts,
+    "embedding": _scored_texts,
     "text-generation": generation_rows,
-    "reranking": _labelled_texts,
+    "reranking": _scored_texts,
 }
 """How each task that reads text takes its rows from a table."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from finegates_export.common.tasks import NO_LABEL, PIXELS, Task
-from finegates_export.errors import InputError
+from finegates_trainer.data.image_files import open_image
 
 Encoded = dict[str, list[int]]
 """One text's token ids, mask and segments, without padding."""
@@ -131,18 +131,9 @@ class ImageExamples:
         """See `Examples.collate`; pixels as float32 of shape (B, channels, height, width).
 
         Raises:
-            InputError: a file is not an image.
+            InputError: a file cannot be read; see `open_image`.
         """
-        from PIL import Image, UnidentifiedImageError
-
-        images = []
-        for i in indices:
-            try:
-                images.append(Image.open(self.files[i]).convert("RGB"))
-            except (OSError, UnidentifiedImageError) as error:
-                raise InputError(
-                    f"{self.files[i]} cannot be read as an image ({error}); repair or remove it"
-                ) from error
+        images = [open_image(self.files[i]) for i in indices]
         pixels = self.processor(images=images, return_tensors="pt")[PIXELS]
         return {PIXELS: pixels.float()}, torch.tensor([self.labels[i] for i in indices])
 

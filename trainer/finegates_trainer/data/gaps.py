@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from finegates_export.errors import InputError
+from finegates_trainer.data.cells import odd_value
 from finegates_trainer.data.tables import place
-
-LISTS = (list, np.ndarray)
-"""The types of lists from JSON and Parquet."""
 
 
 def refuse_missing(table: Any, column: str, kind: str, where: str, *, blank: bool = False) -> None:
@@ -53,35 +50,16 @@ def refuse_gaps(table: Any, column: str, lists: list[list[Any]], where: str, *, 
     """
     for number, entries in enumerate(lists):
         for one in entries:
-            if isinstance(one, (dict, *LISTS)) or is_nothing(one) or (blank and _is_blank(one)):
+            if odd_value(one) or (blank and _is_blank(one)):
                 raise InputError(
                     f"{place(table, number, where)} has {one!r:.60} among the values in column {column!r}, but names "
                     "or numbers are expected; correct or remove it"
                 )
 
 
-def refuse_several(table: Any, column: str, where: str) -> None:
-    """Refuse a column that does not hold exactly one label per row.
-
-    Raises:
-        InputError: a row has a list or an object; the message names it.
-    """
-    for number, value in enumerate(table[column]):
-        if isinstance(value, LISTS):
-            raise InputError(
-                f"{place(table, number, where)} has the list {list(value)!r:.60} in column {column!r}, but one label "
-                "is expected; give one, or train with --task multi-label"
-            )
-        if isinstance(value, dict):
-            raise InputError(
-                f"{place(table, number, where)} has the object {value!r:.60} in column {column!r}, but one label "
-                "is expected; give a name or a number"
-            )
-
-
 def is_nothing(value: Any) -> bool:
     """Whether a single value means missing: null or NaN."""
-    return value is None or value != value  # noqa: PLR0124  # NaN alone differs from itself
+    return value is None or (isinstance(value, Real) and value != value)  # noqa: PLR0124  # NaN alone differs from itself
 
 
 def _is_blank(value: Any) -> bool:

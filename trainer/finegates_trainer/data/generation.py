@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from finegates_export.errors import InputError
+from finegates_trainer.data.cells import LISTS, odd_value
+from finegates_trainer.data.gaps import is_nothing
 from finegates_trainer.data.rows import DataSource, Rows
 from finegates_trainer.data.tables import place
 
 DOCUMENT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
 ANSWERING = "assistant"
 """The role whose messages are learned."""
+MESSAGE_KEYS = ("role", "content")
 FORMS = f"{MESSAGES}; {PROMPT} and {COMPLETION}; or {DOCUMENT}"
 
 
@@ -62,7 +65,7 @@ def _columns(table: Any, source: DataSource, where: str) -> tuple[str, str | Non
 
 def _text(value: Any, column: str, at: str) -> Any:
     """A text, or the messages of a conversation."""
-    if isinstance(value, str) or not hasattr(value, "__iter__") or isinstance(value, dict):
+    if not isinstance(value, LISTS):
         return _string(value, column, at)
     messages = [_message(message, column, at) for message in value]
     if not any(message["role"] == ANSWERING and message["content"] for message in messages):
@@ -71,11 +74,19 @@ def _text(value: Any, column: str, at: str) -> Any:
 
 
 def _message(message: Any, column: str, at: str) -> dict[str, str]:
-    known = isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+    known = isinstance(message, dict) and all(isinstance(message.get(key), str) for key in MESSAGE_KEYS)
     if not known:
         raise InputError(
             f"{at} has {message!r:.60} in {column!r}; but a message must be an object with the strings role and content"
         )
+    more = sorted(str(key) for key, given in message.items() if key not in MESSAGE_KEYS and not is_nothing(given))
+    if more:
+        raise InputError(
+            f"{at} has a message with {', '.join(more)} in {column!r}, of which training reads only "
+            f"{' and '.join(MESSAGE_KEYS)}; write all that is said into content, and remove the rest"
+        )
+    for key in MESSAGE_KEYS:
+        _whole(message[key], column, at)
     return {"role": message["role"], "content": message["content"]}
 
 
@@ -84,4 +95,12 @@ def _string(value: Any, column: str, at: str) -> str:
         raise InputError(f"{at} has {value!r:.60} in {column!r}, but a text is expected; correct or remove it")
     if not value.strip():
         raise InputError(f"{at} has an empty {column!r} and nothing to learn; remove it")
-    return value
+    return _whole(value, column, at)
+
+
+def _whole(text: str, column: str, at: str) -> str:
+    """The text, if all its characters are whole."""
+    odd = odd_value(text)
+    if odd:
+        raise InputError(f"{at} has {odd} in {column!r}; correct or remove it")
+    return text

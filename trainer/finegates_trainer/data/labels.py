@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from typing import Any
 
 from finegates_export.common.tasks import task_of
 from finegates_export.common.tasks.labels import all_names, label_name
+from finegates_export.errors import InputError
 from finegates_trainer.data.rows import Rows
 
 __all__ = ["encode_labels", "label_name", "label_names"]
@@ -16,11 +19,15 @@ def label_names(train: Rows, base_labels: tuple[str, ...] = ()) -> tuple[str, ..
 
     A base that is already fine-tuned for exactly these labels keeps its order; otherwise numbers ascend and words are
     sorted.
+
+    Raises:
+        InputError: two labels look the same, but are written with other characters.
     """
     names = set(all_names(train.labels))
-    if names == set(base_labels):
+    _check_alike(names)
+    if len(names) == len(base_labels) and names == set(base_labels):
         return base_labels
-    return tuple(sorted(names, key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0.0, name)))
+    return tuple(sorted(names, key=_rank))
 
 
 def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> list[Any]:
@@ -35,9 +42,22 @@ def encode_labels(rows: Rows, task: str, labels: tuple[str, ...], what: str) -> 
     return task_of(task).encode_labels(rows.labels, labels, what)
 
 
-def _is_number(text: str) -> bool:
+def _check_alike(names: set[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise InputError(
+                f"the labels {other!r} and {name!r} look the same, but are written with other characters "
+                f"({other!a} and {name!a}); write them alike"
+            )
+
+
+def _rank(name: str) -> tuple[bool, float, str]:
+    """Where a name stands among others: numbers first. A name such as "nan" is a word: it has no place among them."""
     try:
-        float(text)
+        number = float(name)
     except ValueError:
-        return False
-    return True
+        number = math.inf
+    is_number = math.isfinite(number)
+    return not is_number, number if is_number else 0.0, name

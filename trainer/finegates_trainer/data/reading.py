@@ -24,7 +24,13 @@ def read_data(source: DataSource) -> LabelledData:
         only, held_out = _splits(source.eval_data, source)
         evaluation = held_out if held_out is not None else only
     if evaluation is None:
-        train, evaluation = train.held_out(by_pair=task_of(source.task).splits_by_pair)
+        task = task_of(source.task)
+        train, evaluation = train.held_out(by_pair=task.splits_by_pair, named_labels=task.named_labels)
+        if not len(evaluation):
+            raise InputError(
+                f"{source.data}: of {len(train)} rows none could be held out for evaluation: they are too few, or each "
+                "has a label that no other has; give more rows, or --eval-data"
+            )
     for name, rows in (("training", train), ("evaluation", evaluation)):
         if not len(rows):
             raise InputError(f"{source.data}: no {name} rows; give more data, or --eval-data")

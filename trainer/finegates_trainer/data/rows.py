@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from finegates_export.common.tasks.labels import all_names
+from finegates_export.errors import InputError
+
 EVAL_SHARE = 0.1
 
 
@@ -44,16 +47,41 @@ class Rows:
             digest.update(f"{_identity(text)}\x1f{pair}\x1f{self.labels[i]}\x1e".encode())
         return digest.hexdigest()
 
-    def held_out(self, *, by_pair: bool = False) -> tuple[Rows, Rows]:
+    def held_out(self, *, by_pair: bool = False, named_labels: bool = False) -> tuple[Rows, Rows]:
         """Nine tenths for training and a tenth for evaluation, selected by a hash of the text.
 
         Args:
             by_pair: hash the second text instead, so that questions about one text do not reveal each other's answers.
+            named_labels: whether labels are names, of which training must not lack one: rows go back to it, all with
+                the same text together, until each label is among them.
         """
-        known_by = self.pairs if by_pair and self.pairs is not None else self.texts
-        evaluation = [i for i, text in enumerate(known_by) if _hash_share(_identity(text)) < EVAL_SHARE]
-        chosen = set(evaluation)
-        return self.take([i for i in range(len(self)) if i not in chosen]), self.take(evaluation)
+        texts = self.pairs if by_pair and self.pairs is not None else self.texts
+        known_by = [_identity(text) for text in texts]
+        chosen = {name for name in set(known_by) if _hash_share(name) < EVAL_SHARE}
+        if named_labels:
+            chosen -= self._needed(known_by, chosen)
+        is_chosen = [name in chosen for name in known_by]
+        return self._where(is_chosen, False), self._where(is_chosen, True)
+
+    def row_labels(self) -> list[set[str]]:
+        """The names of each row's labels."""
+        return [set(all_names([label])) for label in self.labels]
+
+    def _where(self, marks: list[bool], mark: bool) -> Rows:
+        return self.take([i for i, one in enumerate(marks) if one is mark])
+
+    def _needed(self, known_by: list[str], chosen: set[str]) -> set[str]:
+        """Of the texts chosen for evaluation those that training needs, for no other row has one of their labels."""
+        labels_of: dict[str, set[str]] = {}
+        for name, labels in zip(known_by, self.row_labels(), strict=True):
+            labels_of.setdefault(name, set()).update(labels)
+        kept = {label for name, labels in labels_of.items() if name not in chosen for label in labels}
+        needed = set()
+        for name in sorted(chosen, key=_hash_share, reverse=True):  # the last that a smaller share would choose
+            if not labels_of[name] <= kept:
+                needed.add(name)
+                kept |= labels_of[name]
+        return needed
 
 
 @dataclass(frozen=True)
@@ -76,12 +104,45 @@ class LabelledData:
     evaluation: Rows
 
 
-def limit_rows(rows: Rows, count: int | None, seed: int) -> Rows:
-    """At most `count` rows, sampled with the seed, in their old order."""
+def limit_rows(rows: Rows, count: int | None, seed: int, *, named_labels: bool = False) -> Rows:
+    """At most `count` rows, sampled with the seed, in their old order.
+
+    Args:
+        rows: what to sample.
+        count: how many to keep; None keeps all.
+        seed: seed of the sample.
+        named_labels: whether labels are names: each keeps a row, in place of rows drawn last.
+
+    Raises:
+        InputError: there are more labels than `count` rows can hold.
+    """
     if count is None or count >= len(rows):
         return rows
-    drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
-    return rows.take(sorted(int(i) for i in drawn))
+    drawn = [int(i) for i in np.random.default_rng(seed).permutation(len(rows))]
+    if named_labels:
+        drawn = _labels_first(rows, drawn, count)
+    return rows.take(sorted(drawn[:count]))
+
+
+def _labels_first(rows: Rows, drawn: list[int], count: int) -> list[int]:
+    """The drawn order, with a row for each label among the first `count`."""
+    labels = rows.row_labels()
+    missing = set().union(*labels).difference(*(labels[i] for i in drawn[:count]))
+    if not missing:
+        return drawn
+    seen: set[str] = set()
+    needed = []
+    for i in drawn:
+        if not labels[i] <= seen:
+            needed.append(i)
+            seen |= labels[i]
+    if len(needed) > count:
+        raise InputError(
+            f"max-train-rows: {count} rows cannot hold all {len(seen)} labels of the training rows; give at least "
+            f"{len(needed)}"
+        )
+    first = set(needed)
+    return needed + [i for i in drawn if i not in first]
 
 
 def _identity(text: Any) -> str:

@@ -5,16 +5,18 @@ A table knows the place of each of its rows (see `place`), for messages.
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from finegates_export.errors import InputError, missing_extra
+from finegates_trainer.data.json_rows import json_lines, json_rows
+from finegates_trainer.data.separated import separated
+from finegates_trainer.data.text_files import read_lines
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt")
-EVAL_NAMES = ("dev", "validation", "valid", "eval", "test")
+EVAL_NAMES = ("dev", "validation", "valid", "val", "eval", "test")
+HEAD_BYTES = 1 << 20
 BETWEEN_DOCUMENTS = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 """Two or more empty lines separate the documents of a text file; one empty line separates paragraphs."""
 
@@ -30,18 +32,46 @@ def read_tables(source: str, *, held_out: bool = True) -> tuple[Any, Any]:
         InputError: nothing found, or a file cannot be read.
         MissingExtraError: the `train` extra is not installed.
     """
+    files = local_files(source, held_out=held_out)
+    if not files:
+        return _hub_tables(source, held_out)
+    train, *others = map(_read_table, files)
+    return train, others[0] if others else None
+
+
+def local_files(source: str, *, held_out: bool = True) -> list[Path]:
+    """The training file and, if there is one, the evaluation file; none for the name of a data set.
+
+    Args:
+        source: a file, a folder or the name of a data set.
+        held_out: whether to look for an evaluation file.
+
+    Raises:
+        InputError: the file is not there, or the folder has no training file.
+    """
     path = Path(source).expanduser()
     if path.is_file():
-        return _read_table(path), None
+        return [path]
     if path.is_dir():
         train = _find_file(path, ("train",))
         if train is None:
             raise InputError(f"folder {source} holds no train file; expected train with one of {', '.join(SUFFIXES)}")
         others = _find_file(path, EVAL_NAMES) if held_out else None
-        return _read_table(train), _read_table(others) if others else None
-    if path.suffix in SUFFIXES or path.is_absolute() or source.startswith("."):
+        return [train, others] if others else [train]
+    if path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith("."):
         raise InputError(f"data {source} does not exist; give a file, a folder with a train file, or a data set's name")
-    return _hub_tables(source, held_out)
+    return []
+
+
+def read_head(path: Path) -> Any:
+    """The beginning of a file as a table: all of a small one, else its columns or first rows; None if it has neither.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.stat().st_size <= HEAD_BYTES:
+        return _read_table(path)
+    return None if path.suffix.lower() in (".json", ".txt") else _read_table(path, HEAD_BYTES)
 
 
 def place(table: Any, number: int, source: str) -> str:
@@ -61,88 +91,52 @@ def _find_file(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_table(path: Path) -> Any:
-    table = _parse(path)
+def _read_table(path: Path, most: int | None = None) -> Any:
+    table = _parse(path, most)
+    if not len(table.columns):
+        raise InputError(f"{path} holds no rows; give some")
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{path} has two columns {twice[0]!r}; rename or remove one")
     table.attrs["file"] = str(path)
     return table
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path, most: int | None) -> Any:
+    """The table of a file, or of its first bytes."""
     try:
         import pandas as pd
     except ImportError as error:
         raise missing_extra("pandas", "train") from error
+    suffix = path.suffix.lower()
     try:
-        if path.suffix == ".tsv":
-            # Tab-separated corpora do not quote: a quote character is data.
-            return _separated(path, sep="\t", quoting=csv.QUOTE_NONE)
-        if path.suffix == ".csv":
-            return _separated(path, sep=",")
-        if path.suffix == ".json":
-            return pd.read_json(path, dtype=False)
-        if path.suffix in (".jsonl", ".txt"):
-            text = path.read_text(encoding="utf-8")
-            rows = _objects(text, path) if path.suffix == ".jsonl" else _documents(text)
-            return pd.DataFrame([*rows.values()], index=pd.Index([*rows], name="line"))
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}; correct or replace it") from error
+        if suffix in (".tsv", ".csv"):
+            return separated(path, most)
+        if suffix == ".json":
+            return pd.DataFrame(json_rows(path), dtype=object)
+        if suffix in (".jsonl", ".txt"):
+            rows = json_lines(path, most) if suffix == ".jsonl" else _documents(read_lines(path))
+            return pd.DataFrame([*rows.values()], index=pd.Index([*rows], name="line"), dtype=object)
+        if suffix == ".parquet":
+            return pd.read_parquet(path).reset_index(drop=True) if most is None else _parquet_columns(path)
+    except (ValueError, OSError, NotImplementedError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}; correct or replace it") from error
     raise InputError(f"{path}: {path.suffix or 'no suffix'} is not supported; use one of {', '.join(SUFFIXES)}")
 
 
-def _separated(path: Path, **form: Any) -> Any:
-    """A table of separated values as strings; a separator after every row's last value is ignored.
+def _parquet_columns(path: Path) -> Any:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 
-    Raises:
-        InputError: the rows have more values than the header has names; the message names one.
-    """
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, **form)
-    if isinstance(table.index, pd.RangeIndex):
-        return table
-    # pandas takes the first values of rows longer than the header as row names, and shifts the others.
-    values = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
-    named = len(table.columns)
-    nameless = (values.iloc[:, named:].apply(lambda column: column.str.strip()) != "").any(axis=1)
-    if nameless.any():
-        at = place(values, int(nameless.to_numpy().argmax()), str(path))
-        raise InputError(
-            f"{at} has more values than the header's {named} names ({', '.join(table.columns)}); name every column, "
-            "or quote texts that contain commas (CSV)"
-        )
-    return values.iloc[:, :named].set_axis(table.columns, axis=1)
+    return pq.read_schema(path).empty_table().to_pandas()
 
 
-def _objects(text: str, path: Path) -> dict[int, dict[str, Any]]:
-    """The objects of a JSONL file by their lines.
-
-    Raises:
-        InputError: a line is not an object; the message names it.
-    """
-    rows = {}
-    for line, written in enumerate(text.split("\n"), 1):
-        if not written.strip():
-            continue
-        try:
-            row = json.loads(written)
-        except ValueError as error:
-            raise InputError(f"{path} line {line} is not JSON ({error}); correct or remove it") from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path} line {line} is {written[:40]!r}, not an object; rows look like {{column: value, ...}}"
-            )
-        rows[line] = row
-    return rows
-
-
-def _documents(text: str) -> dict[int, dict[str, str]]:
+def _documents(text: str) -> dict[int, dict[str, Any]]:
     """The documents of a text file by their first line, without empty ones."""
     gaps = [*BETWEEN_DOCUMENTS.finditer(text)]
     starts = [0, *(gap.end() for gap in gaps)]
     ends = [*(gap.start() for gap in gaps), len(text)]
-    rows = {}
+    rows: dict[int, dict[str, Any]] = {}
     for start, end in zip(starts, ends, strict=True):
         document = text[start:end].lstrip("\n")
         first = end - len(document)

@@ -62,7 +62,7 @@ def _images(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
 def _texts(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
     """Texts, or pairs read together."""
     encoded = reading.encode(rows.texts, rows.pairs, padding=False)
-    return TextExamples(_rows(encoded, reading.names), labels, reading.pad_id, reading.task)
+    return TextExamples(model_rows(encoded, reading.names), labels, reading.pad_id, reading.task)
 
 
 def _queries(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
@@ -70,13 +70,13 @@ def _queries(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
     numbers = {text: number for number, text in enumerate(dict.fromkeys(rows.texts))}
     encoded = reading.encode(rows.texts, rows.pairs, padding=False)
     groups = [numbers[text] for text in rows.texts]
-    return TextExamples(_rows(encoded, reading.names), labels, reading.pad_id, reading.task, groups=groups)
+    return TextExamples(model_rows(encoded, reading.names), labels, reading.pad_id, reading.task, groups=groups)
 
 
 def _pairs(reading: Reading, rows: Rows, labels: list[Any]) -> Examples:
     """Pairs whose texts are read separately."""
     first, second = reading.encode(rows.texts), reading.encode(rows.pairs)
-    return PairExamples(_rows(first, reading.names), _rows(second, reading.names), labels, reading.pad_id)
+    return PairExamples(model_rows(first, reading.names), model_rows(second, reading.names), labels, reading.pad_id)
 
 
 def _continuations(reading: Reading, rows: Rows, _labels: list[Any]) -> Examples:
@@ -92,7 +92,7 @@ def _tagged(reading: Reading, rows: Rows, labels: list[list[int]]) -> Examples:
         words = encoded.word_ids(i)
         firsts = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
         per_token.append([tags[word] if first else NO_LABEL for word, first in zip(words, firsts, strict=True)])
-    return TextExamples(_rows(encoded, reading.names), per_token, reading.pad_id, reading.task)
+    return TextExamples(model_rows(encoded, reading.names), per_token, reading.pad_id, reading.task)
 
 
 def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> Examples:
@@ -104,11 +104,12 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
         raise InputError(
             f"a question fills the row of {reading.max_length} tokens ({error}); raise --max-length"
         ) from error
-    inputs = _rows(encoded, reading.names)
+    inputs = model_rows(encoded, reading.names)
     spans = []
     for i, (text, start) in enumerate(labels):
         context = [number == CONTEXT for number in encoded.sequence_ids(i)]
-        spans.append(_span(encoded["offset_mapping"][i], context, start, start + len(text)))
+        span = _span(encoded["offset_mapping"][i], context, start, start + len(text))
+        spans.append(span if span and _begins(encoded["offset_mapping"][i][span[0]], text, start) else None)
     kept = [i for i, span in enumerate(spans) if span is not None]
     if not kept:
         raise InputError(
@@ -116,6 +117,11 @@ def _questions(reading: Reading, rows: Rows, labels: list[tuple[str, int]]) -> E
         )
     own = [inputs[i] for i in kept], [spans[i] for i in kept]
     return TextExamples(*own, reading.pad_id, reading.task, len(spans) - len(kept))
+
+
+def _begins(offset: tuple[int, int], answer: str, start: int) -> bool:
+    """Whether an answer's first token has its first letter: a text that loses its first tokens may lack it."""
+    return not answer[: max(0, offset[0] - start)].strip()
 
 
 def _check_places(reading: Reading) -> None:
@@ -135,7 +141,7 @@ def _span(offsets: list[tuple[int, int]], context: list[bool], start: int, end: 
     return (touching[0], touching[-1]) if touching else None
 
 
-def _rows(encoded: Any, names: tuple[str, ...]) -> list[Encoded]:
+def model_rows(encoded: Any, names: tuple[str, ...]) -> list[Encoded]:
     """The tokenizer's columns row by row, with the inputs that the model's graph has."""
     rows = []
     for i in range(len(encoded["input_ids"])):

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finegates_export.common.tasks import TASKS, task_of
+from finegates_export.common.tasks.entities import marks_entities
 from finegates_export.common.tasks.metrics import LESS_IS_BETTER, MetricFunction
+from finegates_export.errors import InputError
 
-__all__ = ["LESS_IS_BETTER", "METRICS", "POINTS", "compute_metrics", "default_metric", "gain", "is_better"]
+__all__ = ["LESS_IS_BETTER", "METRICS", "POINTS", "chosen_metric", "compute_metrics", "gain", "is_better"]
 
 METRICS: dict[str, Mapping[str, MetricFunction]] = {name: task.metrics for name, task in TASKS.items()}
 """Greater is better, except those in `LESS_IS_BETTER`. Multi-label accuracy counts single decisions, token metrics are
@@ -29,13 +31,32 @@ def gain(metric: str, one: float, other: float) -> float:
     return POINTS * ((other - one) / other if metric in LESS_IS_BETTER else one - other)
 
 
-def default_metric(task: str) -> str:
-    """The metric that selects the best checkpoint by default."""
-    return next(iter(METRICS[task]))
+def chosen_metric(task: str, asked: str | None, labels: Sequence[str]) -> str:
+    """The metric that selects the best checkpoint.
+
+    Args:
+        task: a name of `TASKS`.
+        asked: the option `metric`; None for the task's default with these labels.
+        labels: the labels' names.
+
+    Raises:
+        InputError: it counts entities, and the labels mark none.
+    """
+    kind = task_of(task)
+    if asked in kind.entity_metrics and not marks_entities(labels):
+        raise InputError(
+            f"metric: {asked} counts entities, which the labels {', '.join(labels[:5])} do not mark: one has to be O. "
+            f"Use --metric {' or --metric '.join(kind.metrics)}"
+        )
+    return asked or kind.default_metric(labels)
 
 
 def compute_metrics(
-    task: str, predicted: Sequence[Any], truth: Sequence[Any], groups: Sequence[int] | None = None
+    task: str,
+    predicted: Sequence[Any],
+    truth: Sequence[Any],
+    groups: Sequence[int] | None = None,
+    labels: Sequence[str] = (),
 ) -> dict[str, float]:
     """All metrics of a task.
 
@@ -44,5 +65,6 @@ def compute_metrics(
         predicted: one prediction per row, of `predictions_of`.
         truth: the rows' labels, of `Examples.labels`.
         groups: which rows are ranked together, of `Examples.groups`.
+        labels: the labels' names.
     """
-    return task_of(task).compute_metrics(predicted, truth, groups)
+    return task_of(task).compute_metrics(predicted, truth, groups, labels)

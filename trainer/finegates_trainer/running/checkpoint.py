@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from finegates_export.common.files import staged_file
 from finegates_export.common.tensor_files import save_tensors
 from finegates_export.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -50,7 +51,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             scalars = json.loads(file.metadata()["scalars"])
             return {name: file.get_tensor(name) for name in file.keys()}, scalars  # noqa: SIM118  # not a mapping
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); start again without --resume") from error
+        raise RunFolderError(
+            f"{path} cannot be read ({error}); --overwrite in place of --resume starts again"
+        ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
@@ -60,6 +63,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
         optimizer: the optimizer.
         names: parameter names by `id(parameter)`.
     """
+    import torch
+
     return {
         f"optimizer/{names[id(parameter)]}/{key}": torch.as_tensor(value)
         for parameter, state in optimizer.state.items()

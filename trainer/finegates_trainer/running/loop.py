@@ -17,7 +17,7 @@ from finegates_export.errors import DivergedError, RunFolderError
 from finegates_trainer.data.batches import EpochBatches, evaluation_batches
 from finegates_trainer.data.examples import Examples, collate_groups
 from finegates_trainer.learning.losses import TaskLoss
-from finegates_trainer.learning.metrics import compute_metrics, default_metric, is_better
+from finegates_trainer.learning.metrics import chosen_metric, compute_metrics, is_better
 from finegates_trainer.learning.next_tokens import NextTokens
 from finegates_trainer.learning.predictions import predictions_of
 from finegates_trainer.learning.schedule import Phase, Schedule
@@ -31,12 +31,11 @@ from finegates_trainer.running.checkpoint import (
 )
 from finegates_trainer.running.make_objective import make_objective
 from finegates_trainer.running.reporter import Reporter, StepReport
+from finegates_trainer.running.run_places import CHECKPOINT_KEYS
 from finegates_trainer.running.setup import Training
 
 SETTLED_GATE_RATE = 0.1
 """Gates of a settled structure learn at this share of their rate, with the same decay as the rest."""
-CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
-"""Options that may differ between a run and the one that resumes it."""
 LOSS_MEMORY = 0.95
 SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 500_009
@@ -65,7 +64,7 @@ class Loop:
         self.task = task_of(options.task)
         if training.teacher is not None and self.task.joins_pairs and training.data.train.pairs is not None:
             training.teacher.check_reads(training.family.input_names(training.base.config()))
-        self.metric = options.metric or default_metric(options.task)
+        self.metric = chosen_metric(options.task, options.metric, training.labels)
         self.processes = join_processes()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if _bfloat16(options.precision) else "no",
@@ -130,7 +129,7 @@ class Loop:
         """Restore the last checkpoint; False if there is none.
 
         Raises:
-            RunFolderError: it belongs to a run with other options or rows.
+            RunFolderError: it belongs to a run with other options or rows, or on another base, teacher or adapter.
         """
         found = load_checkpoint(self.work)
         if found is None:
@@ -138,10 +137,10 @@ class Loop:
         tensors, scalars = found
         if scalars["fingerprint"] != self._fingerprint():
             mine, theirs = self._fingerprint(), scalars["fingerprint"]
-            differing = sorted(name for name in mine if mine[name] != theirs.get(name))
+            differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
             raise RunFolderError(
                 f"the interrupted run in {self.work} was started with different {', '.join(differing)}; "
-                "give the same options, or omit --resume to start again"
+                "give the same options, or --overwrite in place of --resume to start again"
             )
         self._restore(_below("state/", tensors))
         self.best_state = _below("best/", tensors)
@@ -165,7 +164,7 @@ class Loop:
                 answers = self._predictions(result, inputs, labels)
             for i, prediction in zip(indices, answers, strict=True):
                 predicted[i] = prediction
-        return compute_metrics(self.task.name, predicted, rows.labels, rows.groups)
+        return compute_metrics(self.task.name, predicted, rows.labels, rows.groups, self.training.labels)
 
     def _predictions(self, result: Any, inputs: dict[str, Tensor], labels: Tensor) -> list[Any]:
         if isinstance(result, NextTokens):
@@ -347,7 +346,8 @@ class Loop:
         options = {name: value for name, value in self.options.to_json().items() if name not in CHECKPOINT_KEYS}
         data = self.training.data
         # With other evaluation rows, scores would not be comparable with the checkpoint's.
-        return {**options, "rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
+        rows = {"rows": data.train.digest(), "evaluation rows": data.evaluation.digest()}
+        return {**options, **rows, **self.training.contents}
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.named}

@@ -6,35 +6,45 @@ from pathlib import Path
 from typing import Any
 
 from finegates_export.common.files import check_destination
+from finegates_export.common.places import followed
 from finegates_export.errors import OutputError, RunFolderError
-from finegates_export.sources.run_folder import LEVELS_FOLDER, RUN_JSON, Run, read_run
+from finegates_export.sources.run_folder import LEVELS_FOLDER, RUN_JSON, Run, places_of_run, read_info, read_run
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.running.checkpoint import CHECKPOINT
-from finegates_trainer.running.loop import CHECKPOINT_KEYS
 
 OWN_NAMES = {CHECKPOINT, LEVELS_FOLDER}
 """Files of a working folder."""
+CHECKPOINT_KEYS = ("resume", "overwrite", "save_steps", "threads", "out")
+"""Options that may differ between a run and the one that resumes it."""
 
 
 def working_folder(out: Path) -> Path:
     """The folder for checkpoints and finished levels during training."""
-    return out.absolute().parent / f"{out.name}.training"
+    real = followed(out)
+    return real.parent / f"{real.name}.training"
 
 
 def check_places(options: TrainOptions, out: Path, work: Path) -> None:
     """Fail before any work starts if the run could not be written to `out`, or its working folder is in use.
 
     Raises:
-        OutputError: see `check_destination`; or an interrupted run exists next to `out`.
+        OutputError: see `check_destination`; or the working folder is none of ours, or holds an interrupted run.
     """
-    reads = (options.base, options.data, options.eval_data, options.teacher, options.adapter)
-    check_destination(out, overwrite=options.overwrite or options.resume, marks=(RUN_JSON,), reads=reads)
-    if options.resume or not work.exists():
+    runs = [place for one in (options.teacher, options.adapter) if one for place in places_of_run(Path(one))]
+    reads = (options.base, options.data, options.eval_data, *runs)
+    marks, overwrite = (RUN_JSON,), options.overwrite or options.resume
+    check_destination(out, overwrite=overwrite, marks=marks, reads=reads, removes=(work,))
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise OutputError(f"{work} is needed as a folder for checkpoints; move it elsewhere, or choose another --out")
+    if not work.exists():
         return
-    found = {path.name for path in work.iterdir() if not path.name.startswith(".")}  # a killed write leaves a dot file
-    if found - OWN_NAMES:
+    # A killed write leaves files whose names begin with a dot.
+    found = {path.name: path for path in work.iterdir() if not path.name.startswith(".")}
+    if found.keys() - OWN_NAMES:
         raise OutputError(f"{work} is needed for checkpoints but holds other files; move them elsewhere")
-    if found and not options.overwrite:
+    if any(path.is_symlink() for path in found.values()):
+        raise OutputError(f"{work} is needed for checkpoints but holds links; move them elsewhere")
+    if found and not (options.overwrite or options.resume):
         raise OutputError(
             f"{work} holds an interrupted run; pass --resume to continue it, or --overwrite to start again"
         )
@@ -44,12 +54,20 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
     """The finished run at `out`, if it has the requested options; None if there is still work to do.
 
     Raises:
+        RunFolderError: another run is there, and `overwrite` is off; or it is damaged.
+    """
+    return read_run(out) if is_finished(options, out, work) else None
+
+
+def is_finished(options: TrainOptions, out: Path, work: Path) -> bool:
+    """Whether the run at `out` says that it has the requested options; its files are not checked.
+
+    Raises:
         RunFolderError: another run is there, and `overwrite` is off.
     """
     if not (out / RUN_JSON).is_file() or (options.overwrite and (work / CHECKPOINT).is_file()):
-        return None
-    run = read_run(out)
-    asked, stands = options.to_json(), run.info.options
+        return False
+    asked, stands = options.to_json(), read_info(out).options
     other = sorted(
         name
         for name in (asked.keys() & stands.keys()) - set(CHECKPOINT_KEYS)
@@ -60,7 +78,7 @@ def finished_run(options: TrainOptions, out: Path, work: Path) -> Run | None:
             f"{out} already exists, trained with {other[0]} {stands[other[0]]!r} instead of {asked[other[0]]!r}; pass "
             "--overwrite to replace it, or choose another --out"
         )
-    return None if other else run
+    return not other
 
 
 def _same_file(one: Any, other: Any) -> bool:

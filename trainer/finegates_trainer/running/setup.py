@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from finegates_export.common.tasks import PIXELS, Task, task_of
 from finegates_export.common.tasks.pooling import Pooling, find_pooling
+from finegates_export.common.text_inputs import TextInputs
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig, image_shape
@@ -17,9 +19,11 @@ from finegates_export.families.structure import Structure
 from finegates_export.gates.gated_model import GatedModel, plain_model
 from finegates_export.sources.base import BaseModel, find_base
 from finegates_export.sources.run_folder import read_run
+from finegates_export.sources.sample_texts import SampleText
+from finegates_export.sources.tokenizer import text_inputs_of
 from finegates_trainer.data import (
-    DataSource,
     LabelledData,
+    Rows,
     encode_labels,
     label_name,
     label_names,
@@ -27,10 +31,14 @@ from finegates_trainer.data import (
     read_data,
 )
 from finegates_trainer.data.examples import Examples
-from finegates_trainer.data.tokenizing import make_examples
+from finegates_trainer.data.reading_check import check_embeddings, check_reading
+from finegates_trainer.data.sample_texts import sample_texts
+from finegates_trainer.data.tokenizing import Reading, make_examples
 from finegates_trainer.learning.distillation import DistillationWeights, Teacher, check_teacher
 from finegates_trainer.learning.next_tokens import postpone_head
 from finegates_trainer.options import TrainOptions
+from finegates_trainer.running.contents import contents_read
+from finegates_trainer.running.early import allowed_length, source_of
 from finegates_trainer.running.start import check_kept, with_lora
 
 HUB_LABEL = "LABEL_"
@@ -55,7 +63,21 @@ class Training:
     train_rows: Examples
     eval_rows: Examples
     max_length: int
+    text: TextInputs | None
+    """How texts are read; None for images."""
+    texts: list[SampleText]
+    """Some of the evaluation texts, as they are read."""
     teacher: Teacher | None = None
+
+    @cached_property
+    def base_tensors(self) -> dict[str, str]:
+        """The base's `tensor_hashes`, computed once."""
+        return self.base.tensor_hashes()
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Hashes of what was read; see `contents_read`."""
+        return contents_read(self.base, self.base_tensors, self.options)
 
     def parameters(self) -> dict[str, list[tuple[str, Tensor]]]:
         """Trained parameters by kind: gates, lora, head, biases, base."""
@@ -102,14 +124,17 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     pooling = None
     if task.pools:
         pooling = find_pooling(options.pooling, options.normalize, base.id, base.folder)
-    data = read_data(_source(options))
-    data = LabelledData(limit_rows(data.train, options.max_train_rows, options.seed), data.evaluation)
+    data = read_data(source_of(options))
+    data = LabelledData(
+        limit_rows(data.train, options.max_train_rows, options.seed, named_labels=task.named_labels), data.evaluation
+    )
     labels = _labels(task, data, _base_labels(config))
     train_labels = encode_labels(data.train, options.task, labels, "training")
     eval_labels = encode_labels(data.evaluation, options.task, labels, "evaluation")
     preprocessor = base.preprocessor(task.name)
-    max_length = _max_length(options, base, family.max_length(config))
+    max_length = allowed_length(options, base.id, family.max_length(config))
     names = family.input_names(config)
+    text, texts = _texts(base, config, Reading(task, preprocessor, max_length, names), data.evaluation)
     train_rows = make_examples(task.name, preprocessor, data.train, train_labels, max_length, names)
     if task.images:
         _check_images(base, config, train_rows)
@@ -118,7 +143,7 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
     torch.manual_seed(options.seed)
     model = base.load(task.name, labels, pooling)
     gated = GatedModel(
-        _trainable(model, structure, base, labels, options),
+        _trainable(model, structure, base, labels, options, train_rows),
         structure,
         options.layout,
         width=options.width_gate,
@@ -145,17 +170,23 @@ def prepare(options: TrainOptions, base: BaseModel | None = None) -> Training:
         train_rows=train_rows,
         eval_rows=make_examples(task.name, preprocessor, data.evaluation, eval_labels, max_length, names),
         max_length=max_length,
+        text=text,
+        texts=texts,
         teacher=_teacher(options, gated, labels, None if task.images else preprocessor.get_vocab()),
     )
 
 
-def _max_length(options: TrainOptions, base: BaseModel, most: int) -> int:
-    """Maximum tokens per row: shorter texts always fit, but packed blocks for text generation are full."""
-    if task_of(options.task).generates and options.max_length > most:
-        raise InputError(
-            f"max-length: {base.id} has {most} positions, but {options.max_length} tokens were requested; request fewer"
-        )
-    return min(options.max_length, most)
+def _texts(
+    base: BaseModel, config: ModelConfig, reading: Reading, rows: Rows
+) -> tuple[TextInputs | None, list[SampleText]]:
+    """How texts are read, and some of them; a tokenizer that a bundle could not follow is refused."""
+    if reading.task.images:
+        return None, []
+    tokenizer = reading.preprocessor
+    check_embeddings(base.id, tokenizer, config.vocab_size)
+    how, texts = text_inputs_of(tokenizer, reading.max_length), sample_texts(reading, rows)
+    check_reading(base.id, tokenizer, reading.task, reading.names, how, texts)
+    return how, texts
 
 
 def _teacher(
@@ -167,11 +198,6 @@ def _teacher(
     check_teacher(run, task=options.task, labels=labels, vocabulary=vocabulary)
     weights = DistillationWeights(options.distill_logits, options.distill_hidden, options.distill_temperature)
     return Teacher(run, student, weights)
-
-
-def _source(options: TrainOptions) -> DataSource:
-    names = ("data", "eval_data", "text_column", "pair_column", "label_column", "task")
-    return DataSource(**{name: getattr(options, name) for name in names})
 
 
 def _labels(task: Task, data: LabelledData, base_labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -205,13 +231,18 @@ def _check_images(base: BaseModel, config: ModelConfig, rows: Examples) -> None:
 
 
 def _trainable(
-    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+    model: Any,
+    structure: Structure,
+    base: BaseModel,
+    labels: tuple[str, ...],
+    options: TrainOptions,
+    rows: Examples,
 ) -> Any:
     """Freeze the base; unfreeze the head, LoRA and, by option, the gated biases, or everything."""
     if options.train_base:
         return model.requires_grad_(True)
     heads = _trained_heads(model, base.family(), options)
-    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options)
+    wrapped, brought = with_lora(model.requires_grad_(False), structure, base, labels, options, rows)
     plain: nn.Module = plain_model(wrapped)
     for head in heads:
         plain.get_submodule(head).requires_grad_(True)

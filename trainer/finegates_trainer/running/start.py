@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from torch import nn
 
 from finegates_export.errors import InputError
 from finegates_export.families.structure import Structure
-from finegates_export.gates.adapter import LoraSettings, StoredAdapter, add_lora, load_adapter, read_adapter
+from finegates_export.gates.adapter import LoraSettings, add_lora, check_as_peft, load_adapter
+from finegates_export.gates.stored_adapter import StoredAdapter, read_adapter
 from finegates_export.sources.assemble import check_base, load_head
 from finegates_export.sources.base import BaseModel
 from finegates_export.sources.run_folder import RUN_JSON, Run, read_run
+from finegates_trainer.data.examples import Examples
 from finegates_trainer.options import TrainOptions
 
 SHAPE_OPTIONS = {
@@ -22,8 +25,17 @@ SHAPE_OPTIONS = {
 """Options that an adapter already fixes, and their names in peft's config."""
 
 
+CHECKED_ROWS = 4
+"""Training rows on which an adapter's answers are compared with those of peft's own model."""
+
+
 def with_lora(
-    model: Any, structure: Structure, base: BaseModel, labels: tuple[str, ...], options: TrainOptions
+    model: Any,
+    structure: Structure,
+    base: BaseModel,
+    labels: tuple[str, ...],
+    options: TrainOptions,
+    rows: Examples,
 ) -> tuple[Any, tuple[str, ...]]:
     """The frozen model with trainable LoRA, or unchanged if the options ask for none.
 
@@ -33,6 +45,7 @@ def with_lora(
         base: the base it was loaded from.
         labels: label names of the rows, in order.
         options: the run's options.
+        rows: the training rows.
 
     Returns:
         The model, and the names of the plain model's tensors that came with the adapter; see `check_kept`.
@@ -47,13 +60,17 @@ def with_lora(
     if (options.adapter / RUN_JSON).is_file():
         run = read_run(options.adapter)
         stored = read_adapter(_adapter_of(run, base, labels, options))
-        brought = run.head
-    else:
-        stored = read_adapter(options.adapter)
-        brought = stored.other
+        _check_same_lora(stored, options)
+        load_head(model, run.head)
+        return load_adapter(model, stored, trainable=True), tuple(run.head)
+    stored = read_adapter(options.adapter)
     _check_same_lora(stored, options)
-    load_head(model, brought)
-    return load_adapter(model, stored, trainable=True), tuple(brought)
+    plain = copy.deepcopy(model)
+    load_head(model, stored.other)
+    wrapped = load_adapter(model, stored, trainable=True)
+    inputs, _ = rows.collate(range(min(CHECKED_ROWS, len(rows))))
+    check_as_peft(plain, wrapped, options.adapter, stored, inputs)
+    return wrapped, tuple(stored.other)
 
 
 def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions) -> None:
@@ -79,7 +96,7 @@ def check_kept(model: nn.Module, brought: tuple[str, ...], options: TrainOptions
 def _check_same_lora(stored: StoredAdapter, options: TrainOptions) -> None:
     """Refuse LoRA options that contradict the adapter; defaults do not count."""
     for name, peft_name in SHAPE_OPTIONS.items():
-        asked, own = getattr(options, name), getattr(stored.config, peft_name)
+        asked, own = getattr(options, name), stored.settings[peft_name]
         if asked not in (own, getattr(TrainOptions, name)):
             flag = name.replace("_", "-")
             raise InputError(

@@ -78,13 +78,12 @@ def _train(
     if options.threads:
         torch.set_num_threads(options.threads)
     training = prepare(options, base)
+    hashes = training.base_tensors
     loop = Loop(training, work, reporter)
     if processes.is_main and not options.resume and work.exists():
         shutil.rmtree(work)
     resumed = options.resume and loop.resume()
     reporter.started(_facts(training, loop, resumed))
-
-    hashes = training.base.tensor_hashes()
 
     def save_level(level: int, metrics: dict[str, float], steps: int) -> None:
         if processes.is_main:
@@ -136,6 +135,7 @@ def _write_level(
             licence=_licence(training.base.folder),
             versions=versions(),
             pooling=training.pooling.mode if training.pooling else None,
+            text=training.text.to_json() if training.text else None,
             normalize=training.pooling is not None and training.pooling.normalize,
             own_base=options.train_base,
             settled=loop.settled,
@@ -146,6 +146,7 @@ def _write_level(
             gates=training.gated.gates.vectors() if len(training.gated.gates) else {},
             head=training.head_state(),
             samples=_samples(training),
+            texts=training.texts if options.samples else (),
         )
 
 
@@ -164,7 +165,9 @@ def _publish(work: Path, out: Path, options: TrainOptions) -> None:
     levels = [work / LEVELS_FOLDER / name for name in options.level_names]
     missing = [level.name for level in levels if not level.is_dir()]
     if missing:
-        raise RunFolderError(f"{work} lacks the finished levels {', '.join(missing)}; train again without --resume")
+        raise RunFolderError(
+            f"{work} lacks the finished levels {', '.join(missing)}; --overwrite in place of --resume starts again"
+        )
     with staged_folder(out, overwrite=options.overwrite, marks=(RUN_JSON,)) as stage:
         shutil.copytree(levels[-1], stage, dirs_exist_ok=True)
         if options.walks:
@@ -180,6 +183,8 @@ def _samples(training: Training) -> dict[str, Tensor] | None:
         return None
     inputs, labels = rows.collate(range(count))
     samples = {name: tensor if tensor.is_floating_point() else tensor.int() for name, tensor in inputs.items()}
+    if rows.groups is not None:
+        samples["groups"] = torch.tensor(rows.groups[:count])
     return {**samples, "labels": labels.float()}
 
 
@@ -201,6 +206,7 @@ def _facts(training: Training, loop: Loop, resumed: bool) -> dict[str, str]:
     facts = {
         "base": f"{training.base.id} ({training.family.name}, {base / 1e6:.1f} M parameters)",
         "rows": _rows_told(training),
+        **_length_told(training),
         **_teacher_told(training.options),
         "steps": f"{loop.schedule.steps}" + (f", going on after {loop.step}" if resumed else ""),
         "trained": f"{trained:,} parameters, {trained / base:.2%} of the base",
@@ -214,6 +220,13 @@ def _rows_told(training: Training) -> str:
     dropped, cut = _dropped(training), _cut(training)
     rows += f"; {dropped} dropped, since their answers were cut off" if dropped else ""
     return rows + (f"; {cut} cut, they are longer than {training.max_length} tokens" if cut else "")
+
+
+def _length_told(training: Training) -> dict[str, str]:
+    """Tokens per row, where the base takes fewer than the default."""
+    if task_of(training.options.task).images or training.max_length == training.options.max_length:
+        return {}
+    return {"length": f"{training.max_length} tokens per row at most, as many as the base has positions"}
 
 
 def _teacher_told(options: TrainOptions) -> dict[str, str]:

@@ -35,11 +35,12 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._outputs = [output["name"] for output in config["output"]]
         self._lengths = [int(length) for length in values["lengths"].split(",")]
-        self._pad_id = int(values["pad_id"])
+        self._pad_id, self._segments = int(values["pad_id"]), values["segments"] == "1"
         self._attended_when_empty = [1] if values["one_answer"] == "1" else []
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._lengths[-1])
+        self._tokenizer.encode_special_tokens = values["splits_special_tokens"] == "1"
+        self._tokenizer.enable_truncation(self._lengths[-1], direction=values["truncation_side"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Tokenize every request; one that cannot be read gets an error, the others are answered."""
@@ -55,15 +56,16 @@ class TritonPythonModel:
         except UnicodeDecodeError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"text is not UTF-8: {error}"))
         encoded = self._tokenizer.encode_batch([tuple(row) if len(row) > 1 else row[0] for row in rows])
+        longest = max(len(one.ids) for one in encoded)
+        attended = [one.attention_mask or self._attended_when_empty for one in encoded]
         columns = {
-            "input_ids": self._padded([one.ids for one in encoded], self._pad_id),
+            "input_ids": self._padded([one.ids for one in encoded], self._pad_id, longest),
             # without any attended token all padding is attended, and its length depends on the batch
-            "attention_mask": self._padded([one.attention_mask or self._attended_when_empty for one in encoded], 0),
-            "token_type_ids": self._padded([one.type_ids for one in encoded], 0),
+            "attention_mask": self._padded(attended, 0, longest),
+            "token_type_ids": self._padded([one.type_ids if self._segments else [] for one in encoded], 0, longest),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, columns[name]) for name in self._outputs])
 
-    def _padded(self, rows: list[list[int]], filler: int) -> Any:
-        longest = max(len(row) for row in rows)
+    def _padded(self, rows: list[list[int]], filler: int, longest: int) -> Any:
         length = next(length for length in self._lengths if length >= longest)
         return np.asarray([row + [filler] * (length - len(row)) for row in rows], np.int64)

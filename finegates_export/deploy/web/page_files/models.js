@@ -27,20 +27,22 @@ export function loadModel(folder, dtype) {
   return AutoModelForSequenceClassification.from_pretrained(folder, { dtype, device: "wasm" });
 }
 
-// A text as the model reads it: cut where its training cut texts, with the mark at the end kept where there is one.
-export function readText(tokenizer, text, longest) {
+// A text as the model reads it: cut where its training cut texts, with the marks around it kept. A text alone is all of
+// segment 0.
+export function readText(tokenizer, text, { max_length: longest, truncation_side: side }) {
   const columns = tokenizer(text, { return_tensor: false, return_token_type_ids: true });
-  const ending = marksBehind(tokenizer);
-  const cutOff = ([name, values]) => [name, cut(values, longest, ending)];
+  const marks = marksAround(tokenizer);
+  const cutOff = ([name, values]) => [name, cut(values, longest, side, marks)];
   return toInputs(Object.fromEntries(Object.entries(columns).map(cutOff)), 1);
 }
 
-// How many tokens the tokenizer puts behind a text: decoders' put none.
-function marksBehind(tokenizer) {
+// How many tokens the tokenizer puts in front of a text and behind it.
+function marksAround(tokenizer) {
   const [marked, bare] = [true, false].map(
     (add_special_tokens) => tokenizer("a", { add_special_tokens, return_tensor: false }).input_ids,
   );
-  return marked.length - marked.indexOf(bare[0]) - bare.length;
+  const ahead = marked.indexOf(bare[0]);
+  return { ahead, behind: marked.length - ahead - bare.length };
 }
 
 export function toInputs(columns, rows) {
@@ -52,9 +54,10 @@ export function toInputs(columns, rows) {
   );
 }
 
-function cut(values, longest, ending) {
+function cut(values, longest, side, { ahead, behind }) {
   if (values.length <= longest) return values;
-  return [...values.slice(0, longest - ending), ...values.slice(values.length - ending)];
+  if (side === "left") return [...values.slice(0, ahead), ...values.slice(values.length - longest + ahead)];
+  return [...values.slice(0, longest - behind), ...values.slice(values.length - behind)];
 }
 
 export async function ask(model, inputs) {

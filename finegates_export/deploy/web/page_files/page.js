@@ -29,7 +29,9 @@ async function start() {
   library = await import("./models.js").catch((error) => {
     throw new Error(`${INSTALL} (${error.message})`);
   });
-  const forms = Object.keys(FORMS).filter((file) => bundle.graphs.includes(`onnx/${file}`));
+  const forms = Object.keys(FORMS).filter((file) =>
+    Object.values(folders).every((folder) => folder.bundle.graphs.includes(`onnx/${file}`)),
+  );
   showForms(forms.map((file) => FORMS[file].name));
   tokenizer = await library.loadTokenizer("./");
   await modelsOf(chosenForm());
@@ -68,7 +70,7 @@ async function answer() {
   const chosen = chosenForm();
   const models = await modelsOf(chosen);
   say("Reading…");
-  const inputs = library.readText(tokenizer, text.value, bundle.max_length);
+  const inputs = library.readText(tokenizer, text.value, bundle.text);
   const answers = {};
   for (const [kind, model] of Object.entries(models)) {
     answers[kind] = readAnswer(bundle.task, bundle.labels, await library.ask(model, inputs));
