@@ -138,6 +138,7 @@ bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: 
 
 bench-serving-facts: $(READY) ## Start, memory, open ports of a server of MiniLM's shape, and 200 killed workers (8 minutes)
 	$(BIN)/python benchmarks/serving_facts.py --bundle $(SERVED)/shape/pruned --make --out benchmarks/results/serving-facts
+	$(BIN)/python benchmarks/serving_guests.py --bundle $(SERVED)/shape/pruned --out benchmarks/results/serving-guests.md
 
 bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 25 minutes)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
