@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from finegates_export.errors import ChainError
@@ -84,7 +86,9 @@ def _check_agreement(link: Link, least: float, judge: Judge) -> None:
         raise ChainError(f"{told}; {NOTHING}. {LOOSEN}")
     compared = link.agreed.compared
     # So few that the share itself allows none of them to differ can say no more than what chance explains.
-    most = most_by_chance(compared, 1 - least) if compared * (1 - least) < 1 else int(compared * (1 - least))
+    most = (
+        most_by_chance(compared, 1 - least) if compared * (1 - least) < 1 else math.floor(compared * (1 - least) + 1e-9)
+    )
     differ = compared - link.agreed.equal
     if differ > most:
         raise ChainError(f"{told}: {differ} of {compared} differ, and {most} may; {NOTHING}. {LOOSEN}")
