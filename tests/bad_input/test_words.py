@@ -77,7 +77,15 @@ class _Plan:
 def _card(text: str) -> str:
     size = SimpleNamespace(parameters=1, size_bytes=1)
     report: Any = SimpleNamespace(
-        before=size, after=size, plan=_Plan(), rows=1, real_rows=1, links=[], vocabulary=None, quantized=None
+        before=size,
+        after=size,
+        plan=_Plan(),
+        rows=1,
+        real_rows=1,
+        links=[],
+        vocabulary=None,
+        quantized=None,
+        metric=text,
     )
     return card.model_card(_info(text), report, ["model.onnx"])
 
