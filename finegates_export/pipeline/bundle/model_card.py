@@ -95,9 +95,8 @@ def _quantized(report: ExportReport) -> str:
     left = f"{len(form.left_in_float) or 'none'} left in float"
     rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
     if form.metric is not None and form.float_metric is not None:
-        rows.append(
-            f"| {in_markdown(report.metric)} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |"
-        )
+        name = in_markdown(report.metric)
+        rows.append(f"| {name} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
     if form.agreement is not None:
         rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
     if form.agreed is not None:
