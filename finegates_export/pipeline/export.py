@@ -222,7 +222,7 @@ def _needs_model(options: ExportOptions, source: Source) -> bool:
 
 
 def _openvino(options: ExportOptions, graphs: FloatGraphs, proof: Proof) -> OpenVinoForm | None:
-    from finegates_export.pipeline.openvino_form import write_openvino
+    from finegates_export.pipeline.openvino_graph import write_openvino
 
     if options.target != openvino.NAME:
         return None
