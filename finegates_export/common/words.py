@@ -44,6 +44,11 @@ def in_code(text: str) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
+def in_fence(text: str) -> str:
+    """A text for a fenced block of Markdown, which neither ends it nor is HTML to careless readers."""
+    return one_line(text).replace("<", "\\x3c").replace(">", "\\x3e").replace("`", "\\x60").replace("~", "\\x7e")
+
+
 def in_html(text: str) -> str:
     """A text as HTML that shows it, in an element or an attribute."""
     return html.escape(one_line(text))

@@ -80,7 +80,7 @@ def _card(text: str) -> str:
     size = SimpleNamespace(parameters=1, size_bytes=1)
     agreed = Agreed(2, 2, 1, 1, one_answer=False, recalls=(Recall(text, 1, 1, 1, 1, 1),))
     report: Any = SimpleNamespace(
-        before=size, after=size, plan=_Plan(), rows=1, real_rows=1, links=[], vocabulary=None, metric="accuracy",
+        before=size, after=size, plan=_Plan(), rows=1, real_rows=1, links=[], vocabulary=None, metric=text,
         quantized=QuantizedForm("int8", 1, (), 1, 0.5, 0.5, 1.0, "accuracy", agreed),
     )  # fmt: skip
     return card.model_card(_info(text), report, ["model.onnx"])

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from finegates_export.common.tasks import task_of
-from finegates_export.common.words import in_code, in_markdown, in_yaml, licence_name
+from finegates_export.common.words import in_code, in_fence, in_markdown, in_yaml, licence_name
 from finegates_export.pipeline.report import MIB, ExportReport
 from finegates_export.verification.report import chain_table, recall_rows
 
@@ -58,7 +58,7 @@ print(load("this/folder").{_example(info)})
 The steps from the trained model to this one, checked on {report.rows} rows ({report.real_rows} of them real):
 
 ```
-{chain_table(list(report.links), report.metric)}
+{chain_table(list(report.links), in_fence(report.metric))}
 ```
 
 ```
@@ -95,7 +95,8 @@ def _quantized(report: ExportReport) -> str:
     left = f"{len(form.left_in_float) or 'none'} left in float"
     rows = [f"| MiB | {(report.after or report.before).size_bytes / MIB:.1f} | {form.size_bytes / MIB:.1f} |"]
     if form.metric is not None and form.float_metric is not None:
-        rows.append(f"| {report.metric} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
+        name = in_markdown(report.metric)
+        rows.append(f"| {name} on the rows of the chain below | {form.float_metric:.4f} | {form.metric:.4f} |")
     if form.agreement is not None:
         rows.append(f"| agreement with the trained model | | {form.agreement:.2%} |")
     if form.agreed is not None:
