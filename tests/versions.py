@@ -1,4 +1,4 @@
-"""Decoders and encoders with the oldest and the newest versions that `pyproject.toml` allows, each in its own environment.
+"""Tracing and caches with the oldest and newest versions that `pyproject.toml` allows, each in its own environment.
 
 python -m tests.versions oldest newest
 

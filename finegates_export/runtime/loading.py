@@ -105,7 +105,7 @@ def load(
     if check:
         check_session(folder, info, form, session, options)
     known = {**options.to_json(), "form": form, "buckets": lengths, "key": _absolute(key), "check": check}
-    loaded.recipe = Recipe.of(folder, **known)
+    loaded.recipe = Recipe.of(load, folder, **known)
     return loaded
 
 

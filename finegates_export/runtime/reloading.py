@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Recipe:
     """How something was loaded."""
 
+    load: Callable[..., Any]
+    """The function that loaded it."""
     folder: Path
     """The bundle, as an absolute path."""
     digest: str
@@ -34,9 +36,9 @@ class Recipe:
     """The arguments of `load` by name."""
 
     @classmethod
-    def of(cls, folder: Path, **options: Any) -> Recipe:
+    def of(cls, load: Callable[..., Any], folder: Path, **options: Any) -> Recipe:
         """The recipe of a bundle that was just loaded."""
-        return cls(folder.absolute(), sha256_file(folder / BUNDLE_JSON), options)
+        return cls(load, folder.absolute(), sha256_file(folder / BUNDLE_JSON), options)
 
 
 class Reloadable:
@@ -57,14 +59,12 @@ def reload(recipe: Recipe) -> Any:
     Raises:
         InputError: the bundle is not there, or was replaced since.
     """
-    from finegates_export.runtime.loading import load
-
     file = recipe.folder / BUNDLE_JSON
     if not file.is_file():
         raise InputError(f"{recipe.folder} is not here: what was loaded from it loads it again; copy the bundle there")
     if sha256_file(file) != recipe.digest:
         raise InputError(f"bundle {recipe.folder} was replaced since it was loaded elsewhere; load it again there")
-    return load(recipe.folder, **recipe.options)
+    return recipe.load(recipe.folder, **recipe.options)
 
 
 class ForkedSession:

@@ -199,7 +199,18 @@ def test_a_word_is_one_line_that_shows_all_of_it(name: str, capsys: pytest.Captu
 
 
 def test_words_of_other_languages_and_names_stay_as_they_are() -> None:
-    for text in ("naïve café", "日本語", "नमस्ते", "क्\u200d", "😀", "all-MiniLM-L6_v2", "bert.encoder.layer.0"):
+    for text in (
+        "naïve café",
+        "日本語",
+        "नमस्ते",
+        "क्\u200d",
+        "😀",
+        "all-MiniLM-L6_v2",
+        "bert.encoder.layer.0",
+        "-",
+        "12.5",
+        "-0.5",
+    ):
         assert in_markdown(text) == one_line(text) == text
 
 

@@ -94,18 +94,21 @@ def test_every_link_holds_and_the_text_is_the_same(bundle):
     links = bundle_info(bundle)["report"]["links"]
     names = [link["name"] for link in links]
     assert names == [
-        "folded", "shrunk torch", "ONNX, unoptimized", "ONNX, ort-cpu", "ONNX, as delivered", "int8, fused",
-        "int8, as delivered",
+        "folded", "shrunk torch", "ONNX, unoptimized", "ONNX, ort-cpu", "ONNX, as delivered",
+        "texts, as delivered", "int8, fused", "int8, as delivered",
     ]  # fmt: skip
     assert all(link["relative"] < 1e-5 and link["greedy"] == 1 for link in links[:5])
     assert 1e-4 < links[-1]["relative"] < 0.3
-    assert all(link["metric"] is not None for link in links)
+    assert all(link["metric"] is not None for link in links if not link["name"].startswith("texts"))
+    assert bundle_info(bundle)["report"]["metric"] == "perplexity"
+    assert all(link["metric"] > 1 for link in links if link["metric"])
 
 
 @pytest.mark.slow
 def test_it_is_verified_again_at_any_time(run, bundle):
     links = verify(run, bundle, tolerances=Tolerances(agreement=0.5, metric_points=100), threads=1)
-    assert [link.exact for link in links] == [True, False]
+    assert [link.exact for link in links] == [True, False, True]
+    assert links[2].name == "texts, as delivered"
     assert links[0].relative < 1e-5
 
 

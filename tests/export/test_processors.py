@@ -21,7 +21,8 @@ CODE = """
 import sys
 import numpy as np, onnxruntime
 x = np.load(sys.argv[2])
-np.save(sys.argv[3], onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"]).run(None, {"x": x})[0])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+np.save(sys.argv[3], session.run(None, {"x": x})[0])
 """
 pytestmark = [
     pytest.mark.exhaustive,
