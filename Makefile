@@ -35,7 +35,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-processors test-versions test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-processors test-versions test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -111,6 +111,9 @@ bench-runtime: $(READY) ## The runtime's start-up, and predict against hand-writ
 	$(BIN)/python benchmarks/runtime_start.py --bundle exports/minilm-040/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/runtime-start
 
+bench-long-texts: $(READY) ## What predict takes of memory for ten million characters (a minute)
+	$(BIN)/python benchmarks/long_texts.py --out benchmarks/results/long-texts
+
 bench-product: $(READY) ## Products over only the open dims against full ones (paper, figure 3)
 	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product
 
@@ -135,6 +138,7 @@ bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: 
 
 bench-serving-facts: $(READY) ## Start, memory, open ports of a server of MiniLM's shape, and 200 killed workers (8 minutes)
 	$(BIN)/python benchmarks/serving_facts.py --bundle $(SERVED)/shape/pruned --make --out benchmarks/results/serving-facts
+	$(BIN)/python benchmarks/serving_guests.py --bundle $(SERVED)/shape/pruned --out benchmarks/results/serving-guests.md
 
 bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 25 minutes)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
