@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Tracing and caches with the oldest and newest versions that `pyproject.toml` allows, each in its own environment.
-=======
 """Decoders and encoders with the oldest and the newest versions that are allowed, each in its own environment.
->>>>>>> main
 
 python -m tests.versions oldest newest
 
