@@ -35,7 +35,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-processors test-versions test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -138,6 +138,7 @@ bench-serving: $(READY) ## A served bundle under load, pruned against unpruned: 
 
 bench-serving-facts: $(READY) ## Start, memory, open ports of a server of MiniLM's shape, and 200 killed workers (8 minutes)
 	$(BIN)/python benchmarks/serving_facts.py --bundle $(SERVED)/shape/pruned --make --out benchmarks/results/serving-facts
+	$(BIN)/python benchmarks/serving_guests.py --bundle $(SERVED)/shape/pruned --out benchmarks/results/serving-guests.md
 
 bench-decoders: $(READY) ## A small language model pruned and quantized: tokens a second (downloads 93 MB; 25 minutes)
 	$(BIN)/python benchmarks/demo/language_model.py --model $(SMOLLM)
@@ -196,6 +197,12 @@ test-all: lint test-patterns ## Everything: all of many alike, every block of th
 
 test-pythons: $(READY) ## The wheel with the extra cpu alone, on each of PYTHONS that this machine has
 	$(BIN)/python -m tests.pythons $(PYTHONS)
+
+test-processors: $(READY) ## int8 on an emulated processor without VNNI (apt-get install qemu-user)
+	$(BIN)/pytest -n 0 tests/export/test_processors.py
+
+test-versions: $(READY) ## Decoders and encoders with the oldest and newest versions that pyproject.toml allows
+	$(BIN)/python -m tests.versions oldest newest
 
 test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 for decoders; continues where the logs end
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2

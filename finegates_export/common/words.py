@@ -11,8 +11,10 @@ INVISIBLE = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that are written as escapes: controls, halves of characters, none, and breaks of lines."""
 TURNS = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
 """Characters that turn the direction of what follows, or hide in it."""
-MARKUP = re.compile(r"[\\`*\[\]|~$!]|(?<![^\W_])_|_(?![^\W_])|^(?=[#+-]|\d+[.)])|^=")
+MARKUP = re.compile(r"[\\`*\[\]|~$!]|(?<![^\W_])_|_(?![^\W_])|^#(?=#*(?:\s|$))|^[-+](?=[\s-])")
 """What Markdown would read in a word; an underscore inside a word is one."""
+NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
+"""The start of a numbered list."""
 LINKS = re.compile(r"(?i)(https?|ftp|www)([:.])")
 """What readers of Markdown make links of, even without brackets."""
 PLAIN_LICENCE = re.compile(r"[A-Za-z0-9][\w.+ -]{0,60}")
@@ -29,7 +31,8 @@ def one_line(text: str) -> str:
 
 def in_markdown(text: str) -> str:
     """A text as Markdown that shows it: no HTML, no emphasis, no link, no cell and no list of its own."""
-    shown = MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text))
+    shown = MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text).lstrip())
+    shown = NUMBERED.sub(r"\1\\\2", shown)
     return LINKS.sub(lambda found: f"{found[1]}&#{ord(found[2])};", html.escape(shown, quote=False))
 
 

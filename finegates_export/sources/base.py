@@ -20,7 +20,7 @@ from finegates_export.errors import InputError, UnsupportedError, missing_extra
 from finegates_export.families import family_of
 from finegates_export.families.family import Family
 from finegates_export.families.model_config import ModelConfig
-from finegates_export.sources.base_config import FOREIGN, make_config, one_line, stored_quantized
+from finegates_export.sources.base_config import CONFIG_JSON, FOREIGN, make_config, one_line, stored_quantized
 from finegates_export.sources.heads import Loader, head_settings, loader_of
 from finegates_export.sources.tokenizer import check_readable
 from finegates_export.sources.weights import Loading, check_amount, check_fit, hash_tensors
@@ -189,9 +189,9 @@ class BaseModel:
 
         check_readable(self.id, self.folder)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                self.folder, config=self.config(), trust_remote_code=False, **settings
-            )
+            if (self.folder / CONFIG_JSON).is_file():  # a run folder has none
+                settings["config"] = self.config()
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **settings)
         except Exception as error:  # transformers and tokenizers raise everything here, plain Exception among it
             raise InputError(f"{self.id}: no usable tokenizer ({one_line(error)})") from error
         if tokenizer.pad_token is None:

@@ -65,6 +65,13 @@ def read_texts(folder: Path) -> tuple[SampleText, ...]:
         return ()
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
+        for row in rows:
+            if not (_whole(row["ids"]) and _whole(row["segments"]) and len(row["segments"]) in (0, len(row["ids"]))):
+                raise ValueError("a row has no ids, or segments of another length")
         return tuple(SampleText(row["given"], tuple(row["ids"]), tuple(row["segments"])) for row in rows)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged ({error}); copy the run folder whole or train again") from error
+
+
+def _whole(values: Any) -> bool:
+    return isinstance(values, list) and all(type(one) is int and one >= 0 for one in values)

@@ -13,7 +13,7 @@ from finegates_export.families.model_config import ModelConfig
 from finegates_export.sources.sample_texts import SampleText, as_input
 from finegates_export.sources.tokenizer import run_text_inputs
 from finegates_export.verification.inputs import MASK, REAL_BATCH, Batch, longest_sequence, make_inputs
-from finegates_export.verification.kept_rows import check_rows
+from finegates_export.verification.kept_rows import check_rows, check_texts
 from finegates_export.verification.prompts import left_padded, make_prompts
 
 PROMPTS = 4
@@ -38,6 +38,8 @@ def inputs_for(run: Run, family: Family, config: ModelConfig, seed: int = 0) -> 
     """
     task = task_of(run.info.task)
     check_rows(run.samples, task, config, family.input_names(config))
+    if not task.images:
+        check_texts(run.texts, config, family.max_length(config))
     if task.generates:
         made = make_prompts(run.samples, config.vocab_size, family.max_length(config), seed)
         return [*made, *_prompts(run.texts[:PROMPTS])]

@@ -9,7 +9,11 @@ from finegates_export.errors import RunFolderError
 from finegates_export.families.model_config import ModelConfig, image_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+    from finegates_export.sources.sample_texts import SampleText
 
 IDS, MASK, LABELS = "input_ids", "attention_mask", "labels"
 DAMAGED = "samples.safetensors is damaged: {}; restore the run folder or train again"
@@ -37,6 +41,28 @@ def check_rows(samples: dict[str, Tensor] | None, task: Task, config: ModelConfi
         raise RunFolderError(DAMAGED.format(wrong))
 
 
+def check_texts(texts: Sequence[SampleText], config: ModelConfig, most: int) -> None:
+    """Refuse kept texts whose rows are not inputs of the model.
+
+    Args:
+        texts: a run's texts, with the tokens that training read.
+        config: the base's config: how many ids there are.
+        most: the model's maximum length.
+
+    Raises:
+        RunFolderError: a token or a segment has no embedding, or a row is longer than the model reads.
+    """
+    segments = _segments(config)
+    for text in texts:
+        token, segment = max(text.ids, default=0), max(text.segments, default=0)
+        if token >= config.vocab_size or segment >= segments or len(text.ids) > most:
+            raise RunFolderError(
+                f"texts.json is damaged: {text.told} has {len(text.ids)} tokens up to {token} and segments up to "
+                f"{segment}, the model takes {most} tokens below {config.vocab_size} and segments below {segments}; "
+                "restore the run folder or train again"
+            )
+
+
 def _wrong_images(samples: dict[str, Tensor], config: ModelConfig) -> str | None:
     if PIXELS not in samples:
         return f"it has no {PIXELS}"
@@ -55,7 +81,7 @@ def _wrong_texts(samples: dict[str, Tensor], task: Task, config: ModelConfig, na
     shape = tuple(samples[IDS].shape)
     if len(shape) != TEXT_AXES or 0 in shape:
         return f"{IDS} has shape {shape}, not rows of tokens"
-    most = {IDS: config.vocab_size, MASK: 2, "token_type_ids": max(1, getattr(config, "type_vocab_size", None) or 1)}
+    most = {IDS: config.vocab_size, MASK: 2, "token_type_ids": _segments(config)}
     for name in (one for one in dict.fromkeys((IDS, MASK, *names)) if one in samples):
         tensor = samples[name]
         if tuple(tensor.shape) != shape or tensor.is_floating_point():
@@ -64,6 +90,11 @@ def _wrong_texts(samples: dict[str, Tensor], task: Task, config: ModelConfig, na
         if low < 0 or high >= most.get(name, shape[1] + config.vocab_size):
             return f"{name} holds {low if low < 0 else high}, which the model has no embedding for"
     return _wrong_labels(samples, shape[0], together=1 if task.joins_pairs else TEXTS_A_LABEL)
+
+
+def _segments(config: ModelConfig) -> int:
+    """How many segments a model tells apart; two are written for one that passes over them."""
+    return getattr(config, "type_vocab_size", None) or 2
 
 
 def _wrong_labels(samples: dict[str, Tensor], rows: int, together: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from finegates_export.common.words import one_line
 from finegates_export.verification.agreed import Agreed, Recall
 from finegates_export.verification.link import Link
 
@@ -62,4 +63,4 @@ def agreed_lines(agreed: Agreed) -> Iterator[str]:
     if agreed.rare:
         yield f"  other than the most frequent answer: {agreed.rare_equal:,} of {agreed.rare:,} are equal"
     for name, gated, form in recall_rows(agreed.recalls):
-        yield f"  {name}: {gated} by the gated model, {form} by this form"
+        yield f"  {one_line(name)}: {gated} by the gated model, {form} by this form"

@@ -17,6 +17,7 @@ from finegates_trainer.data import DataSource, tables
 from finegates_trainer.data.heads import check_heads
 from finegates_trainer.options import TrainOptions
 from finegates_trainer.running.early import allowed_length, check_early
+from tests.tiers import tiered
 from tests.tiny import tiny_base, tiny_run
 
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "peft", "ray")
@@ -82,9 +83,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {**names, "base": base, "run": run, "hollow": folder / "hollow", "other": folder / "other"}
 
 
-@pytest.mark.parametrize(
-    "mistake", [pytest.param(name, marks=() if name in CHEAP else pytest.mark.slow) for name in MISTAKES]
-)
+@pytest.mark.parametrize("mistake", tiered(MISTAKES, fast=CHEAP))
 def test_a_mistake_is_told_before_anything_heavy_is_imported(places: dict[str, Path], mistake: str) -> None:
     command, message = (text.format(**places) for text in MISTAKES[mistake])
     done = subprocess.run(

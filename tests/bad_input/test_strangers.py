@@ -121,6 +121,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "ids in floats": (_rows(attention_mask=lambda t: t["attention_mask"].float()), "and type torch.float32"),
     "labels of other rows": (_rows(labels=lambda t: t["labels"][:3]), r"labels has shape \(3,\) for 8 rows"),
     "labels of NaN": (_rows(labels=lambda t: t["labels"] * float("nan")), "labels holds values that are no finite"),
+    "texts in a word": (_file("texts.json", '"abc"'), r"texts\.json is damaged"),
+    "texts without end": (_file("texts.json", DEEP), r"texts\.json is damaged"),
+    "texts of no tokens": (_file("texts.json", '[{"given": "a", "ids": "a", "segments": []}]'), "has no ids"),
+    "tokens beyond the words": (
+        _file("texts.json", '[{"given": "a", "ids": [2, 99999, 3], "segments": []}]'), "tokens up to 99999 and",
+    ),
     "a header of none": (_file("gates.safetensors", struct.pack("<Q", 1 << 60)), "truncated or not a safetensors"),
     "a header without end": (_file("gates.safetensors", struct.pack("<Q", len(DEEP)) + DEEP.encode()), "is not JSON"),
     "a header that is a list": (_file("head.safetensors", struct.pack("<Q", 3) + b"[1]"), "its header is no object"),

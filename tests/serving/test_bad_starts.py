@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,9 @@ import sys
 import pytest
 
 from finegates_export.deploy.serving.cli import main
+from finegates_export.deploy.serving.cluster.replicas import check_version, listen_on_node
 from finegates_export.deploy.serving.options import ServeOptions
+from finegates_export.errors import UnsupportedError
 
 
 def said(capsys, monkeypatch, *words):
@@ -93,6 +96,24 @@ def test_a_cluster_that_is_not_there(capsys, monkeypatch, bundle):
 def test_an_impossible_option_is_named(options, told):
     with pytest.raises(ValueError, match="^" + told.replace("(", r"\(")):
         ServeOptions("bundle", **options)
+
+
+@pytest.mark.parametrize("installed", ["2.54.0", "2.9.1", "1.13"])
+def test_a_ray_that_runs_what_anybody_sends_is_refused(installed):
+    with pytest.raises(UnsupportedError, match=rf"Ray {installed} runs code that anybody sends.*serve-ray"):
+        check_version(installed)
+    check_version("2.60.0")
+    check_version("3.0.0rc1")
+
+
+def test_a_replica_on_a_cluster_listens_at_its_node_alone(monkeypatch):
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.7")
+    replica = importlib.import_module("ray.serve._private.replica")
+    opened = []
+    monkeypatch.setattr(replica, "add_port_to_grpc_server", lambda _server, place: opened.append(place) or 7)
+    listen_on_node()
+    assert replica.add_port_to_grpc_server(None, "[::]:0") == 7
+    assert opened == ["10.0.0.7:0"]
 
 
 LIGHT = """

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 from urllib.parse import urlsplit
@@ -37,7 +38,17 @@ def guarded(bundle, certificate, tmp_path_factory):
     keys.write_text("\n".join(KEYS) + "\n")
     cert, key = certificate
     log = keys.parent / "log"
-    options = ("--api-key-file", str(keys), "--tls-cert", str(cert), "--tls-key", str(key), "--access-log")
+    options = (
+        "--api-key-file",
+        str(keys),
+        "--tls-cert",
+        str(cert),
+        "--tls-key",
+        str(key),
+        "--access-log",
+        "--header-timeout",
+        "2",
+    )
     with log.open("w") as errors, serving(bundle, *options, errors=errors) as running:
         yield running, cert, log
 
@@ -76,6 +87,12 @@ def test_plain_http_gets_nothing_from_a_server_with_https(guarded):
     with pytest.raises((ConnectionError, http.client.BadStatusLine)):
         connection.request("GET", "/v2/health/live")
         connection.getresponse()
+
+
+def test_a_handshake_that_does_not_come_ends_the_connection(guarded):
+    place = urlsplit(guarded[0].url)
+    with socket.create_connection((place.hostname, place.port), SECONDS) as silent:
+        assert silent.recv(1) == b""
 
 
 def test_every_request_has_a_number_in_answer_and_log(guarded):

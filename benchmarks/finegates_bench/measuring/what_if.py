@@ -7,6 +7,7 @@ latency is close to that of training at that share.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,9 @@ class WhatIf:
             steps=0,
             files={},
         )
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in self.run.companions():
+            shutil.copyfile(file, folder / file.name)
         write_run(folder, info, gates=gates.vectors(), head=self.run.head, samples=self.run.samples)
         name = "unpruned" if kind == "unpruned" else f"what-if-{share:g}"
         return Candidate(name, kind, False, read_run(folder), asked=share)

@@ -113,7 +113,7 @@ class ServeOptions(Options):
     timeout: float = 30.0
     """Seconds after which an unanswered request fails, counted from the end of its body."""
     header_timeout: float = 5.0
-    """Seconds for a request's header to arrive."""
+    """Seconds for a request's header to arrive, and for the handshake of HTTPS."""
     body_timeout: float = 30.0
     """Seconds for a request's body to arrive."""
     connections: int = 1000

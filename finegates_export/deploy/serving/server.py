@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 ACCESS = "finegates.serving.access"
 IDLE_SECONDS = 75
 """Until a kept connection that asks nothing is closed."""
-HANDSHAKE_SECONDS = 5.0
 Ready = Callable[[tuple[ServedModel, ...], str], None]
 """Called with the models and the server's URL."""
 
@@ -60,7 +59,7 @@ def serve_bundles(options: ServeOptions, ready: Ready) -> None:
             from finegates_export.deploy.serving.cluster.replicas import running_replicas
 
             running = stack.enter_context(running_replicas(options, metrics))
-        _run(_serve(options, metrics, running, listening, ready, stopped_by))
+        _run(_serve(options, metrics, running, listening, ready, stopped_by), _Loop(options.header_timeout))
     if stopped_by.signal == signal.SIGINT:
         raise KeyboardInterrupt
 
@@ -81,18 +80,25 @@ class _StoppedBy:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that gives a client of HTTPS seconds for its handshake, where asyncio's own gives it a minute."""
+    """An event loop that limits a client's handshake for HTTPS; asyncio's own gives it a minute.
+
+    Args:
+        seconds: how long it may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
 
     async def create_server(self, *args: Any, **how: Any) -> asyncio.Server:
         """See asyncio."""
         if how.get("ssl") is not None:
-            how["ssl_handshake_timeout"] = HANDSHAKE_SECONDS
+            how["ssl_handshake_timeout"] = self._seconds
         return await super().create_server(*args, **how)
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
+def _run(serving: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
     """As `asyncio.run`, which takes no loop before Python 3.12."""
-    loop = _Loop()
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(serving)

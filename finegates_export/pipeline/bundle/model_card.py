@@ -103,7 +103,9 @@ def _quantized(report: ExportReport) -> str:
         if form.agreed.rare:
             told = f"{form.agreed.rare_equal:,} of {form.agreed.rare:,}"
             rows.append(f"| of those other than the most frequent answer | | {told} |")
-        rows += [f"| {name} | {before} | {after} |" for name, before, after in recall_rows(form.agreed.recalls)]
+        rows += [
+            f"| {in_markdown(what)} | {before} | {after} |" for what, before, after in recall_rows(form.agreed.recalls)
+        ]
     table = "\n".join(rows)
     told = f"\nint8 weights have {form.weight_bits} bits; {form.holds}.\n" if form.weight_bits is not None else ""
     return f"""

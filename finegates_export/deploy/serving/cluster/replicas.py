@@ -56,7 +56,7 @@ class ClusterReplica(Replica):
     """A replica in a process of Ray's; it is asked from other nodes, at the address that its node has for them."""
 
     def __init__(self, bundle: Path, options: ServeOptions, name: str) -> None:
-        _listen_on_node()
+        listen_on_node()
         super().__init__(bundle, options, name)
 
 
@@ -198,7 +198,7 @@ def _connect(ray: ModuleType, options: ServeOptions) -> None:
         ) from error
 
 
-def _listen_on_node() -> None:
+def listen_on_node() -> None:
     """Open the replica's port at its node's address instead of everywhere."""
     import ray
 
