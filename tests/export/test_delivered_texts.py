@@ -71,6 +71,7 @@ def test_a_bundle_that_reads_otherwise_is_rejected(workshop, tmp_path, field):
     assert verify(run, bundle)[-1].name == TEXTS_LINK
     info = bundle_info(bundle)
     info["text"][field] = OTHERWISE[field]
+    info["max_length"] = info["text"]["max_length"]
     (bundle / "bundle.json").write_text(json.dumps(info))
     with pytest.raises(ChainError, match=f"{TEXTS_LINK}: .* is read as .*, but training read"):
         verify(run, bundle)
