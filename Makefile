@@ -35,7 +35,7 @@ PEERS_READY := $(PEER_FILES:benchmarks/peers/requirements/%.txt=$(PEERS)/%/.read
 NODE_READY := $(if $(shell command -v npm),$(CLIENTS)/node/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
+.PHONY: bench-quick bench-speed help setup demo demo-full test test-fast test-all test-pythons test-processors test-versions test-patterns test-clients test-tensorrt test-triton test-web test-serving lint format bench-chains bench-frontier bench-curves bench-language bench-matrix bench-layers bench-norms bench-buckets bench-runtime bench-long-texts bench-product bench-epoch bench-bert-base bench-gpu bench-walk bench-smaller goals bench-rates bench-peers bench-step bench-many bench-web bench-serving bench-serving-facts bench-decoders docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -110,6 +110,9 @@ bench-runtime: $(READY) ## The runtime's start-up, and predict against hand-writ
 	$(BIN)/finegates-export --ckpt $(PRUNED) --out exports/minilm-040/ --overwrite
 	$(BIN)/python benchmarks/runtime_start.py --bundle exports/minilm-040/ --rows $(REVIEWS)/test.tsv \
 		--out benchmarks/results/runtime-start
+
+bench-long-texts: $(READY) ## What predict takes of memory for ten million characters (a minute)
+	$(BIN)/python benchmarks/long_texts.py --out benchmarks/results/long-texts
 
 bench-product: $(READY) ## Products over only the open dims against full ones (paper, figure 3)
 	$(BIN)/python benchmarks/gated_product.py --out benchmarks/results/gated-product
@@ -194,6 +197,12 @@ test-all: lint test-patterns ## Everything: all of many alike, every block of th
 
 test-pythons: $(READY) ## The wheel with the extra cpu alone, on each of PYTHONS that this machine has
 	$(BIN)/python -m tests.pythons $(PYTHONS)
+
+test-processors: $(READY) ## int8 on an emulated processor without VNNI (apt-get install qemu-user)
+	$(BIN)/pytest -n 0 tests/export/test_processors.py
+
+test-versions: $(READY) ## Decoders and encoders with the oldest and newest versions that pyproject.toml allows
+	$(BIN)/python -m tests.versions oldest newest
 
 test-patterns: $(READY) ## 2,000 random gate patterns through the export, and 500 for decoders; continues where the logs end
 	$(BIN)/python -m tests.patterns.run --count 2000 --log tests/patterns/log.tsv --workers 2

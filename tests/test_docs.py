@@ -100,6 +100,11 @@ def run_line(
         collected = [sys.executable, "-m", "pytest", "--collect-only", "-q", *words[1:]]
         assert subprocess.run(collected, cwd=ROOT, capture_output=True, check=False).returncode == 0, line
         return
+    if words[0] == "openssl":
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl is not installed")
+        assert subprocess.run(words, capture_output=True, check=False).returncode == 0, line
+        return
     if words[0] in ("finegates-serve", "curl"):
         assert server is not None, line
         server.run(words)

@@ -25,6 +25,10 @@ from finegates_export.errors import FineGatesError, FormRefusedError, missing_ex
 
 USAGE_STATUS = 2
 REFUSED_FORM_STATUS = 3
+EXTRAS = {
+    "finegates-train": "train", "finegates-bench": "bench", "finegates-serve": "serve", "finegates-engine": "tensorrt",
+}  # fmt: skip
+"""The extra that brings what a command needs, where it is not `export`."""
 INTERRUPTED_STATUS = 130
 
 
@@ -61,7 +65,7 @@ def _run(name: str, command: Command, words: Sequence[str]) -> None:
         import cyclopts
         from rich.console import Console
     except ImportError as error:
-        sys.exit(str(missing_extra(error.name or "cyclopts", "export")))
+        sys.exit(str(missing_extra(error.name or "cyclopts", EXTRAS.get(name.split(maxsplit=1)[0], "export"))))
 
     options = command.options
     app = grouped_app(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.files import staged_file, staged_folder
-from finegates_export.common.graph_forms import GRAPH_FILES, Form, form_of, graph_bytes, graph_files
+from finegates_export.common.graph_forms import GRAPH_FILES, IR_FILE, Form, form_of, graph_bytes, graph_files
 from finegates_export.errors import OutputError
 from finegates_export.graphs.targets import PACKAGES, TARGETS, web
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
@@ -113,6 +113,7 @@ class Delivery:
             tuple(self._files),
             text=source.text_inputs,
             pooled=self.options.pool_in_graph,
+            openvino=self.graphs.folder / IR_FILE if report.openvino else None,
             generation=_generation_files(source, pruned.plan),
             torch_model=None if self.model is None or not self.options.torch else (self.model, info),
         )

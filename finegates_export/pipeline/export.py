@@ -21,7 +21,7 @@ from finegates_export.errors import (
     FusionError,
     InputError,
 )
-from finegates_export.graphs.targets import TARGETS
+from finegates_export.graphs.targets import TARGETS, openvino
 from finegates_export.pipeline.memory import Handed, Usage, collect_after
 from finegates_export.runtime.bundle_files import EXPORT_MARKS
 from finegates_export.runtime.signature import read_private_key
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from finegates_export.graphs.writer import GraphWriter
     from finegates_export.pipeline.float_graphs import FloatGraphs
+    from finegates_export.pipeline.openvino_form import OpenVinoForm
     from finegates_export.pipeline.options import ExportOptions
     from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.prune import Pruned
@@ -90,8 +91,9 @@ def export(options: ExportOptions, base: BaseModel | None = None) -> ExportRepor
         graphs = write_float(traced, pruned, writer, graph_metadata(source.run.info, pruned.plan), scratch)
         check_float(graphs, proof, writer.target.NAME, half=writer.target.FLOAT == "float16")
         quantized, refused = _quantized(options, source, model, slow, graphs, writer, proof)
+        ir = _openvino(options, graphs, proof)
         report = dataclasses.replace(report, after=graphs.after, fused=dict(graphs.fused))
-        report = dataclasses.replace(report, quantized=quantized, refused=refused)
+        report = dataclasses.replace(report, quantized=quantized, refused=refused, openvino=ir)
         report = report.proven(proof.chain, usage.seconds, usage.peak_growth)
         delivered = options.without_quantization() if refused else options
         report = Delivery(delivered, source, graphs, model, proof).put(report, page)
@@ -217,6 +219,14 @@ def _needs_model(options: ExportOptions, source: Source) -> bool:
     Decoders are large and ranking is rare, so they are made again for it.
     """
     return options.torch or (options.quantize != "none" and not source.task.generates)
+
+
+def _openvino(options: ExportOptions, graphs: FloatGraphs, proof: Proof) -> OpenVinoForm | None:
+    from finegates_export.pipeline.openvino_graph import write_openvino
+
+    if options.target != openvino.NAME:
+        return None
+    return write_openvino(graphs, proof, half_weights=options.openvino_weights == "float16")
 
 
 def _quantized(

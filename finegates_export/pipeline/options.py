@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from finegates_export.common.options import Groups, Options, as_path, check
-from finegates_export.graphs.targets import PACKAGES, TARGETS, web
+from finegates_export.graphs.targets import PACKAGES, TARGETS, openvino, web
 from finegates_export.verification.link import Tolerances
 
 INT8_BITS = (7, 8)
@@ -42,6 +42,7 @@ class ExportOptions(Options):
             "opset",
             "vocabulary_of",
             "pool_in_graph",
+            "openvino_weights",
             "gathers",
             "tokens",
         ),
@@ -65,10 +66,11 @@ class ExportOptions(Options):
     """A file ending in .onnx for the graph alone, or a folder for a bundle."""
     base: str | None = None
     """Where the base model is now, if it has moved since training."""
-    target: Literal["ort-cpu", "portable", "ort-cuda", "tensorrt", "web", "triton"] = "ort-cpu"
+    target: Literal["ort-cpu", "portable", "openvino", "ort-cuda", "tensorrt", "web", "triton"] = "ort-cpu"
     """What the graph is made for. `ort-cpu`: onnxruntime's CPU kernels. `portable`: standard operators only.
-    `ort-cuda`: onnxruntime on NVIDIA GPUs, in float16. `tensorrt`: TensorRT, in float16. `web`: onnxruntime-web in a
-    browser, with a page. `triton`: a model repository for NVIDIA Triton, with the graph of `ort-cpu`."""
+    `openvino`: OpenVINO on the CPU, in float32 and bfloat16. `ort-cuda`: onnxruntime on NVIDIA GPUs, in float16.
+    `tensorrt`: TensorRT, in float16. `web`: onnxruntime-web in a browser, with a page. `triton`: a model repository for
+    NVIDIA Triton, with the graph of `ort-cpu`."""
     quantize: Literal["auto", "none", "int8", "int8-static", "int4"] = "auto"
     """Write a quantized graph: beside the float one in a bundle, instead of it in a file. `int8`: dynamic, per
     channel. `int8-static`: signed QDQ, with activation ranges from the run's rows. `int4`: weights only, in blocks.
@@ -89,6 +91,8 @@ class ExportOptions(Options):
     """Text generation: a text of the task, or JSON lines; tokens that it does not need are cut from the vocabulary."""
     pool_in_graph: bool = False
     """Embeddings: pool in the graph, and normalize if the run does; the output is `sentence_embedding`."""
+    openvino_weights: Literal["float32", "float16"] = "float32"
+    """Target openvino: the type of the weights in OpenVINO's file; float16 halves it."""
     onnx_folder: bool = False
     """Put a bundle's graphs under onnx/, where some clients expect them."""
     torch: bool = False
@@ -136,7 +140,13 @@ class ExportOptions(Options):
         targets = (*TARGETS, *PACKAGES)
         check(self.target in targets, "target", f"{self.target!r} is not one of {', '.join(targets)}")
         packed = self._is_file and self.target in PACKAGES
+        packed = packed or (self._is_file and self.target == openvino.NAME)
         check(not packed, "out", f"{self.out} is a file, but --target {self.target} writes a folder")
+        types = ("float32", "float16")
+        message = f"{self.openvino_weights!r} is not one of {', '.join(types)}"
+        check(self.openvino_weights in types, "openvino-weights", message)
+        applies = self.openvino_weights == "float32" or self.target == openvino.NAME
+        check(applies, "openvino-weights", f"applies only to --target {openvino.NAME}")
 
     def _check_quantization(self) -> None:
         if self.quantize == "auto":
@@ -164,6 +174,8 @@ class ExportOptions(Options):
 
     def _check_opset(self) -> None:
         check(self.opset is None or 18 <= self.opset <= 20, "opset", f"must be 18, 19 or 20, got {self.opset}")
+        fixed = self.opset is None or self.target != openvino.NAME
+        check(fixed, "opset", f"--target {openvino.NAME} needs opset {openvino.OPSET}; omit it")
         scales = self.quantize == "int8-static" and TARGETS[self.graph_target].FLOAT == "float16"
         message = f"{self.opset} lacks the float16 scales that int8-static needs on {self.target}; use 19 or 20"
         check(not scales or self.opset is None or self.opset >= 19, "opset", message)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from finegates_export.gates.gated_model import GatedModel
     from finegates_export.pipeline.source import Source
     from finegates_export.pruning.plan import ShrinkPlan
+    from finegates_export.runtime.openvino_session import Computed
 
 
 DELIVERED_LINK = "ONNX, as delivered"
@@ -74,6 +75,17 @@ class Forms:
 
         opened = cached_onnx_form if self.source.task.generates else onnx_form
         return opened(path, threads=self.threads, optimize=optimize)
+
+    def ir(self, path: Path, precision: Computed) -> Forward:
+        """An IR in OpenVINO.
+
+        Args:
+            path: its XML file.
+            precision: what it computes in.
+        """
+        from finegates_export.verification.forms import openvino_form
+
+        return openvino_form(path, precision, threads=self.threads)
 
     def _torch(
         self,
@@ -160,6 +172,20 @@ class Proof:
         link = self.chain.add(name, self.forms.file(path, optimize=optimize), exact=exact)
         return_freed_memory()
         return link
+
+    def add_ir(self, name: str, path: Path, precision: Computed, *, exact: bool) -> Link:
+        """Add an OpenVINO IR to the chain.
+
+        Args:
+            name: the link's.
+            path: its XML file.
+            precision: what it computes in.
+            exact: compare it within the float32 tolerance, else by predictions and metric.
+
+        Raises:
+            ChainError: it differs by more than the tolerance.
+        """
+        return self.chain.add(name, self.forms.ir(path, precision), exact=exact)
 
     def add_texts(self, folder: Path, record: JsonObject, graph: Path, *, exact: bool) -> None:
         """Add the run's texts, read as users of a bundle read theirs.

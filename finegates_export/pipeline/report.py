@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+from finegates_export.pipeline.openvino_form import OpenVinoForm
 from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.pruning.plan import ShrinkPlan
 from finegates_export.pruning.slow_linears import FloatLinear
@@ -44,6 +45,8 @@ class ExportReport:
     """Linears that stay in float because int8 would slow them down on this machine."""
     quantized: QuantizedForm | None = None
     """None if nothing was quantized."""
+    openvino: OpenVinoForm | None = None
+    """None for other targets than `openvino`."""
     refused: str = ""
     """Why the quantized form that was asked for is not there; empty if it is, or none was."""
     links: tuple[Link, ...] = ()
@@ -107,6 +110,8 @@ class ExportReport:
         yield f"fused for {self.target}: {fused or 'nothing, it fuses by itself'}"
         if self.quantized is not None:
             yield from self.quantized.lines()
+        if self.openvino is not None:
+            yield from self.openvino.lines()
         if self.refused:
             yield f"no quantized form: {self.refused}"
         yield ""

@@ -13,6 +13,7 @@ from finegates_export.errors import InputError
 from finegates_export.verification.link import Link, Tolerances
 
 if TYPE_CHECKING:
+    from finegates_export.pipeline.proof import Proof
     from finegates_export.pipeline.source import Source
 
 
@@ -60,7 +61,23 @@ def verify(
         proof.add_file(graph.name, graph, exact=inspect_file(graph).exact)
     if place.is_dir():
         proof.add_texts(place, read_bundle(place), graphs[0], exact=inspect_file(graphs[0]).exact)
+        _add_openvino(place, proof)
     return tuple(proof.chain.links)
+
+
+def _add_openvino(exported: Path, proof: Proof) -> None:
+    """Add a bundle's IR, in every precision that it was proven in and this processor computes in."""
+    from finegates_export.runtime.bundle_files import read_bundle
+    from finegates_export.runtime.openvino_session import OpenVinoGraph, has_bfloat16
+
+    told = read_bundle(exported).get("openvino") if exported.is_dir() else None
+    if told is None:
+        return
+    ir = OpenVinoGraph.of(exported, told)
+    for precision in ir.precisions:
+        if precision == "float32" or has_bfloat16():
+            exact = precision == "float32" and ir.weights == "float32"
+            proof.add_ir(f"{ir.path.name}, {precision}", ir.path, precision, exact=exact)
 
 
 def _graphs(exported: Path) -> tuple[list[Path], int | None]:

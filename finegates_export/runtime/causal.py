@@ -15,7 +15,7 @@ from finegates_export.common.cache_layout import IDS, MASK, POSITIONS, CacheLayo
 from finegates_export.common.tasks import LOGITS
 from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError
-from finegates_export.runtime.session import QUOTED, Session
+from finegates_export.runtime.session import QUOTED, OrtSession
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -33,7 +33,7 @@ class CausalGraph:
         session: an onnxruntime session.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OrtSession) -> None:
         self.session = session
         self.layout = CacheLayout.of_inputs({value.name: value.shape for value in session.get_inputs()})
         """The layers that have a cache."""

@@ -25,7 +25,7 @@ from finegates_export.common.files import JsonObject
 from finegates_export.common.graph_forms import Form
 from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError
-from finegates_export.runtime.session import Session, SessionOptions, run_session
+from finegates_export.runtime.session import Session, SessionOptions, onnxruntime_version, run_session
 
 CHECK_FILE = "check.safetensors"
 """The rows: `inputs.NAME`, and `FORM.NAME` for the outputs of each form."""
@@ -57,7 +57,7 @@ def check_session(folder: Path, info: JsonObject, form: Form, session: Session, 
     mark = _mark(folder, info, form, options)
     if mark is not None and mark.is_file():
         return
-    _compare(folder, form, session, tolerance)
+    compare_rows(folder, form, session, tolerance, f"onnxruntime {onnxruntime_version()}")
     if mark is not None:
         _note(mark)
 
@@ -98,7 +98,19 @@ def _tolerance(folder: Path, told: Any, form: Form) -> float | None:
     return tolerance
 
 
-def _compare(folder: Path, form: Form, session: Session, tolerance: float) -> None:
+def compare_rows(folder: Path, form: Form, session: Session, tolerance: float, runtime: str) -> None:
+    """Run a bundle's check rows.
+
+    Args:
+        folder: the bundle.
+        form: the form whose outputs are expected.
+        session: of a graph of it.
+        tolerance: how far outputs may differ, as a share of the largest.
+        runtime: what runs the session, with its version, for messages.
+
+    Raises:
+        InputError: the rows are damaged, or the answers differ.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -118,17 +130,11 @@ def _compare(folder: Path, form: Form, session: Session, tolerance: float) -> No
             raise InputError(f"{file} is damaged ({name}: other axes than the graph's); export again")
         off = float(np.abs(got - value).max() / max(float(np.abs(value).max()), 1e-6)) if value.size else 0.0
         if not off <= tolerance:  # NaN is no number that is small enough
-            raise InputError(_wrong(folder, form, name, off, tolerance))
-
-
-def _wrong(folder: Path, form: Form, name: str, off: float, tolerance: float) -> str:
-    import onnxruntime
-
-    return (
-        f"onnxruntime {onnxruntime.__version__} computes the {form} graph of {folder} otherwise on this machine "
-        f"({processor_name()}) than at the export: {name} of its check rows is off by {off:.2g} of the largest value, "
-        f"more than {tolerance:g}; install another version of onnxruntime, or export for this machine"
-    )
+            raise InputError(
+                f"{runtime} computes the {form} graph of {folder} otherwise on this machine ({processor_name()}) than "
+                f"at the export: {name} of its check rows is off by {off:.2g} of the largest value, more than "
+                f"{tolerance:g}; install another version of it, or export for this machine"
+            )
 
 
 def _mark(folder: Path, info: JsonObject, form: Form, options: SessionOptions) -> Path | None:

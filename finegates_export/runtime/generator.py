@@ -16,7 +16,7 @@ from finegates_export.runtime.generation import Generation, GenerationOptions
 from finegates_export.runtime.limits import Limits
 from finegates_export.runtime.prompts import Prompt, PromptReader
 from finegates_export.runtime.reloading import Reloadable
-from finegates_export.runtime.session import Session
+from finegates_export.runtime.session import OrtSession
 from finegates_export.runtime.texts import check_no_table
 
 DEFAULTS = GenerationOptions()
@@ -33,14 +33,16 @@ class TextGenerator(Reloadable):
 
     task = "text-generation"
 
-    def __init__(self, session: Session, reader: PromptReader, limits: Limits) -> None:
+    def __init__(self, session: OrtSession, reader: PromptReader, limits: Limits) -> None:
         self._reader = reader
         self.graph = CausalGraph(session)
         """The graph that reads and continues token ids."""
         self.limits = limits
         """Where texts end."""
         self.providers: list[str] = session.get_providers()
-        """The providers that onnxruntime really uses."""
+        """The providers that really run the graph."""
+        self.runtime = ""
+        """What runs the graph, in words; where that was measured, how fast it is here."""
 
     def generate(
         self, prompts: Iterable[Prompt], options: GenerationOptions = DEFAULTS, *, batch_size: int = 8

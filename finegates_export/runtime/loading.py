@@ -18,19 +18,19 @@ from finegates_export.common.tasks import PIXELS, Task, task_of
 from finegates_export.common.tasks.pooling import Pooling
 from finegates_export.errors import InputError
 from finegates_export.runtime.batching import Buckets
-from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, read_bundle, text_inputs
+from finegates_export.runtime.bundle_files import TOKENIZER_JSON, read_bundle, text_inputs
 from finegates_export.runtime.chat import ChatTemplate
-from finegates_export.runtime.check_rows import check_session
 from finegates_export.runtime.decoding import Decoder
 from finegates_export.runtime.fitting import check_fit, check_length
 from finegates_export.runtime.generator import TextGenerator
 from finegates_export.runtime.limits import Limits
+from finegates_export.runtime.openvino_session import Precision
 from finegates_export.runtime.predictor import Predictor, Reader
 from finegates_export.runtime.prompts import PromptReader
 from finegates_export.runtime.reading import ImageReader, TextReader
-from finegates_export.runtime.reloading import Recipe, open_forked
-from finegates_export.runtime.session import Session, SessionOptions, onnxruntime_version
-from finegates_export.runtime.versions import check_version
+from finegates_export.runtime.reloading import Recipe
+from finegates_export.runtime.runtimes import Opened, Runtime, Wanted, open_graph
+from finegates_export.runtime.session import SessionOptions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -46,8 +46,11 @@ def load(
     *,
     form: Form = "float",
     buckets: Lengths = None,
+    runtime: Runtime | None = None,
+    precision: Precision = "auto",
     provider: str = "cpu",
     threads: int | None = None,
+    streams: int | None = None,
     spinning: bool = True,
     arena: bool = True,
     key: str | Path | bytes | None = None,
@@ -61,8 +64,13 @@ def load(
         buckets: the lengths that texts are padded to, for a server that needs few shapes: a list, or a number to use
             multiples of. The model's maximum is always included. None pads to the longest text of each call. Images
             have one size anyway; text generation takes no buckets.
+        runtime: `onnxruntime`, `openvino`, or `auto` for the one that a short measurement on this machine finds faster;
+            None for OpenVINO if the bundle was exported for it, else onnxruntime.
+        precision: what OpenVINO computes in: `float32`, `bfloat16`, or `auto` for bfloat16 if the bundle was proven in
+            it and the processor computes in it.
         provider: what runs the graph: `cpu`, `cuda`, `tensorrt`, or another provider's onnxruntime name.
-        threads: CPU threads; None for onnxruntime's choice.
+        threads: CPU threads; None for the runtime's choice.
+        streams: calls that OpenVINO runs at the same time, sharing the threads; None for one.
         spinning: whether idle threads spin, which keeps their core busy.
         arena: whether to keep a call's memory for the next call.
         key: the public key that must have signed the bundle, as a PEM file or its content; None asks for no signature.
@@ -77,8 +85,8 @@ def load(
         InputError: not a bundle, not signed by that key, a bundle without that form, a file of it is missing, was
             changed or is not listed, its parts do not belong together, or onnxruntime is too old,
             cannot read the graph, or computes it otherwise than at the export.
-        MissingExtraError: onnxruntime is not installed, or cryptography for a key.
-        UnsupportedError: an unknown task, or a missing provider.
+        MissingExtraError: the runtime is not installed, or cryptography for a key.
+        UnsupportedError: an unknown task, a missing provider, or a precision that the bundle was not proven in.
     """
     check_option(form in GRAPH_FILES, "form", f"{form!r} is not one of {', '.join(GRAPH_FILES)}")
     options = SessionOptions(provider=provider, threads=threads, spinning=spinning, arena=arena)
@@ -87,13 +95,12 @@ def load(
     info = read_bundle(folder, key)
     task = task_of(info["task"])
     check_option(not task.generates or buckets is None, "buckets", f"a bundle for {task.name} takes none: texts grow")
-    check_version(onnxruntime_version(), info)
-    graph = graph_in(folder, info, form)
-    session = open_forked(graph, options)
+    opened = open_graph(folder, info, Wanted(form, runtime, precision, streams), options)
+    session, graph = opened.session, opened.graph
     loaded: Predictor | TextGenerator
     if task.generates:
         with one_error(folder):
-            loaded = _generator(folder, info, session)
+            loaded = _generator(folder, info, opened)
     else:
         with one_error(folder):
             check_fit(graph, session, task, info["labels"])
@@ -103,8 +110,10 @@ def load(
         chosen = None if isinstance(reader, ImageReader) else lengths
         loaded = Predictor(session, reader, decoder, Buckets(chosen, info["max_length"]))
     if check:
-        check_session(folder, info, form, session, options)
+        opened.check(folder, info, form, options)
     known = {**options.to_json(), "form": form, "buckets": lengths, "key": _absolute(key), "check": check}
+    known |= {"runtime": opened.runtime, "precision": precision, "streams": streams}
+    loaded.runtime = opened.told
     loaded.recipe = Recipe.of(load, folder, **known)
     return loaded
 
@@ -143,8 +152,8 @@ def _lengths(buckets: Lengths) -> int | tuple[int, ...] | None:
     return tuple(given.tolist()) if given.ndim else int(given)
 
 
-def _generator(folder: Path, info: JsonObject, session: Session) -> TextGenerator:
-    tokenizer = read_tokenizer(folder, info)
+def _generator(folder: Path, info: JsonObject, opened: Opened) -> TextGenerator:
+    tokenizer, session = read_tokenizer(folder, info), opened.cached()
     limits = Limits.of(folder, info, tokenizer)
     return TextGenerator(session, prompt_reader(folder, info, tokenizer), limits)
 

@@ -7,7 +7,7 @@ tokens near the cut are not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,11 +78,25 @@ class LongTexts:
         """Whether the first text has more tokens."""
         if one == other:
             return False
-        counts = [[self.count(piece) for piece in _pieces(text, self.side)] for text in (one, other)]
-        difference = sum(counts[0]) - sum(counts[1])
-        if abs(difference) > UNUSED * max(map(len, counts)):
-            return difference > 0
+        (ones, parted), (others, more) = self._tokens(one), self._tokens(other)
+        if not parted + more or abs(ones - others) > UNUSED * (parted + more):
+            return ones > others
         return self.count(one) > self.count(other)
+
+    def _tokens(self, text: str) -> tuple[int, int]:
+        """The number of a text's tokens, counted piece by piece, and at how many places a word may have been parted.
+
+        Each piece is read with the words before it, whose tokens are subtracted again.
+        """
+        found = parted = start = 0
+        while start < len(text):
+            piece = text[start : start + PIECE + 1]
+            end = start + len(_cut(piece, PIECE, "right") if len(piece) > PIECE else piece)
+            before = text[max(0, start - NEARBY) : start]
+            found += self.count(before + text[start:end]) - (self.count(before) if before else 0)
+            parted += end < len(text) and not text[end].isspace()
+            start = end
+        return found, parted
 
     def _sparing(self, text: str, tokens: int = 0) -> str:
         return self._part(text, max(self.max_length, tokens), SPARING * self.max_length)
@@ -100,7 +114,7 @@ class LongTexts:
         """The first words; those of a row that loses the first ones are all there, for answers have their numbers."""
         number = self.max_length
         while self.side == "right" and number < len(words):
-            if sum(map(self.count, words[:number])) >= self.max_length:
+            if sum(map(self.count, words[:number])) >= 2 * self.max_length:  # some count a mark before each word
                 return words[:number]
             number *= MORE
         return words
@@ -114,11 +128,3 @@ def _cut(text: str, length: int, side: Side) -> str:
     start = len(text) - length
     places = range(start, min(len(text) - 1, start + NEARBY))
     return text[next((place for place in places if text[place].isspace()), start) :]
-
-
-def _pieces(text: str, side: Side) -> Iterator[str]:
-    while len(text) > PIECE:
-        piece = _cut(text, PIECE, side)
-        yield piece
-        text = text[len(piece) :] if side == "right" else text[: len(text) - len(piece)]
-    yield text

@@ -45,7 +45,9 @@ class Predictor(Reloadable):
         self.labels = decoder.labels
         """Label names in the order of the logits; empty for tasks without."""
         self.providers: list[str] = session.get_providers()
-        """The providers that onnxruntime really uses."""
+        """The providers that really run the graph."""
+        self.runtime = ""
+        """What runs the graph, in words; where that was measured, how fast it is here."""
 
     def logits(self, texts: Iterable[object]) -> npt.NDArray[np.float32]:
         """Raw outputs, shape (B, C), for tasks with a label or score per row; one call of the model.

@@ -16,7 +16,7 @@ from finegates_export.common.files import sha256_file
 from finegates_export.common.tasks.arrays import Array
 from finegates_export.errors import InputError, UnsupportedError
 from finegates_export.runtime.bundle_files import BUNDLE_JSON
-from finegates_export.runtime.session import GraphValue, Session, SessionOptions, open_session
+from finegates_export.runtime.session import GraphValue, OrtSession, SessionOptions, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import IOBinding, ModelMetadata
@@ -80,7 +80,7 @@ class ForkedSession:
         self._digest = _stamp(graph)
         self._opened, self._process = open_session(graph, options), os.getpid()
 
-    def _here(self) -> Session:
+    def _here(self) -> OrtSession:
         """The session of this process."""
         if self._process == os.getpid():
             return self._opened
@@ -124,7 +124,7 @@ class ForkedSession:
         self._here().run_with_iobinding(iobinding)
 
 
-def open_forked(graph: Path, options: SessionOptions) -> Session:
+def open_forked(graph: Path, options: SessionOptions) -> OrtSession:
     """A session that survives a fork: with one thread, onnxruntime's own does, and its weights stay shared.
 
     Args:
@@ -141,7 +141,7 @@ def _stamp(graph: Path) -> tuple[int, int, int]:
     return known.st_ino, known.st_size, known.st_mtime_ns
 
 
-def _keep_forever(session: Session) -> None:
+def _keep_forever(session: OrtSession) -> None:
     """Never free a parent's session: its end would wait for threads that do not exist in this process."""
     import ctypes
 

@@ -38,7 +38,7 @@ class GraphValue(Protocol):
 
 
 class Session(Protocol):
-    """What is used of `onnxruntime.InferenceSession`."""
+    """A graph that is ready to run, in whichever runtime."""
 
     def get_inputs(self) -> Sequence[GraphValue]:
         """The graph's inputs."""
@@ -47,13 +47,17 @@ class Session(Protocol):
         """The graph's outputs."""
 
     def get_providers(self) -> list[str]:
-        """The providers that run it, by onnxruntime's names."""
-
-    def get_modelmeta(self) -> ModelMetadata:
-        """What the file says of itself."""
+        """What runs it: onnxruntime's names of providers, or `OpenVINO`."""
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Array]) -> list[Array]:
         """One call: the outputs of these names, or all of them."""
+
+
+class OrtSession(Session, Protocol):
+    """What is used of `onnxruntime.InferenceSession`."""
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the file says of itself."""
 
     def io_binding(self) -> IOBinding:
         """Inputs and outputs that stay in onnxruntime's memory."""
@@ -85,7 +89,7 @@ class SessionOptions(Options):
 
 def open_session(
     graph: Path, options: SessionOptions | None = None, *, optimize: bool = True, rest: bool = False
-) -> Session:
+) -> OrtSession:
     """Load a graph; every onnxruntime session is opened here.
 
     Args:
@@ -114,7 +118,7 @@ def open_session(
     if rest:
         settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session: Session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+        session: OrtSession = onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # onnxruntime's errors have no narrower common root
         raise _not_read(graph, error, onnxruntime.__version__) from error
     _check_started(session, providers[0])

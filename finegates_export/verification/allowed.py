@@ -82,11 +82,12 @@ def _check_agreement(link: Link, least: float, judge: Judge) -> None:
     told = f"{link.name} {judge.told(link.agreement)}, less than {least:.2%}"
     if link.agreed is None:
         raise ChainError(f"{told}; {NOTHING}. {LOOSEN}")
-    differ, most = link.agreed.compared - link.agreed.equal, most_by_chance(link.agreed.compared, 1 - least)
+    compared = link.agreed.compared
+    # So few that the share itself allows none of them to differ can say no more than what chance explains.
+    most = most_by_chance(compared, 1 - least) if compared * (1 - least) < 1 else int(compared * (1 - least))
+    differ = compared - link.agreed.equal
     if differ > most:
-        raise ChainError(
-            f"{told}: {differ} of {link.agreed.compared} differ, chance explains {most}; {NOTHING}. {LOOSEN}"
-        )
+        raise ChainError(f"{told}: {differ} of {compared} differ, and {most} may; {NOTHING}. {LOOSEN}")
 
 
 def _check_rare(name: str, agreed: Agreed, share: float) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 from finegates_export.common.tasks import LOGITS, VECTORS
 from finegates_export.common.tasks.arrays import Array, Outputs
 from finegates_export.graphs.trace import WithHiddenState
-from finegates_export.runtime.session import SessionOptions, open_session
+from finegates_export.runtime.openvino_session import Computed, OpenVinoOptions, open_openvino
+from finegates_export.runtime.session import Session, SessionOptions, open_session
 from finegates_export.verification.precise import Forward
 
 
@@ -53,6 +54,17 @@ def _at(vectors: Array, dims: tuple[int, ...] | None) -> Array:
     return vectors if dims is None else vectors[..., list(dims)]
 
 
+def openvino_form(ir: Path, precision: Computed, *, threads: int | None = None) -> Forward:
+    """An IR in OpenVINO.
+
+    Args:
+        ir: its XML file.
+        precision: what it computes in.
+        threads: CPU threads; None for OpenVINO's choice.
+    """
+    return _session_form(open_openvino(ir, OpenVinoOptions(precision=precision, threads=threads)))
+
+
 def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, provider: str = "cpu") -> Forward:
     """An ONNX file in onnxruntime.
 
@@ -62,7 +74,10 @@ def onnx_form(path: Path, *, threads: int | None = None, optimize: bool = True, 
         optimize: False runs the graph as it is written.
         provider: what runs it; see `SessionOptions`.
     """
-    session = open_session(path, SessionOptions(provider=provider, threads=threads), optimize=optimize)
+    return _session_form(open_session(path, SessionOptions(provider=provider, threads=threads), optimize=optimize))
+
+
+def _session_form(session: Session) -> Forward:
     names = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 

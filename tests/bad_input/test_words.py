@@ -27,7 +27,9 @@ from finegates_export.common.words import in_code, in_html, in_markdown, one_lin
 from finegates_export.deploy.triton.pbtxt import pbtxt
 from finegates_export.pipeline.bundle import model_card as card
 from finegates_export.pipeline.bundle.metadata import graph_metadata
+from finegates_export.pipeline.quantized_form import QuantizedForm
 from finegates_export.sources.run_folder import RunInfo
+from finegates_export.verification.agreed import Agreed, Recall
 
 ROOT = Path(__file__).parents[2]
 HARMLESS = "word"
@@ -76,9 +78,11 @@ class _Plan:
 
 def _card(text: str) -> str:
     size = SimpleNamespace(parameters=1, size_bytes=1)
+    agreed = Agreed(2, 2, 1, 1, one_answer=False, recalls=(Recall(text, 1, 1, 1, 1, 1),))
     report: Any = SimpleNamespace(
-        before=size, after=size, plan=_Plan(), rows=1, real_rows=1, links=[], vocabulary=None, quantized=None
-    )
+        before=size, after=size, plan=_Plan(), rows=1, real_rows=1, links=[], vocabulary=None, metric="accuracy",
+        quantized=QuantizedForm("int8", 1, (), 1, 0.5, 0.5, 1.0, "accuracy", agreed),
+    )  # fmt: skip
     return card.model_card(_info(text), report, ["model.onnx"])
 
 

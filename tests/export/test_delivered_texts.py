@@ -14,10 +14,14 @@ from transformers import AutoTokenizer
 from finegates_export import load, verify
 from finegates_export.common.tasks import TASKS, task_of
 from finegates_export.common.text_inputs import TextInputs
+from finegates_export.common.tokenizer_files import copy_tokenizer_file
 from finegates_export.errors import ChainError, InputError, MissingExtraError
+from finegates_export.pipeline.source import find_source
 from finegates_export.runtime.long_texts import LongTexts
-from finegates_export.runtime.reading import TextReader
+from finegates_export.runtime.reading import TextReader, _parts
 from finegates_export.sources.base import find_base
+from finegates_export.sources.tokenizer import check_readable
+from finegates_export.verification.client_files import check_clients
 from finegates_export.verification.inputs import Batch
 from finegates_export.verification.reading import check_inputs
 from finegates_trainer.data.reading_check import check_embeddings, check_reading
@@ -131,7 +135,17 @@ def byte_pairs():
 LONG = " ".join(f"the film {number} was {text}" for number in range(120) for text in TEXTS)
 WITHOUT_SPACES = "film" * 40_000
 SHORTER, OTHER = LONG[:3000], LONG[5000:9000]
-PAIRS = [(SHORTER, OTHER), (OTHER, SHORTER), (SHORTER, SHORTER), (LONG, "a film"), ("a film", LONG)]
+LETTERS = "a b c " * 200
+"""More tokens than a part of a long text has, and fewer than the text."""
+PAIRS = [
+    (LETTERS, LONG[:9000]),
+    (LONG[:9000], LETTERS),
+    (SHORTER, OTHER),
+    (OTHER, SHORTER),
+    (SHORTER, SHORTER),
+    (LONG, "a film"),
+    ("a film", LONG),
+]
 """Two long texts are no longer than this: truncating a pair, tokenizers makes a record for every pair of parts."""
 
 
@@ -154,7 +168,7 @@ def test_most_of_a_long_text_is_never_tokenized():
     part = LongTexts(32, "right", lambda text: seen.append(len(text)) or len(text.split())).enough_of(LONG * 20)
     assert LONG.startswith(part) and max(seen) < 5000
     words = ["film"] * 10
-    assert LongTexts(4, "right", lambda _word: 1).enough_of(words) == words[:4]
+    assert LongTexts(4, "right", lambda _word: 1).enough_of(words) == words[:8]
 
 
 @pytest.mark.slow
@@ -190,3 +204,78 @@ def test_a_bundle_from_before_this_was_told_still_loads(workshop, tmp_path):
     (bundle / "bundle.json").write_text(json.dumps({**info, "text": {"max_length": 0}}))
     with pytest.raises(InputError, match=r"text: max_length: must be greater than 1, got 0"):
         load(bundle)
+
+
+def test_texts_are_tokenized_some_at_a_time_and_a_row_keeps_nothing_of_what_it_lost():
+    texts = ["a" * 50_000, "b" * 90_000, "c" * 30_000, ("d" * 100_000, "e" * 60_000), "f"]
+    parts = list(_parts(texts))
+    assert [text for part in parts for text in part] == texts
+    assert [len(part) for part in parts] == [1, 2, 1, 1]
+    reader = TextReader(tiny_tokenizer().backend_tokenizer, NAMES, task_of("classification"), TextInputs(8))
+    (row,) = reader.rows([LONG])
+    assert len(row.tokens.ids) == 8
+    assert not hasattr(row.tokens, "overflowing")
+
+
+def test_pairs_have_their_segments_without_a_post_processor_too():
+    content = json.loads(tiny_tokenizer().backend_tokenizer.to_str()) | {"post_processor": None}
+    for segments in (True, False):
+        own = Tokenizer.from_str(json.dumps(content))
+        reader = TextReader(own, NAMES, task_of("classification"), TextInputs(8, segments=segments))
+        feed = reader.feed(reader.rows([("a film", "the play")]), 5)
+        assert feed["token_type_ids"].tolist() == [[0, 0, 1, 1, 0] if segments else [0] * 5]
+
+
+CLASSIC = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+
+
+@pytest.mark.parametrize("processor", [None, CLASSIC, {"type": "Sequence", "processors": [CLASSIC]}])
+def test_a_pair_has_one_segment_in_the_file_where_training_gave_it_one(tmp_path, processor):
+    content = json.loads(tiny_tokenizer().backend_tokenizer.to_str())
+    content["post_processor"] = processor or content["post_processor"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    pair = ("a film", "the play")
+    for segments in (True, False):
+        folder = tmp_path / str(segments)
+        folder.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            copy_tokenizer_file(tmp_path / name, folder, TextInputs(9, segments=segments, pad_token_id=1))
+        found = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(*pair)
+        assert found.ids == Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(*pair).ids
+        assert set(found.type_ids) == ({0, 1} if segments else {0})
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        assert ("token_type_ids" in config["model_input_names"]) == segments
+        filler = config["pad_token"]
+        assert filler == "[UNK]", "the token that training padded with, where the base names none"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"padding_side": "left"},
+        {"truncation_side": "left"},
+        {"model_max_length": MAX_LENGTH - 3},
+        {"pad_token": "[UNK]"},
+        {"split_special_tokens": True},
+    ],
+)
+def test_files_that_make_other_programs_read_otherwise_are_rejected(workshop, tmp_path, wrong):
+    run = workshop.run("coupled", lora=LORA, layers=1)
+    bundle = shutil.copytree(workshop.bundle(run), tmp_path / "bundle")
+    batches, task = find_source(run).batches(), task_of("classification")
+    check_clients(bundle, batches, task)
+    config = json.loads((bundle / "tokenizer_config.json").read_text())
+    (bundle / "tokenizer_config.json").write_text(json.dumps({**config, **wrong}))
+    with pytest.raises(ChainError, match=r"as other programs read the bundle's tokenizer files: .* but training read"):
+        check_clients(bundle, batches, task)
+
+
+def test_another_packages_vocabulary_is_not_taken_for_sentencepieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("finegates_export.sources.tokenizer.find_spec", lambda _name: None)
+    (tmp_path / "tiktoken.model").write_text("YQ== 0")
+    check_readable("base", tmp_path)
+    (tmp_path / "spm.model").write_text("")
+    with pytest.raises(MissingExtraError, match=r"sentencepiece model spm\.model"):
+        check_readable("base", tmp_path)

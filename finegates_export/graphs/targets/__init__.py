@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finegates_export.graphs.targets import ort_cpu, ort_cuda, portable, tensorrt, web
+from finegates_export.graphs.targets import openvino, ort_cpu, ort_cuda, portable, tensorrt, web
 from finegates_export.graphs.targets.target import Target
 
-_ALL: tuple[Target, ...] = (ort_cpu, portable, ort_cuda, tensorrt, web)
+_ALL: tuple[Target, ...] = (ort_cpu, portable, openvino, ort_cuda, tensorrt, web)
 TARGETS: dict[str, Target] = {target.NAME: target for target in _ALL}
 """Targets by name."""
 

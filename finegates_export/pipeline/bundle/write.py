@@ -3,6 +3,7 @@
 model.onnx               the graph, weights inside (under onnx/ by option); from 2 GB on in model.onnx.data beside it
 model_quantized.onnx     its int8 form, or
 model_q4.onnx            its form with 4-bit weights, where asked for
+openvino_model.xml, .bin the same as OpenVINO's IR (target openvino)
 config.json, tokenizer   as transformers writes them
 export.json and others   what clients look for (see transformers_manifest.py, pooling_files.py, genai_files.py)
 bundle.json              plan, chain, target, versions, base and licence, sha256 of every other file
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finegates_export.common.files import JsonObject, sha256_tree, write_json
-from finegates_export.common.graph_forms import graph_files
+from finegates_export.common.graph_forms import graph_files, ir_files
 from finegates_export.common.input_profile import FREE, PROFILES_JSON, Profile
 from finegates_export.common.stamp import versions
 from finegates_export.common.tasks import graph_outputs, task_of
@@ -65,6 +66,8 @@ class Content:
     """How texts are read; None for images."""
     pooled: bool = False
     """Whether the graphs pool the sentence embedding themselves."""
+    openvino: Path | None = None
+    """The finished XML file of the OpenVINO IR; None without one."""
     generation: GenerationFiles | None = None
     """The files of a decoder's clients; None for other tasks."""
     torch_model: tuple[nn.Module, ShrunkInfo] | None = None
@@ -95,6 +98,9 @@ def write_files(folder: Path, content: Content, *, onnx_folder: bool) -> list[st
     for graph in content.graphs:
         for part in graph_files(graph):
             shutil.move(part, place / part.name)
+    if content.openvino is not None:
+        for part in ir_files(content.openvino):
+            shutil.move(part, folder / part.name)
     for file in content.run.companions():
         copy_tokenizer_file(file, folder, content.text, pads_left=task_of(info.task).generates)
     write_json(folder / "config.json", _config(info, content.config))
@@ -179,12 +185,21 @@ def record(content: Content, paths: list[str]) -> dict[str, object]:
         "normalize": info.normalize,
         "graph": paths[0],
         "graphs": paths,
+        "openvino": _openvino(content),
         "target": content.report.target,
         "base": {"name": info.base_name, "revision": info.base_revision, "licence": info.licence},
         "metric": info.metric,
         "metrics": info.metrics,
         "report": {name: value for name, value in report.items() if name not in UNSTABLE},
     }
+
+
+def _openvino(content: Content) -> dict[str, object] | None:
+    """What the runtime needs to know of the IR."""
+    form = content.report.openvino
+    if content.openvino is None or form is None:
+        return None
+    return {"graph": content.openvino.name, "weights": form.weights, "precisions": list(form.precisions)}
 
 
 def _config(info: RunInfo, config: ModelConfig) -> dict[str, object]:
