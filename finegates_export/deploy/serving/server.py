@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import signal
 import socket
 import ssl
@@ -46,7 +45,6 @@ def serve_bundles(options: ServeOptions, ready: Ready) -> None:
         MissingExtraError: a package of the server, or Ray where there is an address, is not installed.
         KeyboardInterrupt: stopped by Ctrl-C, after all requests were answered.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read while onnxruntime is imported, here or in a worker
     _check_packages()
     _check_tls(options)
     if options.access_log:
