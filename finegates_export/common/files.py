@@ -92,7 +92,7 @@ def check_destination(
             with claimed(_stage(real), path):
                 _put_back(real)
         _check(path, overwrite=overwrite, marks=marks)
-        check_reads(path, reads, [real, _stage(real), _aside(real), _scratch(real), *removes])
+        check_reads(path, reads, [real, _stage(real), _aside(real), *removes])
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """A folder next to `path` for intermediate files, on the same disk; always removed when the block ends."""
-    scratch = _scratch(followed(path))
+    scratch = scratch_of(path)
     with _as_output_error(path), claimed(scratch, path), _cleared(scratch):
         scratch.mkdir()
         yield scratch
@@ -240,8 +240,10 @@ def _aside(path: Path) -> Path:
     return path.absolute().parent / f".{path.name}.old"
 
 
-def _scratch(path: Path) -> Path:
-    return path.absolute().parent / f".{path.name}.scratch"
+def scratch_of(path: Path) -> Path:
+    """The folder beside a destination that `scratch_folder` makes, and removes with all that is in it."""
+    real = followed(path)
+    return real.parent / f".{real.name}.scratch"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finegates_export.common.files import check_destination, scratch_folder
+from finegates_export.common.files import check_destination, scratch_folder, scratch_of
 from finegates_export.deploy.web.site import UNPRUNED_FOLDER
 from finegates_export.errors import (
     NOTHING_WRITTEN,
@@ -120,7 +120,8 @@ def check_place(options: ExportOptions) -> None:
     marks = () if options.out.suffix == ".onnx" else EXPORT_MARKS
     runs = [place for one in (options.ckpt, options.baseline) if one for place in places_of_run(one)]
     reads = (*runs, options.sign, options.base, options.vocabulary_of, options.web_libraries)
-    check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads)
+    removes = (scratch_of(options.out),)
+    check_destination(options.out, overwrite=options.overwrite, marks=marks, reads=reads, removes=removes)
 
 
 def _check_inputs(options: ExportOptions, base: BaseModel | None) -> None:
