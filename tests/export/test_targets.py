@@ -151,7 +151,9 @@ def test_what_a_target_does_not_take_is_refused_by_name(tmp_path):
         ValueError, match=r"quantize: 'int8-static' is not one of none, int4, which --target ort-cuda takes$"
     ):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="ort-cuda", quantize="int8-static")
-    with pytest.raises(ValueError, match=r"target: 'tpu' is not one of ort-cpu, portable, ort-cuda, tensorrt"):
+    with pytest.raises(
+        ValueError, match=r"target: 'tpu' is not one of ort-cpu, portable, openvino, ort-cuda, tensorrt"
+    ):
         ExportOptions(ckpt=tmp_path, out=tmp_path / "b", target="tpu")
     with pytest.raises(ValueError, match=r"target-speedup: no costs are measured for portable here; use ort-cpu"):
         TrainOptions(base="b", data="d", out=tmp_path, target="portable", target_speedup=(2.0,))

@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 CHANCE = {
     "multi-label": ("f1_micro", 0.5),
-    "token-classification": ("f1", 0.5),
+    "token-classification": ("entity_f1", 0.5),
     "question-answering": ("exact_match", 0.2),
     "embedding": ("spearman", 0.1),
     "image-classification": ("accuracy", 0.5),
