@@ -206,6 +206,10 @@ def tiny_run(
     for name in COMPANIONS:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
+    if not kind.images:
+        found.preprocessor(kind.name).save_pretrained(
+            folder
+        )  # as training does: some families split words their own way
     metric = "accuracy" if kind.one_label else "pearson" if kind.name == "regression" else "agreement"
     info = RunInfo(
         base_id=str(base),

@@ -9,6 +9,7 @@ import pytest
 
 from finegates_export import load
 from finegates_export.common.tasks import TASKS
+from finegates_export.common.tasks.answers import TaggedText
 from finegates_export.runtime import batching
 from finegates_export.runtime.batching import Buckets, by_length, in_order
 from tests.tiers import tiered
@@ -147,7 +148,7 @@ def assert_equal(one, other):
     for a, b in zip(one, other, strict=True):
         if isinstance(a, np.ndarray):
             np.testing.assert_allclose(a, b, atol=1e-5)
-        elif isinstance(a, tuple):
+        elif isinstance(a, TaggedText):
             assert [(word.text, word.label, word.start) for word in a] == [(w.text, w.label, w.start) for w in b]
         elif hasattr(a, "start"):
             assert (a.text, a.start, a.end) == (b.text, b.start, b.end)

@@ -143,7 +143,7 @@ def test_graphs_go_under_onnx_where_asked_and_verify_finds_them_there(small, wor
     assert sorted(path.name for path in bundle.iterdir() if path.is_dir()) == ["onnx"]
     assert "`onnx/model.onnx`" in (bundle / "README.md").read_text(encoding="utf-8")
     assert not (bundle / "model.onnx").exists()
-    assert [link.name for link in verify(small, bundle, threads=1)] == ["model.onnx"]
+    assert [link.name for link in verify(small, bundle, threads=1)] == ["model.onnx", "texts, as delivered"]
 
 
 def test_a_plan_alone_writes_nothing(run, tmp_path):

@@ -120,7 +120,9 @@ def test_a_weight_that_changed_is_told_by_the_rows(bundle, tmp_path):
     ),
 )  # fmt: skip
 def test_every_task_has_rows_that_hold_here(workshop, monkeypatch, task, variant):
-    made = workshop.bundle(workshop.run("coupled", task=task, variant=variant, layers=1))
+    generator = task == "text-generation" or None
+    run = workshop.run("coupled", task=task, variant=variant, layers=1, generator=generator)
+    made = workshop.bundle(run)
     assert bundle_info(made)["check"]["tolerances"] == {"float": check_rows.TOLERANCES["float"]}
     assert (made / "check.safetensors").stat().st_size < 64_000
     finegates_export.load(made, threads=1)

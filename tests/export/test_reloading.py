@@ -118,7 +118,7 @@ def test_a_fork_after_the_bundle_was_replaced_says_so(bundle, tmp_path):
 
 @pytest.mark.slow
 def test_a_generator_goes_along_too(workshop):
-    made = workshop.bundle(workshop.run("coupled", task="text-generation", variant="llama", layers=1))
+    made = workshop.bundle(workshop.run("coupled", task="text-generation", variant="llama", layers=1, generator=True))
     generator = finegates_export.load(made, threads=2)
     before = [one.text for one in generator.generate(["a film"])]
     again = pickle.loads(pickle.dumps(generator))  # noqa: S301  # as above

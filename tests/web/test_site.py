@@ -16,8 +16,8 @@ from tests.export.conftest import bundle_info
 from tests.web.conftest import LENIENT, stand_in
 
 MODEL = {
-    "README.md", "bundle.json", "config.json", "export.json", "onnx/model.onnx", "onnx/model.onnx.data",
-    "onnx/model_quantized.onnx", "tokenizer.json", "tokenizer_config.json",
+    "README.md", "bundle.json", "check.safetensors", "config.json", "export.json", "onnx/model.onnx",
+    "onnx/model.onnx.data", "onnx/model_quantized.onnx", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 PAGE = {
     "index.html", "page/answers.js", "page/icon.svg", "page/models.js", "page/page.js", "page/style.css",

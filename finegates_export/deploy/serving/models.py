@@ -132,7 +132,7 @@ class Models:
         except FineGatesError as error:
             LOG.error("%s is not replaced: %s", name, error)
             return
-        if new.model.task is not old.model.task:
+        if type(new.model.task) is not type(old.model.task):  # workers send copies
             LOG.error("%s is not replaced: its task is %s, not %s", name, new.model.task.name, old.model.task.name)
             await new.close()
             return

@@ -17,7 +17,7 @@ from finegates_export.errors import UnsupportedError
 from finegates_export.runtime.bundle_files import TOKENIZER_JSON, graph_in, read_bundle, text_inputs
 
 DEVICES: dict[str, Device] = {
-    "ort-cpu": "cpu", "portable": "cpu", "web": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt",
+    "ort-cpu": "cpu", "portable": "cpu", "openvino": "cpu", "web": "cpu", "ort-cuda": "cuda", "tensorrt": "tensorrt",
 }  # fmt: skip
 """The default device of a graph, by the target that it was exported for."""
 STANDARD = ("portable", "tensorrt")
