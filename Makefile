@@ -186,10 +186,10 @@ bench-peers: $(READY) $(PEERS_READY) ## Other tools on the runs of bench-frontie
 		--base $(MINILM) --small $(SMALL) --data $(DATA)/sst2_sent --work runs/peers \
 		--out benchmarks/results/$(or $(OUT),peers) $(if $(ONLY),--only $(ONLY))
 
-test-fast: $(READY) ## What to run while working: no whole exports or trainings but one of a kind (6 minutes)
+test-fast: $(READY) ## What to run while working: no whole exports or trainings but one of a kind (4 minutes)
 	$(PYTEST) --tier fast
 
-test: lint ## What has to pass: ruff, mypy and the tests, of many alike a few (15 minutes)
+test: lint ## What has to pass: ruff, mypy and the tests, of many alike a few (10 minutes)
 	$(PYTEST) --tier default --durations=8
 
 test-all: lint test-patterns ## Everything: all of many alike, every block of the documentation, every mutation, patterns that the logs lack (half an hour)

@@ -17,6 +17,7 @@ from finegates_bench.measuring.results import ModelResult
 from finegates_export.common.files import write_json
 from finegates_export.errors import InputError
 
+pytestmark = pytest.mark.slow  # they compare a whole measurement
 Save = Callable[[BenchReport], Path]
 
 

@@ -167,6 +167,7 @@ def late_by_one(inputs):
     return {name: np.roll(array, 1, axis=2) if name.endswith("1.value") else array for name, array in inputs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [positions_anew, no_padding, other_heads, late_by_one])
 def test_a_wrong_input_is_seen(written, change):
     form = cached_onnx_form(written("llama", "ort-cpu"), threads=1)

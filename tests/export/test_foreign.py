@@ -68,6 +68,7 @@ def is_alive(kept):
     return kept() is not None
 
 
+@pytest.mark.slow
 def test_onnxscript_holds_the_last_matched_graph_until_its_rules_forget_it():
     rule = pattern.RewriteRule(lambda op, x: op.Neg(op.Neg(x)), lambda op, x: op.Identity(x))
     x = onnx_ir.val("x", onnx_ir.DataType.FLOAT, [1])

@@ -33,6 +33,7 @@ from finegates_export.sources.weights import read_tensors
 from tests.tiny import LORA, tiny_base, tiny_run
 from tests.tiny_models import FAMILY_VARIANTS, IMAGE_VARIANTS
 
+pytestmark = pytest.mark.slow  # they export several runs
 WORDS = "bert.embeddings.word_embeddings.weight"
 UP = "bert.encoder.layer.0.intermediate.dense.weight"
 

@@ -162,9 +162,7 @@ def test_a_bundle_is_verified_token_by_token_and_its_graph_alone_is_refused(run,
     made = cut_again(run, bundles[1], 64, bundle_info(bundles[1])["vocabulary"])
     shifted = replace(made, kept=np.roll(made.kept, 1))
     monkeypatch.setattr("finegates_export.pruning.vocabulary.cut.cut_again", lambda *_given: shifted)
-    with pytest.raises(
-        (ChainError, RunFolderError), match=r"differs from the gated model|which the model"
-    ):
+    with pytest.raises((ChainError, RunFolderError), match=r"differs from the gated model|which the model"):
         verify(run, bundles[1], threads=1)
 
 
